@@ -1,0 +1,1 @@
+"""ScamTap's learning side: from call scripts and recordings to a promoted model version."""
