@@ -1,0 +1,132 @@
+"""Call scripts: the calls we wrote, as data under ``datasets/scripts/<lang>/``.
+
+A file is a YAML list of calls of one topic. ``turns`` is a block of lines, one turn a line::
+
+    - id: en-parcel-lost-deposit
+      label: scam                 # or genuine
+      family: parcel              # scam calls only, one of inference.intent.scores.FAMILIES
+      topic: parcel               # what the call seems to be about; matches genuine and scam calls of one kind
+      manner: polite, oblique ask
+      turns: |
+        far [contact]: Good morning, is that the Alvarez household?
+        near: It is, who's this?
+        far [authority, lure]: ...
+
+The marks in brackets are stages (:data:`inference.intent.scores.STAGES`) of that turn. ``ask`` marks asking for a
+payment, code, credential, secrecy or remote access, in genuine calls too (a collector does ask for money).
+"""
+
+import hashlib
+import re
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Literal
+
+import yaml
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+
+from inference.audio import Leg
+from inference.errors import ConfigError
+from inference.intent.scores import FAMILIES, STAGES
+
+_TURN = re.compile(r"^(far|near)(?: \[([a-z_, ]+)\])?: (\S.*)$")
+
+Split = Literal["train", "dev", "test"]
+
+
+class Turn(BaseModel):
+    """One turn of a script: who speaks, what, and what that does."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    leg: Leg
+    text: str
+    stages: tuple[str, ...] = ()
+
+
+class Script(BaseModel):
+    """One written call."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    id: str = Field(pattern=r"^[a-z]{2}-[a-z0-9-]+$")
+    label: Literal["scam", "genuine"]
+    family: str | None = None
+    topic: str
+    manner: str = ""
+    turns: tuple[Turn, ...] = Field(min_length=2)
+
+    @model_validator(mode="after")
+    def _check(self) -> "Script":
+        if (self.label == "scam") != (self.family is not None):
+            raise ValueError("family is for scam calls, and every scam call has one")
+        if self.family is not None and self.family not in FAMILIES:
+            raise ValueError(f"unknown family {self.family!r}; known: {', '.join(FAMILIES)}")
+        for number, turn in enumerate(self.turns, 1):
+            if unknown := set(turn.stages) - set(STAGES):
+                raise ValueError(f"turn {number}: unknown stage {sorted(unknown)}; known: {', '.join(STAGES)}")
+        if self.label == "scam" and self.ask_turn is None:
+            raise ValueError("a scam call marks its ask: no turn has the stage 'ask'")
+        return self
+
+    @property
+    def lang(self) -> str:
+        """ISO 639-1 code, from the id."""
+        return self.id[:2]
+
+    @property
+    def ask_turn(self) -> int | None:
+        """Index of the first turn that asks; None where nobody does."""
+        return next((i for i, turn in enumerate(self.turns) if turn.leg == "far" and "ask" in turn.stages), None)
+
+    @property
+    def split(self) -> Split:
+        """Where the call belongs: a stable hash of its id, so that adding calls moves none (70/15/15 %)."""
+        bucket = int.from_bytes(hashlib.sha256(self.id.encode()).digest()[:4], "big") % 100
+        return "train" if bucket < 70 else "dev" if bucket < 85 else "test"
+
+
+def parse_turns(block: str) -> tuple[Turn, ...]:
+    """``far [ask]: ...`` lines -> turns.
+
+    Raises:
+        ValueError: a line is not ``far|near [stages]: text``; names the line number.
+    """
+    turns = []
+    for number, line in enumerate(block.strip().splitlines(), 1):
+        match = _TURN.match(line.strip())
+        if match is None:
+            raise ValueError(f"turn {number}: want 'far [stage, ...]: text' or 'near: text'")
+        leg, stages, text = match.groups()
+        turns.append(
+            Turn.model_validate(
+                {"leg": leg, "text": text, "stages": [s.strip() for s in stages.split(",")] if stages else []}
+            )
+        )
+    return tuple(turns)
+
+
+def load_scripts(root: Path) -> Iterator[Script]:
+    """Every call of every ``*.yaml`` under ``root``, in path order.
+
+    Raises:
+        ConfigError: a file or call is malformed, or an id is used twice; names file, call and field.
+    """
+    seen: dict[str, Path] = {}
+    for path in sorted(root.rglob("*.yaml")):
+        try:
+            calls = yaml.safe_load(path.read_text(encoding="utf-8"))
+        except (yaml.YAMLError, UnicodeDecodeError) as error:
+            raise ConfigError(f"{path}: not valid YAML ({str(error).splitlines()[0]}); fix the file") from error
+        if not isinstance(calls, list):
+            raise ConfigError(f"{path}: want a YAML list of calls")
+        for number, call in enumerate(calls, 1):
+            try:
+                script = Script.model_validate({**call, "turns": parse_turns(call["turns"])})
+            except (ValidationError, ValueError, TypeError, KeyError) as error:
+                reason = error.errors()[0]["msg"] if isinstance(error, ValidationError) else str(error)
+                raise ConfigError(f"{path}: call {number}: {reason}") from error
+            if script.id in seen:
+                raise ConfigError(f"{path}: call {number}: id {script.id} is already used in {seen[script.id]}")
+            seen[script.id] = path
+            yield script
