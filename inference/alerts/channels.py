@@ -1,0 +1,101 @@
+"""Where alerts go: a JSON Lines file, and a webhook in the Standard Webhooks form (standardwebhooks.com)."""
+
+import os
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Protocol
+
+import httpx
+from standardwebhooks import Webhook
+from standardwebhooks.webhooks import EmptyWebhookSecretError
+
+from inference.alerts.outbox import Delivery
+from inference.errors import AlertError, ConfigError
+
+
+class Channel(Protocol):
+    """Somewhere an alert can be delivered to."""
+
+    name: str
+
+    async def deliver(self, delivery: Delivery) -> None:
+        """Hand it over once.
+
+        Raises:
+            AlertError: it was not taken; the outbox will try again.
+        """
+        ...
+
+    async def aclose(self) -> None:
+        """Release what the channel holds."""
+        ...
+
+
+class JsonLinesChannel:
+    """Appends one line per alert, flushed to the disk before it counts as delivered."""
+
+    name = "jsonl"
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+        try:
+            path.parent.mkdir(parents=True, exist_ok=True)
+            path.open("ab").close()
+        except OSError as error:
+            raise ConfigError(f"alerts.jsonl_path {path}: {error.strerror}; choose a writable file") from error
+
+    async def deliver(self, delivery: Delivery) -> None:
+        """Append and fsync: rare and small, so the event loop can wait for it."""
+        try:
+            with self._path.open("ab") as file:
+                file.write(delivery.body.encode() + b"\n")
+                file.flush()
+                os.fsync(file.fileno())
+        except OSError as error:
+            raise AlertError(f"{self._path}: {error.strerror}") from error
+
+    async def aclose(self) -> None:
+        """Nothing is held open between alerts, so the file may be rotated."""
+
+
+class WebhookChannel:
+    """POSTs the alert, signed with HMAC-SHA256; any 2xx answer takes it.
+
+    Args:
+        url: the operator's endpoint. Redirects are not followed: they would carry the alert elsewhere.
+        secret: ``whsec_`` + base64, shared with the endpoint.
+        timeout_s: bound on one attempt.
+        client: for tests.
+    """
+
+    name = "webhook"
+
+    def __init__(
+        self, url: str, secret: str, *, timeout_s: float = 5.0, client: httpx.AsyncClient | None = None
+    ) -> None:
+        try:
+            self._webhook = Webhook(secret)
+        except (ValueError, EmptyWebhookSecretError) as error:
+            raise ConfigError("alerts.webhook_secret is not 'whsec_' + base64 of 24 to 64 random bytes") from error
+        self._url = url
+        self._client = client or httpx.AsyncClient(timeout=timeout_s, follow_redirects=False)
+
+    async def deliver(self, delivery: Delivery) -> None:
+        """One signed attempt."""
+        now = datetime.now(UTC)
+        headers = {
+            "content-type": "application/json",
+            "webhook-id": delivery.alert_id,
+            "webhook-timestamp": str(int(now.timestamp())),
+            "webhook-signature": self._webhook.sign(delivery.alert_id, now, delivery.body),
+        }
+        try:
+            response = await self._client.post(self._url, content=delivery.body.encode(), headers=headers)
+        except httpx.HTTPError as error:
+            raise AlertError(f"webhook not reached ({type(error).__name__})") from error
+        if not response.is_success:
+            raise AlertError(f"webhook answered {response.status_code}")
+
+    async def aclose(self) -> None:
+        """Close the connections."""
+        await self._client.aclose()
