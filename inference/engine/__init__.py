@@ -1,0 +1,1 @@
+"""Tensors in, tensors out: the models, how they are written and how they are run."""
