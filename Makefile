@@ -1,0 +1,73 @@
+# ScamTap. `make demo` on a fresh machine shows the whole thing; `make help` lists the rest.
+PYTHON ?= python3
+VENV   ?= .venv
+BIN    := $(VENV)/bin
+DEMO   ?=
+
+.DEFAULT_GOAL := help
+.PHONY: help install install-dev install-train weights demo test test-slow check fmt bench fuzz evaluate clean
+
+help: ## list the targets
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-14s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+
+$(BIN)/python:
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install -q --upgrade pip
+
+# A stamp per set of extras: nothing is done again until pyproject.toml changes.
+$(VENV)/.installed: pyproject.toml | $(BIN)/python
+	$(BIN)/python -m pip install -q -e .
+	@touch $@
+
+$(VENV)/.installed-dev: pyproject.toml | $(BIN)/python
+	$(BIN)/python -m pip install -q -e '.[dev]'
+	@touch $@ $(VENV)/.installed
+
+# The CPU build of torch first: the newest one drags in gigabytes of CUDA.
+$(VENV)/.installed-train: pyproject.toml | $(BIN)/python
+	$(BIN)/python -c 'import torch' 2>/dev/null || $(BIN)/python -m pip install -q torch==2.13.0
+	$(BIN)/python -m pip install -q -e '.[train,bench,dev]'
+	@touch $@ $(VENV)/.installed $(VENV)/.installed-dev
+
+install: $(VENV)/.installed ## the venv .venv with everything `scamtap` needs (again: no-op)
+
+install-dev: $(VENV)/.installed-dev ## the same, and what the tests and checks need
+
+install-train: $(VENV)/.installed-train ## the same, and torch, transformers, a synthesiser (to retrain)
+
+weights: install ## fetch and build the models once (about 160 MB, into the user's cache and models/)
+	$(BIN)/scamtap models pull
+
+demo: weights ## two live calls over RTP: a scam is warned of before its ask, a bank call is left alone
+	$(BIN)/scamtap demo $(DEMO)
+
+test: install-dev ## the tests (installs what it needs, fetches the weights if it can)
+	@$(BIN)/scamtap models pull --quiet || echo "no weights: tests that need them will skip"
+	$(BIN)/python -m pytest
+
+test-slow: install-train ## the long ones: parity with transformers, and everything else
+	$(BIN)/scamtap models pull --quiet
+	$(BIN)/python -m pytest -m 'slow or not slow'
+
+check: install-dev ## ruff, mypy --strict, import contracts
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+
+fmt: install-dev ## format
+	$(BIN)/ruff check --fix .
+	$(BIN)/ruff format .
+
+bench: weights ## packet plane against plain C, speech against faster-whisper, VAD
+	$(BIN)/python benchmarks/rtp.py
+	$(BIN)/python benchmarks/vad.py
+	$(BIN)/python -m pip install -q -e '.[bench]'
+	$(BIN)/python benchmarks/speech.py
+
+fuzz: install-dev ## coverage-guided fuzzing of everything that reads bytes, half a minute each
+	$(BIN)/python -m pip install -q -e '.[fuzz]'
+	for target in tests/fuzz/fuzz_*.py; do $(BIN)/python $$target -max_total_time=30 || exit 1; done
+
+clean: ## remove what was built here (not the user's weight cache)
+	rm -rf $(VENV) build .pytest_cache .mypy_cache .ruff_cache .hypothesis models/speech*/*/model.onnx

@@ -1,0 +1,228 @@
+"""The ``scamtap`` command. Each subcommand is a few lines over :mod:`inference.service`."""
+
+import asyncio
+import json
+import sys
+from collections.abc import Callable
+from enum import StrEnum
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+from rich.console import Console
+
+from inference import __version__
+from inference.errors import ScamTapError
+
+# Heavy imports (numba, onnxruntime) wait until a command needs them: `scamtap --help` answers at once.
+
+app = typer.Typer(
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    help="Listens to forked phone calls, recognises scam scripts by what is said, and warns the subscriber mid-call.",
+    epilog="Begin with: scamtap models pull, then scamtap demo.",
+)
+models_app = typer.Typer(no_args_is_help=True, help="Fetch, build and check the models.")
+app.add_typer(models_app, name="models")
+
+stdout = Console(highlight=False, soft_wrap=True)
+stderr = Console(stderr=True, highlight=False, soft_wrap=True)
+
+
+class Language(StrEnum):
+    """Languages the recogniser is asked for."""
+
+    en = "en"
+    zh = "zh"
+    auto = "auto"
+
+
+ConfigOption = Annotated[
+    Path | None, typer.Option("--config", "-c", help="YAML settings; see configs/scamtap.yaml.", show_default="built in")
+]
+JsonOption = Annotated[bool, typer.Option("--json", help="JSON Lines on standard output, for programs.")]
+
+
+def _print_json(value: Any) -> None:
+    sys.stdout.write(json.dumps(value, ensure_ascii=False) + "\n")
+    sys.stdout.flush()
+
+
+def _each_file(files: list[Path], run: Callable[[Path], None]) -> None:
+    """Run every file; a bad one is reported and does not cost the others."""
+    failed: ScamTapError | None = None
+    for path in files:
+        try:
+            run(path)
+        except ScamTapError as error:
+            stderr.print(f"scamtap: {error}", style="red", markup=False)
+            failed = error
+    if failed is not None:
+        raise typer.Exit(failed.exit_code)
+
+
+@app.command()
+def replay(
+    files: Annotated[list[Path], typer.Argument(help="WAV, FLAC, pcap or pcapng.", show_default=False)],
+    language: Annotated[Language | None, typer.Option(help="Language spoken.", show_default="speech.language")] = None,
+    far_channel: Annotated[
+        int, typer.Option(min=0, max=1, help="Stereo: the channel with the other party.")
+    ] = 0,
+    far: Annotated[
+        str | None, typer.Option(help="Captures: the other party's stream, as SSRC (0x...) or ip:port it comes from.")
+    ] = None,
+    realtime: Annotated[bool, typer.Option(help="As fast as it was spoken, not as fast as possible.")] = False,
+    as_json: JsonOption = False,
+    config: ConfigOption = None,
+) -> None:
+    """Run recordings through the very stages live calls go through.
+
+    Mono is the other party. In stereo, channel 0 is the other party unless --far-channel says else. RTP streams of a
+    capture are paired into calls; --far says who is who.
+    """
+    from inference.config import load_settings
+    from inference.gateway.recording import open_recording
+    from inference.service.models import build_parts, build_stages
+    from inference.service.replay import ReplayOptions, replay_file
+
+    settings = load_settings(config)
+    chosen = settings.speech.default_language if language is None else None if language == "auto" else str(language)
+    stages = build_stages(settings)
+    parts = build_parts(settings, stages)
+    options = ReplayOptions(language=chosen, realtime=realtime)
+
+    def run(path: Path) -> None:
+        for recorded in open_recording(path, far_channel=far_channel, far=far):
+            if recorded.notice and not as_json:
+                stderr.print(recorded.notice, style="dim", markup=False)
+            for event in replay_file(recorded, parts, stages, options, show_progress=not as_json, console=stderr):
+                if as_json:
+                    _print_json(event.to_json())
+                else:
+                    from inference.service.terminal import event_line
+
+                    stdout.print(event_line(event))
+
+    try:
+        _each_file(files, run)
+    finally:
+        stages.close()
+
+
+@app.command()
+def score(
+    files: Annotated[list[Path], typer.Argument(help="JSON Lines of call texts.", show_default=False)],
+    as_json: JsonOption = False,
+    config: ConfigOption = None,
+) -> None:
+    """Score call texts through intent and verdict, as if they were heard.
+
+    One call a line: {"id", "lang", "turns": [{"leg": "far", "text"}]} or {"id", "lang", "text"} (all of it the other
+    party). Prints the risk after each turn, the turn of the first alert, the family and the stage.
+    """
+    from inference.config import load_settings
+    from inference.service.score import Scorer, read_texts
+
+    with Scorer(load_settings(config)) as scorer:
+
+        def run(path: Path) -> None:
+            for text in read_texts(path):
+                result = scorer.score(text)
+                if as_json:
+                    _print_json(result.to_json())
+                else:
+                    stdout.print(result.line())
+
+        _each_file(files, run)
+
+
+@app.command()
+def serve(config: ConfigOption = None) -> None:
+    """Follow live calls: RTP in, alerts out, until SIGTERM (drains) or Ctrl-C."""
+    from inference.config import load_settings
+    from inference.service.logs import set_up_logs
+    from inference.service.worker import serve_until_signal
+
+    settings = load_settings(config)
+    set_up_logs(settings.log)
+    asyncio.run(serve_until_signal(settings))
+
+
+@app.command()
+def demo(
+    out: Annotated[Path, typer.Option(help="Where what the subscriber heard is written.")] = Path("demo-warning.wav"),
+    plain: Annotated[bool, typer.Option(help="Lines instead of a live picture (as when piped).")] = False,
+) -> None:
+    """Two live calls over RTP on this machine: a scam, and the real bank. Takes as long as the calls do (~80 s).
+
+    Exits 0 only if the scam call was warned of before its ask and the bank call was left alone. The voices are
+    synthetic.
+    """
+    from inference.service.demo_view import show_demo
+
+    if not show_demo(stdout, out, plain=plain):
+        raise typer.Exit(1)
+
+
+@app.command()
+def doctor(config: ConfigOption = None) -> None:
+    """What is missing or slow on this machine, one line each with the remedy."""
+    from inference.config import load_settings
+    from inference.service.doctor import examine
+
+    is_fit = True
+    for finding in examine(load_settings(config)):
+        is_fit &= finding.is_ok or not finding.is_needed
+        stdout.print(finding.line())
+    if not is_fit:
+        raise typer.Exit(1)
+
+
+@models_app.command()
+def pull(
+    source: Annotated[
+        Path | None, typer.Option("--from", help="A folder that has the weights already; else the sources of the lock.")
+    ] = None,
+    quiet: Annotated[bool, typer.Option(help="Only errors.")] = False,
+) -> None:
+    """Fetch the published weights once, verify them, and build the ONNX models (about 160 MB, resumable)."""
+    from inference.service.models import pull_models
+
+    pull_models(source, console=None if quiet else stderr)
+
+
+@models_app.command(name="list")
+def list_models() -> None:
+    """The models here: version, precision, source, licence, and whether they are whole."""
+    from inference.service.models import model_lines
+
+    for line in model_lines():
+        stdout.print(line)
+
+
+def _version(wanted: bool) -> None:
+    if wanted:
+        stdout.print(f"scamtap {__version__}")
+        raise typer.Exit
+
+
+@app.callback()
+def _root(
+    _version: Annotated[bool, typer.Option("--version", callback=_version, is_eager=True, help="Print and exit.")] = False,
+) -> None:
+    pass
+
+
+def main() -> None:
+    """Console entry point: one line per error, never a traceback for what we raise on purpose."""
+    try:
+        app(standalone_mode=True)
+    except ScamTapError as error:
+        stderr.print(f"scamtap: {error}", style="red", markup=False)
+        sys.exit(error.exit_code)
+    except KeyboardInterrupt:
+        sys.exit(130)
+    except BrokenPipeError:
+        sys.stderr.close()  # the reader left (head, less): no complaint about it at exit either
+        sys.exit(141)

@@ -1,0 +1,122 @@
+"""All settings, composed from each stage's own: a YAML file, then ``SCAMTAP_...`` environment variables over it."""
+
+import difflib
+import os
+from pathlib import Path
+from typing import Any, Literal
+
+import yaml
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict
+
+from inference.alerts.dispatcher import AlertsConfig
+from inference.audio.segmenter import SegmenterConfig
+from inference.errors import ConfigError
+from inference.intent.scorer import IntentConfig
+from inference.rtp.plane import PlaneConfig
+from inference.service.api import ApiConfig, CallSpec
+from inference.service.watch import WatchConfig
+from inference.speech.recogniser import RecogniserConfig
+from inference.verdict.verdict import VerdictConfig
+
+
+class PrivacyConfig(BaseModel):
+    """Why this installation may listen.
+
+    Attributes:
+        legal_basis: the operator's own words, e.g. 'subscriber opted in, contract 4.2'. Without it nothing is analysed.
+    """
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    legal_basis: str | None = Field(default=None, min_length=3)
+
+
+class LogConfig(BaseModel):
+    """How the service logs; never what was said."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    level: Literal["debug", "info", "warning", "error"] = "info"
+    json_lines: bool = False
+
+
+class Settings(BaseSettings):
+    """The whole configuration. Every field has a default but ``privacy.legal_basis``."""
+
+    model_config = SettingsConfigDict(
+        extra="forbid", frozen=True, env_prefix="SCAMTAP__", env_nested_delimiter="__", nested_model_default_partial_update=True
+    )
+
+    privacy: PrivacyConfig = PrivacyConfig()
+    models_dir: Path | None = None
+    media: PlaneConfig = PlaneConfig()
+    segmenter: SegmenterConfig = SegmenterConfig()
+    speech: RecogniserConfig = RecogniserConfig()
+    intent: IntentConfig = IntentConfig()
+    verdict: VerdictConfig = VerdictConfig()
+    alerts: AlertsConfig = AlertsConfig()
+    watch: WatchConfig = WatchConfig()
+    api: ApiConfig = ApiConfig()
+    log: LogConfig = LogConfig()
+    calls: tuple[CallSpec, ...] = ()
+
+    @classmethod
+    def settings_customise_sources(
+        cls,
+        settings_cls: type[BaseSettings],
+        init_settings: PydanticBaseSettingsSource,
+        env_settings: PydanticBaseSettingsSource,
+        dotenv_settings: PydanticBaseSettingsSource,
+        file_secret_settings: PydanticBaseSettingsSource,
+    ) -> tuple[PydanticBaseSettingsSource, ...]:
+        """The environment wins over the file, so that secrets need not stand in it."""
+        return env_settings, init_settings
+
+
+def _known_names(location: tuple[int | str, ...]) -> list[str]:
+    model: Any = Settings
+    for part in location[:-1]:
+        field = getattr(model, "model_fields", {}).get(part)
+        model = field.annotation if field is not None else None
+    return list(getattr(model, "model_fields", {}))
+
+
+def _one_line(error: ValidationError, source: str) -> str:
+    first = error.errors(include_url=False, include_input=False)[0]
+    location = tuple(first["loc"])
+    where = ".".join(str(part) for part in location)
+    if first["type"] == "extra_forbidden":
+        near = difflib.get_close_matches(str(location[-1]), _known_names(location), n=1)
+        hint = f"; did you mean '{near[0]}'?" if near else ""
+        return f"{source}: unknown setting '{where}'{hint}"
+    more = f" (and {error.error_count() - 1} more)" if error.error_count() > 1 else ""
+    return f"{source}: {where}: {first['msg']}{more}"
+
+
+def load_settings(path: Path | None = None) -> Settings:
+    """Read ``path`` (YAML), or take the defaults; the environment is laid over it.
+
+    Raises:
+        ConfigError: no such file, not YAML, an unknown or invalid setting; one line, naming file and setting.
+    """
+    values: Any = {}
+    source = "environment"
+    if path is not None:
+        source = str(path)
+        try:
+            values = yaml.safe_load(path.read_text(encoding="utf-8")) or {}
+        except OSError as error:
+            raise ConfigError(f"{path}: {os.strerror(error.errno or 0)}; give --config a readable YAML file") from error
+        except (yaml.YAMLError, UnicodeDecodeError) as error:
+            mark = getattr(error, "problem_mark", None)
+            line = f" at line {mark.line + 1}" if mark is not None else ""
+            raise ConfigError(f"{path}: not valid YAML{line}") from error
+        if not isinstance(values, dict):
+            raise ConfigError(f"{path}: want a mapping of settings")
+    try:
+        return Settings(**values)
+    except ValidationError as error:
+        raise ConfigError(_one_line(error, source)) from error
+    except TypeError as error:
+        raise ConfigError(f"{source}: setting names must be text") from error

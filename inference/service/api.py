@@ -1,0 +1,162 @@
+"""The control API: register and end calls, list them, follow what happens. HTTP, meant for this host.
+
+Everything that arrives is hostile: bodies are bounded and validated, the Host header is checked (a web page must not reach
+it by DNS rebinding), and beyond loopback a bearer token is required.
+"""
+
+import asyncio
+import contextlib
+import hmac
+import ipaddress
+import json
+from collections.abc import AsyncIterator, Awaitable, Callable
+from typing import Annotated, Any, Self
+
+from fastapi import Depends, FastAPI, HTTPException, Path, Request, Response
+from fastapi.responses import JSONResponse, StreamingResponse
+from prometheus_client import CONTENT_TYPE_LATEST, generate_latest
+from pydantic import BaseModel, ConfigDict, Field, SecretStr, model_validator
+from starlette.middleware.trustedhost import TrustedHostMiddleware
+
+from inference import __version__
+from inference.errors import CapacityError, ConfigError
+from inference.service.bus import EventBus
+from inference.service.spec import CALL_ID_PATTERN, CallSpec
+from inference.service.telemetry import Telemetry
+from inference.service.watch import Watch
+
+MAX_BODY_BYTES = 16_384
+KEEP_ALIVE_S = 15.0
+
+
+class ApiConfig(BaseModel):
+    """Where the control API listens.
+
+    Attributes:
+        host, port: address; loopback unless a token is set.
+        token: required as ``Authorization: Bearer ...`` where set.
+        allowed_hosts: further names under which clients reach it.
+        include_text: put what was said into the event stream.
+        max_followers: bound on open event streams.
+    """
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    host: str = "127.0.0.1"
+    port: int = Field(default=8650, ge=0, le=65535)
+    token: SecretStr | None = None
+    allowed_hosts: tuple[str, ...] = ()
+    include_text: bool = False
+    max_followers: int = Field(default=16, ge=1, le=1024)
+
+    @model_validator(mode="after")
+    def _token_beyond_loopback(self) -> Self:
+        try:
+            is_loopback = ipaddress.ip_address(self.host).is_loopback
+        except ValueError:
+            is_loopback = self.host == "localhost"
+        if not is_loopback and self.token is None:
+            raise ValueError("beyond loopback the API needs a token: set api.token")
+        return self
+
+
+CallId = Annotated[str, Path(pattern=CALL_ID_PATTERN)]
+
+
+def create_app(watch: Watch, bus: EventBus, telemetry: Telemetry, config: ApiConfig) -> FastAPI:
+    """The API over one worker's calls."""
+    app = FastAPI(title="ScamTap control API", version=__version__, docs_url=None, redoc_url=None)
+    app.add_middleware(
+        TrustedHostMiddleware, allowed_hosts=["localhost", "127.0.0.1", "[::1]", config.host, *config.allowed_hosts]
+    )
+    token = config.token.get_secret_value().encode() if config.token is not None else None
+
+    @app.middleware("http")
+    async def bound_body(
+        request: Request, call_next: Callable[[Request], Awaitable[Response]]
+    ) -> Response:
+        length = request.headers.get("content-length", "0")
+        if "transfer-encoding" in request.headers or not length.isdigit() or int(length) > MAX_BODY_BYTES:
+            return JSONResponse({"detail": f"body must be at most {MAX_BODY_BYTES} bytes"}, status_code=413)
+        return await call_next(request)
+
+    def authorised(request: Request) -> None:
+        if token is None:
+            return
+        given = request.headers.get("authorization", "").encode()
+        if not hmac.compare_digest(given, b"Bearer " + token):
+            raise HTTPException(401, "give the token: Authorization: Bearer ...", {"WWW-Authenticate": "Bearer"})
+
+    guarded = [Depends(authorised)]
+
+    @app.get("/healthz")
+    async def healthz() -> dict[str, str]:
+        return {"status": "draining" if watch.is_draining else "ok", "version": __version__}
+
+    @app.get("/metrics", dependencies=guarded)
+    async def metrics() -> Response:
+        telemetry.observe(watch)
+        return Response(generate_latest(telemetry.registry), media_type=CONTENT_TYPE_LATEST)
+
+    @app.post("/v1/calls", status_code=201, dependencies=guarded)
+    async def begin(spec: CallSpec) -> dict[str, Any]:
+        try:
+            watch.begin(spec)
+        except CapacityError as error:
+            raise HTTPException(503, str(error), {"Retry-After": "5"}) from error
+        except ConfigError as error:
+            raise HTTPException(409, str(error)) from error
+        return watch.describe(spec.id)
+
+    @app.get("/v1/calls", dependencies=guarded)
+    async def list_calls() -> list[dict[str, Any]]:
+        return [watch.describe(call_id) for call_id in watch.call_ids]
+
+    @app.get("/v1/calls/{call_id}", dependencies=guarded)
+    async def show(call_id: CallId) -> dict[str, Any]:
+        if call_id not in watch.call_ids:
+            raise HTTPException(404, "no such call")
+        return watch.describe(call_id)
+
+    @app.delete("/v1/calls/{call_id}", dependencies=guarded)
+    async def end(call_id: CallId) -> dict[str, Any]:
+        if call_id not in watch.call_ids:
+            raise HTTPException(404, "no such call")
+        verdict = await watch.end(call_id)
+        return dict(verdict.to_json())
+
+    @app.get("/v1/events", dependencies=guarded)
+    async def events() -> StreamingResponse:
+        try:
+            follower = bus.follow()
+        except CapacityError as error:
+            raise HTTPException(503, str(error)) from error
+
+        async def stream() -> AsyncIterator[bytes]:
+            with contextlib.closing(follower):
+                yield b": connected\n\n"
+                while True:
+                    try:
+                        event = await asyncio.wait_for(follower.get(), KEEP_ALIVE_S)
+                    except TimeoutError:
+                        yield b": still here\n\n"  # and a dead client is noticed
+                        continue
+                    if event is None:
+                        return
+                    body = json.dumps(redact(event.to_json(), config.include_text), ensure_ascii=False)
+                    yield f"data: {body}\n\n".encode()
+
+        return StreamingResponse(stream(), media_type="text/event-stream", headers={"Cache-Control": "no-store"})
+
+    return app
+
+
+def redact(event: Any, include_text: bool) -> Any:
+    """The event without what was said, unless ``include_text``."""
+    if include_text:
+        return event
+    if isinstance(event, dict):
+        return {key: redact(value, False) for key, value in event.items() if key != "text"}
+    if isinstance(event, list):
+        return [redact(value, False) for value in event]
+    return event

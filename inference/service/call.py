@@ -1,0 +1,133 @@
+"""ONE call, from its first packet to its last. The page to read first.
+
+    audio ─► hear() ─► speech segments ─► (stages: words, scores) ─► judge() ─► utterances, alerts ─► close() ─► verdict
+
+A call does no heavy work of its own: it cuts speech into segments, remembers what was said, and weighs the scores. The
+models run between :meth:`Call.hear` and :meth:`Call.judge`, over the due segments of all calls at once
+(:mod:`inference.service.stages`). It reads no clock: time is the call's own, so a recording replayed in a second and a
+live call give the same events.
+"""
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from inference.alerts.alert import Alert
+from inference.audio import LEGS, Leg
+from inference.audio.segment import PCM, SpeechSegment
+from inference.audio.segmenter import Presence, Segmenter, push_all
+from inference.intent.context import ContextWindow, RollingContext
+from inference.intent.scores import IntentScores
+from inference.service.events import AlertEvent, Event, UtteranceEvent, VerdictEvent
+from inference.speech.utterance import Utterance
+from inference.verdict.verdict import LEVELS, Level, Verdict
+
+
+@dataclass(frozen=True, slots=True)
+class CallParts:
+    """How to make what every call needs; one set of factories serves all calls."""
+
+    segmenter: Callable[[Leg], Segmenter]
+    verdict: Callable[[], Verdict]
+
+
+class Call:
+    """State of one call.
+
+    Args:
+        call_id: the id under which signalling registered it.
+        parts: factories for its segmenters and verdict.
+        language: ISO 639-1 code, or None to detect it from the first segment in which words are found.
+    """
+
+    def __init__(self, call_id: str, parts: CallParts, *, language: str | None = "en") -> None:
+        self.id = call_id
+        self.language = language
+        self._segmenters = {leg: parts.segmenter(leg) for leg in LEGS}
+        self._context = RollingContext()
+        self._verdict = parts.verdict()
+        self._speech_s: dict[Leg, float] = dict.fromkeys(LEGS, 0.0)
+        self._highest: Level = "none"
+        self._first_alert_s: float | None = None
+
+    @property
+    def risk(self) -> float:
+        """Calibrated probability that the call is a scam, so far."""
+        return self._verdict.assessment.risk
+
+    @property
+    def level(self) -> Level:
+        """The level now."""
+        return self._verdict.assessment.level
+
+    def hear(self, leg: Leg, samples: PCM, start_sample: int, present: Presence | None = None) -> list[SpeechSegment]:
+        """Take the next samples of one leg.
+
+        Args:
+            leg: whose they are.
+            samples: int16 ``[num_samples]`` at 8 kHz.
+            start_sample: number of the first on the call's time line, the same for both legs.
+            present: bool ``[num_samples]``, False where the network lost the sample; None: all there.
+
+        Returns:
+            Speech that ended (or reached the length cap) with these samples, in order.
+        """
+        return hear_all([Heard(self, leg, samples, start_sample, present)])[0]
+
+    def hang_up(self) -> list[SpeechSegment]:
+        """The audio is over: speech still open on either leg, in order of time."""
+        return sorted((s for leg in LEGS for s in self._segmenters[leg].flush()), key=lambda s: s.end_s)
+
+    def remember(self, utterance: Utterance) -> ContextWindow:
+        """Add what was said to the transcript; returns the window in which it is to be scored."""
+        self._speech_s[utterance.leg] += utterance.end_s - utterance.start_s
+        if self.language is None and utterance.text:
+            self.language = utterance.language
+        return self._context.add(utterance)
+
+    def judge(self, utterance: Utterance, scores: IntentScores) -> list[Event]:
+        """Weigh one scored utterance.
+
+        Returns:
+            The utterance with the risk after it, and an alert where it made the level rise.
+        """
+        before = self._verdict.assessment.level
+        now = self._verdict.update(utterance, scores)
+        events: list[Event] = [UtteranceEvent(self.id, utterance, now.risk)]
+        if LEVELS.index(now.level) > LEVELS.index(before) and LEVELS.index(now.level) > LEVELS.index(self._highest):
+            self._highest = now.level
+            self._first_alert_s = utterance.known_s if self._first_alert_s is None else self._first_alert_s
+            events.append(
+                AlertEvent(
+                    Alert(self.id, now.level, utterance.known_s, now.risk, now.family, now.stage, now.evidence)
+                )
+            )
+        return events
+
+    def close(self, packets: Mapping[str, Any] | None = None) -> VerdictEvent:
+        """The last word on the call: the highest level it reached, the risk it ended with."""
+        return VerdictEvent(
+            self.id,
+            self._highest,
+            self.risk,
+            self._verdict.assessment.family if self._highest != "none" else None,
+            self._first_alert_s,
+            dict(self._speech_s),
+            packets,
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class Heard:
+    """New audio of one leg of one call; see :meth:`Call.hear`."""
+
+    call: Call
+    leg: Leg
+    samples: PCM
+    start_sample: int
+    present: Presence | None = None
+
+
+def hear_all(heard: Sequence[Heard]) -> list[list[SpeechSegment]]:
+    """:meth:`Call.hear` for many legs, their frames scored in common batches; each leg at most once."""
+    return push_all([(h.call._segmenters[h.leg], h.samples, h.start_sample, h.present) for h in heard])

@@ -1,0 +1,49 @@
+"""A recording through the very stages live calls go through, as fast as the machine goes or in real time."""
+
+import time
+from collections.abc import Callable, Iterator
+
+from inference.gateway.recording import RecordedCall
+from inference.service.call import Call, CallParts
+from inference.service.events import Event
+from inference.service.stages import DueSegment, Stages
+
+
+def replay(
+    recorded: RecordedCall,
+    parts: CallParts,
+    stages: Stages,
+    *,
+    language: str | None = "en",
+    realtime: bool = False,
+    sleep: Callable[[float], None] = time.sleep,
+    on_progress: Callable[[float], None] = lambda _position_s: None,
+) -> Iterator[Event]:
+    """Follow one recorded call from its first sample to its verdict.
+
+    Args:
+        recorded: where the audio comes from.
+        parts, stages: as a live call has them.
+        language: ISO 639-1 code, or None to detect.
+        realtime: wait until each block would have been heard.
+        sleep: seconds; for tests.
+        on_progress: told the position in the call, seconds.
+
+    Yields:
+        Events as they become known; the last is the verdict.
+
+    Raises:
+        MediaError: the recording turned out unreadable midway.
+    """
+    call = Call(recorded.id, parts, language=language)
+    started_s = stages.clock()
+    for block in recorded.blocks():
+        if realtime:
+            sleep(max(0.0, block.end_s - (stages.clock() - started_s)))
+        segments = call.hear(block.leg, block.samples, block.start_sample, block.present)
+        for segment in segments:
+            yield from stages.understand([DueSegment(call, segment, stages.clock())])[0]
+        on_progress(block.end_s)
+    for segment in call.hang_up():
+        yield from stages.understand([DueSegment(call, segment, stages.clock())])[0]
+    yield call.close(recorded.packets)

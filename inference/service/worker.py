@@ -1,0 +1,169 @@
+"""One worker: the packet plane, the models, the calls, the alerts and the control API, started and stopped together."""
+
+import asyncio
+import contextlib
+import signal
+import socket
+import time
+from collections.abc import Callable, Iterator
+from types import FrameType
+from typing import TYPE_CHECKING
+
+import structlog
+import uvicorn
+
+from inference.alerts.dispatcher import Dispatcher
+from inference.alerts.outbox import Outbox
+from inference.errors import ConfigError
+from inference.rtp.plane import PacketPlane
+from inference.service.api import ApiConfig, create_app
+from inference.service.bus import EventBus
+from inference.service.models import build_parts, build_stages
+from inference.service.telemetry import Telemetry
+from inference.service.watch import Watch
+
+if TYPE_CHECKING:
+    from inference.config import Settings
+
+log = structlog.get_logger(__name__)
+
+LEGAL_BASIS_MISSING = (
+    "privacy.legal_basis is not set, so no call is analysed: write in the config why this installation may listen, "
+    "e.g. legal_basis: subscriber opted in, service contract 4.2"
+)
+
+
+class _Server(uvicorn.Server):
+    """uvicorn without its own signal handlers: the worker stops everything in order."""
+
+    @contextlib.contextmanager
+    def capture_signals(self) -> Iterator[None]:
+        yield
+
+
+def listen(config: ApiConfig) -> socket.socket:
+    """The API's listening socket.
+
+    Raises:
+        ConfigError: the address cannot be had.
+    """
+    family = socket.AF_INET6 if ":" in config.host else socket.AF_INET
+    listener = socket.socket(family, socket.SOCK_STREAM)
+    listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+    try:
+        listener.bind((config.host, config.port))
+    except OSError as error:
+        listener.close()
+        raise ConfigError(
+            f"api: {config.host}:{config.port} cannot be used ({error.strerror}); set api.port to a free one"
+        ) from error
+    return listener
+
+
+class Worker:
+    """Owns the parts of one worker process.
+
+    Use as ``async with Worker(settings) as worker``: entering loads the models, opens the sockets and registers the
+    configured calls; leaving drains: no new calls, speech already heard is understood, alerts are delivered or kept.
+
+    Raises:
+        ConfigError: no legal basis, a port in use.
+        WeightsError: the models were not pulled.
+    """
+
+    def __init__(self, settings: "Settings", *, clock: Callable[[], float] = time.monotonic) -> None:
+        if settings.privacy.legal_basis is None:
+            raise ConfigError(LEGAL_BASIS_MISSING)
+        self.settings = settings
+        self.bus = EventBus(settings.api.max_followers)
+        self.telemetry = Telemetry()
+        self._clock = clock
+        self._exit = contextlib.AsyncExitStack()
+        self.watch: Watch
+        self.api_address: tuple[str, int]
+
+    async def __aenter__(self) -> "Worker":
+        try:
+            await self._open()
+        except BaseException:
+            await self._exit.aclose()
+            raise
+        return self
+
+    async def _open(self) -> None:
+        settings = self.settings
+        listener = listen(settings.api)
+        self._exit.callback(listener.close)
+        plane = PacketPlane(settings.media, clock=self._clock)
+        self._exit.callback(plane.close)
+        stages = await asyncio.to_thread(build_stages, settings)
+        self._exit.callback(stages.close)
+        dispatcher = Dispatcher(
+            Outbox(settings.alerts.outbox_path),
+            settings.alerts.channels(),
+            include_text=settings.alerts.include_text,
+            on_outcome=lambda channel, outcome: self.telemetry.deliveries.labels(channel, outcome).inc(),
+        )
+        self._exit.push_async_callback(dispatcher.aclose)
+        self.watch = Watch(
+            plane,
+            build_parts(settings, stages),
+            stages,
+            settings.watch,
+            dispatcher=dispatcher,
+            bus=self.bus,
+            telemetry=self.telemetry,
+            default_language=settings.speech.default_language,
+            clock=self._clock,
+        )
+        self._exit.callback(self.bus.close)
+        self._exit.push_async_callback(self.watch.drain)
+        plane.start()
+        dispatcher.start()
+        self.watch.start()
+        for spec in settings.calls:
+            self.watch.begin(spec)
+        await self._open_api(listener)
+
+    async def _open_api(self, listener: socket.socket) -> None:
+        app = create_app(self.watch, self.bus, self.telemetry, self.settings.api)
+        config = uvicorn.Config(app, log_config=None, access_log=False, lifespan="off", timeout_graceful_shutdown=2)
+        server = _Server(config)
+        host, port = listener.getsockname()[:2]
+        self.api_address = (host, port)
+        serving = asyncio.create_task(server.serve(sockets=[listener]))
+
+        async def stop() -> None:
+            self.bus.close()
+            server.should_exit = True
+            await serving
+
+        self._exit.push_async_callback(stop)
+        while not server.started and not serving.done():
+            await asyncio.sleep(0.01)
+
+    async def __aexit__(self, *_: object) -> None:
+        await self._exit.aclose()
+
+
+async def serve_until_signal(settings: "Settings", on_ready: Callable[[Worker], None]) -> None:
+    """Run a worker until SIGTERM or SIGINT, then drain. A second signal stops at once."""
+    loop = asyncio.get_running_loop()
+    stop = asyncio.Event()
+
+    def on_signal(number: int, _frame: FrameType | None) -> None:
+        signal.signal(number, signal.SIG_DFL)  # the second one is for those in a hurry
+        loop.call_soon_threadsafe(stop.set)
+
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, on_signal)
+    async with Worker(settings) as worker:
+        log.info(
+            "serving",
+            api=f"http://{worker.api_address[0]}:{worker.api_address[1]}",
+            media=f"{settings.media.host}:{','.join(map(str, settings.media.ports))}",
+            legal_basis=settings.privacy.legal_basis,
+        )
+        on_ready(worker)
+        await stop.wait()
+        log.info("draining", calls=len(worker.watch.call_ids))
