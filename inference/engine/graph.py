@@ -94,15 +94,10 @@ class GraphBuilder:
 
     def op(self, kind: str, *inputs: str, domain: str = "", **attributes: Any) -> str:
         """Append one single-output operator (``""`` = optional input left out) and return its value."""
-        return self.ops(kind, *inputs, num_outputs=1, domain=domain, **attributes)[0]
-
-    def ops(self, kind: str, *inputs: str, num_outputs: int, domain: str = "", **attributes: Any) -> tuple[str, ...]:
-        """Append one operator and return all its values."""
         self._count += 1
-        names = tuple(f"{kind}_{self._count}" + (f"_{i}" if num_outputs > 1 else "") for i in range(num_outputs))
-        node = helper.make_node(kind, list(inputs), list(names), name=names[0], domain=domain, **attributes)
-        self._nodes.append(node)
-        return names
+        name = f"{kind}_{self._count}"
+        self._nodes.append(helper.make_node(kind, list(inputs), [name], name=name, domain=domain, **attributes))
+        return name
 
     def constant(self, array: npt.ArrayLike, dtype: npt.DTypeLike | None = None) -> str:
         """Store an array (equal arrays once) and return its value."""
@@ -132,6 +127,13 @@ class GraphBuilder:
         """``x[start:stop:step]`` along ``axis``; bounds are numbers or 1-D int64 values."""
         bounds = [self.ints(b) if isinstance(b, int) else b for b in (start, stop)]
         return self.op("Slice", x, *bounds, self.ints(axis), self.ints(step))
+
+    def split(self, x: str, parts: int, axis: int) -> tuple[str, ...]:
+        """``parts`` equal pieces along ``axis``."""
+        self._count += 1
+        names = tuple(f"Split_{self._count}_{i}" for i in range(parts))
+        self._nodes.append(helper.make_node("Split", [x], list(names), name=names[0], num_outputs=parts, axis=axis))
+        return names
 
     def size(self, x: str, axis: int) -> str:
         """Length of ``axis`` as a 1-D int64 value."""

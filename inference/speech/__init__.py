@@ -1,0 +1,1 @@
+"""Speech segments in, words out: Whisper on telephone audio, batched across calls."""

@@ -1,0 +1,206 @@
+"""Speech segments to words, for many calls at once.
+
+Windows are as long as their speech plus a second of silence, not 30 s: a fifth of the work. The silence matters:
+without it Whisper tends to cut the last word. What padding also gave, a habit of stopping, the repeated-phrase guard
+replaces.
+"""
+
+import math
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Literal
+
+import numpy as np
+from pydantic import BaseModel, ConfigDict, Field
+from tokenizers import Tokenizer
+
+from inference.audio import SAMPLE_RATE_HZ
+from inference.audio.segment import SpeechSegment
+from inference.engine.base import Engine, Tensor
+from inference.errors import WeightsError
+from inference.speech.graph import DECODER, ENCODER, PHASE_FIRST, PHASE_LANGUAGE, PHASE_TEXT
+from inference.speech.utterance import Utterance
+from inference.speech.vocabulary import Vocabulary
+
+MAX_WINDOW_S = 30.0  # positions that Whisper has
+LEAVE_FRACTION = 0.25  # finished rows leave once they are this much of a batch: leaving copies the others' tensors
+
+
+class RecogniserConfig(BaseModel):
+    """How segments become text."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    language: Literal["en", "zh", "auto"] = Field(default="en", description="of all calls; auto detects it per segment")
+    silence_s: float = Field(default=1.0, ge=0, le=5, description="silence after the speech")
+    window_step_s: float = Field(
+        default=0.5, ge=0.02, le=10, description="windows are a multiple of this, to batch equal ones"
+    )
+    max_tokens_per_s: float = Field(
+        default=10.0, gt=0, description="more than anyone says; beyond it the model is inventing"
+    )
+    min_tokens: int = Field(default=8, ge=1, description="allowed however short the segment")
+    guard_min_tokens: int = Field(
+        default=3, ge=1, description="shortest phrase whose immediate repetition ends a transcript"
+    )
+    guard_max_tokens: int = Field(default=24, ge=1, description="longest such phrase")
+    max_rows: int = Field(
+        default=16, ge=1, description="segments decoded together; bounds memory (8 MB per row and 6 s)"
+    )
+
+
+@dataclass(slots=True)
+class _Row:
+    """One segment on its way through a batch."""
+
+    index: int
+    prompt: list[int]
+    max_tokens: int
+    language: str | None
+    tokens: list[int] = field(default_factory=list)
+
+
+class Recogniser:
+    """Greedy Whisper over an engine; stateless between calls of :meth:`transcribe` and thread-safe."""
+
+    def __init__(self, engine: Engine, tokenizer_path: Path, config: RecogniserConfig | None = None) -> None:
+        """Decode with the models ``speech`` and ``speech_decoder`` of ``engine``.
+
+        Args:
+            engine: runs the models.
+            tokenizer_path: ``tokenizer.json`` of the same Whisper.
+            config: how.
+
+        Raises:
+            WeightsError: the tokenizer is missing or not Whisper's.
+            EngineError: the models are missing or cannot be loaded.
+        """
+        if not tokenizer_path.is_file():
+            raise WeightsError(f"{tokenizer_path} is missing; run: scamtap models pull")
+        self._tokenizer = Tokenizer.from_file(str(tokenizer_path))
+        self._vocabulary = Vocabulary.from_tokenizer(self._tokenizer)
+        self._engine = engine
+        self._config = config or RecogniserConfig()
+        # Empty memory of earlier steps: the decoder's past inputs, [0, heads, 0, head width].
+        self._past = {
+            spec.name: np.zeros([size or 0 for size in spec.shape], spec.dtype)
+            for spec in engine.spec(DECODER).inputs
+            if spec.name.startswith("past_")
+        }
+
+    def transcribe(
+        self, segments: Sequence[SpeechSegment], languages: Sequence[str | None] | None = None
+    ) -> list[Utterance]:
+        """Recognise ``segments``, which may be of any calls and legs.
+
+        Args:
+            segments: int16 at 8 kHz, each below ``MAX_WINDOW_S - silence_s``.
+            languages: per segment, None where it should be detected; default: the configured language for all.
+
+        Returns:
+            One utterance per segment, in order, the same whatever else was in the batch; ``known_s`` is the segment's.
+
+        Raises:
+            EngineError: the engine failed.
+            ValueError: a segment is too long, or a language is not one of Whisper's.
+        """
+        if languages is None:
+            default = None if self._config.language == "auto" else self._config.language
+            languages = [default] * len(segments)
+        groups: dict[tuple[int, bool], list[_Row]] = {}
+        for index, (segment, language) in enumerate(zip(segments, languages, strict=True)):
+            row = self._row(index, segment, language)
+            groups.setdefault((self._window_samples(segment), language is None), []).append(row)
+        for (num_samples, _), rows in groups.items():
+            for first in range(0, len(rows), self._config.max_rows):
+                self._decode(rows[first : first + self._config.max_rows], segments, num_samples)
+        done = {row.index: row for rows in groups.values() for row in rows}
+        return [self._utterance(segment, done[index]) for index, segment in enumerate(segments)]
+
+    def _row(self, index: int, segment: SpeechSegment, language: str | None) -> _Row:
+        if language is not None and language not in self._vocabulary.languages:
+            raise ValueError(f"language {language!r} is not one that Whisper knows")
+        duration_s = len(segment.samples) / SAMPLE_RATE_HZ
+        max_tokens = self._config.min_tokens + math.ceil(duration_s * self._config.max_tokens_per_s)
+        start = self._vocabulary.start
+        prompt = [start] if language is None else [start, *self._vocabulary.prompt(language)]
+        return _Row(index, prompt, max_tokens, language)
+
+    def _window_samples(self, segment: SpeechSegment) -> int:
+        step = 2 * round(self._config.window_step_s * SAMPLE_RATE_HZ / 160) * 80  # the encoder halves 10 ms frames
+        wanted = len(segment.samples) + round(self._config.silence_s * SAMPLE_RATE_HZ)
+        window = max(1, math.ceil(wanted / step)) * step
+        if window > MAX_WINDOW_S * SAMPLE_RATE_HZ:
+            seconds = len(segment.samples) / SAMPLE_RATE_HZ
+            raise ValueError(f"speech segment of {seconds:.1f} s does not fit Whisper's {MAX_WINDOW_S:.0f} s; cap it")
+        return window
+
+    def _decode(self, rows: list[_Row], segments: Sequence[SpeechSegment], num_samples: int) -> None:
+        """Fill ``tokens`` and ``language`` of ``rows``, whose windows are all ``num_samples`` long."""
+        audio = np.zeros((len(rows), num_samples), np.int16)
+        for line, row in enumerate(rows):
+            samples = segments[row.index].samples
+            audio[line, : len(samples)] = samples
+        encoded = self._engine.infer(ENCODER, {"audio": audio})
+        kept = {name: tensor for name, tensor in encoded.items() if name.startswith("cross_")}
+        kept |= {name: np.zeros((len(rows), *empty.shape[1:]), empty.dtype) for name, empty in self._past.items()}
+        tokens = np.array([row.prompt for row in rows], np.int64)
+        if rows[0].language is None:
+            chosen, kept = self._step(tokens, PHASE_LANGUAGE, kept)
+            for row, token in zip(rows, chosen, strict=True):
+                row.language = self._vocabulary.language_of[token]
+            tokens = np.array([self._vocabulary.prompt(row.language or "en") for row in rows], np.int64)
+        chosen, kept = self._step(tokens, PHASE_FIRST, kept)
+        alive: list[_Row | None] = list(rows)
+        while True:
+            for line, (alive_row, token) in enumerate(zip(alive, chosen, strict=True)):
+                if alive_row is not None and self._is_over(alive_row, token):
+                    alive[line] = None
+            stay = [line for line, alive_row in enumerate(alive) if alive_row is not None]
+            if not stay:
+                return
+            tokens = np.array(chosen, np.int64)[:, None]
+            if len(stay) <= (1 - LEAVE_FRACTION) * len(alive):
+                alive, tokens = [alive[line] for line in stay], tokens[stay]
+                kept = {name: tensor[stay] for name, tensor in kept.items()}
+            chosen, kept = self._step(tokens, PHASE_TEXT, kept)
+
+    def _step(self, tokens: Tensor, phase: int, kept: Mapping[str, Tensor]) -> tuple[list[int], dict[str, Tensor]]:
+        """One decoder step: the next token of each row, and what the step after it needs."""
+        phases = np.full(len(tokens), phase, np.int64)
+        outputs = self._engine.infer(DECODER, {"tokens": tokens, "phase": phases, **kept})
+        chosen = [int(token) for token in outputs.pop("next")]
+        present = {name.replace("present_", "past_"): tensor for name, tensor in outputs.items()}
+        return chosen, {**kept, **present}
+
+    def _is_over(self, row: _Row, token: int) -> bool:
+        """Take the row's next token; true where the transcript ends with or before it."""
+        if token >= self._vocabulary.end:
+            return True
+        row.tokens.append(token)
+        lengths = range(self._config.guard_min_tokens, self._config.guard_max_tokens + 1)
+        repeated = repeated_tail(row.tokens, lengths)
+        if repeated:
+            del row.tokens[-repeated:]
+        return bool(repeated) or len(row.tokens) >= row.max_tokens
+
+    def _utterance(self, segment: SpeechSegment, row: _Row) -> Utterance:
+        # A cap may cut a character of several tokens in half: what is left of it is not text.
+        text = self._tokenizer.decode(row.tokens).strip().strip("\N{REPLACEMENT CHARACTER}").strip()
+        return Utterance(
+            leg=segment.leg,
+            start_s=segment.start_s,
+            end_s=segment.end_s,
+            known_s=segment.known_s,
+            text=text,
+            language=row.language or "en",
+        )
+
+
+def repeated_tail(tokens: Sequence[int], lengths: Iterable[int]) -> int:
+    """Length of the phrase that ends ``tokens`` and also stands right before itself; 0 where there is none."""
+    for length in lengths:
+        if len(tokens) >= 2 * length and tokens[-length:] == tokens[-2 * length : -length]:
+            return length
+    return 0
