@@ -1,4 +1,4 @@
-"""RTCP, as far as a listener needs it: is it whole, of what kind, from whom, does it say goodbye (RFC 3550 section 6)."""
+"""RTCP, as far as a listener needs it: is it whole, what is it, from whom, does it say goodbye (RFC 3550 section 6)."""
 
 from dataclasses import dataclass
 from struct import Struct

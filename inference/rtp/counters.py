@@ -1,0 +1,117 @@
+"""Counters of legs and of the plane, as plain values for output and metrics."""
+
+from dataclasses import dataclass
+
+from inference.rtp import layout
+from inference.rtp.layout import SAMPLE_RATE_HZ, Int64s
+
+
+@dataclass(frozen=True, slots=True)
+class LegCounters:
+    """What one leg has received.
+
+    Attributes:
+        received: RTP packets from its source.
+        lost: packets missing in sequence (RFC 3550 A.3).
+        late: packets older than the reader, or too old to be told from duplicates; not used.
+        duplicate: packets received before; not used.
+        stray: packets out of line that no second one confirmed, or of the source's previous call; not used.
+        foreign: packets from another source to the port that this leg has to itself.
+        unknown_payload: packets of a payload type that was not negotiated, or too short for it.
+        comfort_noise: RFC 3389 packets.
+        telephone_events: keys pressed.
+        ssrc_changes: how often the sender started over with another SSRC.
+        reanchors: how often the sender's time and ours had to be aligned anew.
+        overrun: packets for which the ring had no room: the reader stands still.
+        num_bytes: UDP payload bytes.
+        gap_s: time read since the leg's first audio that no packet brought (silence, loss or hold), seconds.
+        silence_s: gaps in time without gaps in sequence: the sender was silent (DTX), seconds.
+        last_arrival_s: when the newest packet came, seconds of the plane's clock; None before the first.
+    """
+
+    received: int
+    lost: int
+    late: int
+    duplicate: int
+    stray: int
+    foreign: int
+    unknown_payload: int
+    comfort_noise: int
+    telephone_events: int
+    ssrc_changes: int
+    reanchors: int
+    overrun: int
+    num_bytes: int
+    gap_s: float
+    silence_s: float
+    last_arrival_s: float | None
+
+
+@dataclass(frozen=True, slots=True)
+class PlaneCounters:
+    """What no leg can be charged with.
+
+    Attributes:
+        legs: legs registered now.
+        datagrams: all that came.
+        unregistered: valid RTP from a source that nobody registered.
+        malformed: neither RTP nor RTCP.
+        oversized: longer than any packet of a call.
+        rtcp: RTCP packets, recognised and left alone.
+        queue_drops: datagrams the system dropped since our socket buffers were full.
+        events_dropped: telephone events nobody fetched in time.
+        socket_errors: failed receive calls.
+    """
+
+    legs: int
+    datagrams: int
+    unregistered: int
+    malformed: int
+    oversized: int
+    rtcp: int
+    queue_drops: int
+    events_dropped: int
+    socket_errors: int
+
+
+def leg_counters(state: Int64s) -> LegCounters:
+    """Counters out of a leg's row of ``Tables.state``."""
+    row = [int(value) for value in state]
+    lost = row[layout.LOST_BEFORE]
+    if row[layout.EXT_SEQ] >= 0:
+        lost += row[layout.EXT_SEQ] - row[layout.BASE_SEQ] + 1 - row[layout.EPOCH_RECEIVED]
+    return LegCounters(
+        received=row[layout.RECEIVED],
+        lost=lost,
+        late=row[layout.LATE],
+        duplicate=row[layout.DUPLICATE],
+        stray=row[layout.STRAY],
+        foreign=row[layout.FOREIGN],
+        unknown_payload=row[layout.UNKNOWN_PAYLOAD],
+        comfort_noise=row[layout.COMFORT_NOISE],
+        telephone_events=row[layout.EVENTS],
+        ssrc_changes=row[layout.SSRC_CHANGES],
+        reanchors=row[layout.REANCHORS],
+        overrun=row[layout.OVERRUN],
+        num_bytes=row[layout.BYTES],
+        gap_s=row[layout.GAP] / SAMPLE_RATE_HZ,
+        silence_s=row[layout.SILENCE] / SAMPLE_RATE_HZ,
+        last_arrival_s=row[layout.LAST_ARRIVAL] / SAMPLE_RATE_HZ if row[layout.RECEIVED] else None,
+    )
+
+
+def plane_counters(
+    plane: Int64s, legs: int, queue_drops: int, events_dropped: int, socket_errors: int
+) -> PlaneCounters:
+    """Counters out of ``Tables.plane`` and what the plane itself has counted."""
+    return PlaneCounters(
+        legs=legs,
+        datagrams=int(plane[layout.DATAGRAMS]),
+        unregistered=int(plane[layout.UNREGISTERED]),
+        malformed=int(plane[layout.MALFORMED]),
+        oversized=int(plane[layout.OVERSIZED]),
+        rtcp=int(plane[layout.RTCP]),
+        queue_drops=queue_drops,
+        events_dropped=events_dropped,
+        socket_errors=socket_errors,
+    )

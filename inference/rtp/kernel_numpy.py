@@ -1,0 +1,245 @@
+"""The kernels in NumPy: what runs where numba cannot, and what the compiled ones are compared with.
+
+Packets of different legs do not touch each other, so the batch goes in rounds: the first packet of every leg, then the
+second of every leg that has one, and so on. Within a round, audio in order is stored for all legs at once; whatever
+is unusual goes one packet at a time through the plain Python form of the kernel.
+"""
+
+import numpy as np
+import numpy.typing as npt
+
+from inference.rtp import kernel
+from inference.rtp.jit import plain
+from inference.rtp.layout import (
+    BAD_SEQ,
+    BYTES,
+    CODEC_PCMA,
+    CODEC_PCMU,
+    CODEC_UNKNOWN,
+    DATAGRAMS,
+    EPOCH_RECEIVED,
+    EXT_SEQ,
+    FIRST_POS,
+    FOREIGN,
+    GAP,
+    HASH_WORDS,
+    IS_ANCHORED,
+    LAST_ARRIVAL,
+    MALFORMED,
+    NEXT_POS,
+    OVERSIZED,
+    READ,
+    RECEIVED,
+    REF_POS,
+    REF_TS,
+    RTCP,
+    SEQ_MASK,
+    SEQ_WINDOW,
+    SILENCE,
+    SSRC,
+    UNREGISTERED,
+    Arrived,
+    Int,
+    Int64s,
+    Tables,
+    UInt64s,
+)
+
+_accept = plain(kernel.accept)
+_LOW_BITS = np.array([(1 << n) - 1 for n in range(65)], np.uint64)
+"""uint64 ``[65]``: the lowest n bits set."""
+
+
+def receive(tables: Tables, arrived: Arrived, num: Int, port: Int, exclusive: Int, max_ahead: Int) -> None:
+    """See :func:`inference.rtp.kernel.receive`."""
+    plane, rows, width = tables.plane, arrived.rows[:num], arrived.rows.shape[1]
+    lengths = arrived.lengths[:num].astype(np.int64)
+    every = np.arange(len(rows))
+    plane[DATAGRAMS] += num
+    fits = lengths <= width
+    plane[OVERSIZED] += np.count_nonzero(~fits)
+    is_version_2 = fits & (lengths >= 8) & (rows[:, 0] & 0xC0 == 0x80)
+    is_rtcp = is_version_2 & (rows[:, 1] >= 192) & (rows[:, 1] <= 223)
+    plane[RTCP] += np.count_nonzero(is_rtcp)
+
+    offsets = 12 + 4 * (rows[:, 0] & 0x0F).astype(np.int64)
+    has_extension, has_padding = rows[:, 0] & 0x10 != 0, rows[:, 0] & 0x20 != 0
+    is_whole = ~has_extension | (offsets + 4 <= lengths)
+    num_words = rows[every, offsets + 2].astype(np.int64) << 8 | rows[every, offsets + 3]
+    offsets += np.where(has_extension, 4 + 4 * num_words, 0)
+    padding = np.where(has_padding, rows[every, np.clip(lengths - 1, 0, width - 1)].astype(np.int64), 0)
+    is_whole &= (offsets <= lengths - padding) & ~(has_padding & (padding == 0))
+    plane[MALFORMED] += np.count_nonzero(fits & ~is_version_2) + np.count_nonzero(is_version_2 & ~is_rtcp & ~is_whole)
+
+    valid = np.flatnonzero(is_version_2 & ~is_rtcp & is_whole)
+    payload_types = (rows[valid, 1] & 0x7F).astype(np.int64)
+    slots = _find(tables, arrived.sources[valid], payload_types, port, exclusive)
+    is_ours = slots >= 0
+    if exclusive < 0:
+        plane[UNREGISTERED] += np.count_nonzero(~is_ours)
+    else:
+        tables.state[exclusive, FOREIGN] += np.count_nonzero(~is_ours)
+    valid, slots, payload_types = valid[is_ours], slots[is_ours], payload_types[is_ours]
+    fields = rows[valid, 2:12].astype(np.int64)
+    packets = np.stack(
+        [
+            valid,
+            slots,
+            tables.payload_types[slots, payload_types],
+            offsets[valid],
+            (lengths - padding)[valid],
+            lengths[valid],
+            fields[:, 0] << 8 | fields[:, 1],
+            fields[:, 2] << 24 | fields[:, 3] << 16 | fields[:, 4] << 8 | fields[:, 5],
+            fields[:, 6] << 24 | fields[:, 7] << 16 | fields[:, 8] << 8 | fields[:, 9],
+            arrived.arrivals[valid],
+        ],
+        axis=1,
+    )
+    rounds = _rounds(slots)
+    for turn in range(int(rounds.max(initial=-1)) + 1):
+        _accept_round(tables, arrived.rows, packets[rounds == turn], max_ahead)
+
+
+def _rounds(slots: Int64s) -> Int64s:
+    """How many packets of the same leg come before each, ``[K]``."""
+    order = np.argsort(slots, kind="stable")
+    is_first = np.diff(slots[order], prepend=-1) != 0
+    ranks = np.arange(len(slots))
+    rounds = np.empty_like(slots)
+    rounds[order] = ranks - np.maximum.accumulate(np.where(is_first, ranks, 0))
+    return rounds
+
+
+def _find(tables: Tables, sources: UInt64s, payload_types: Int64s, port: Int, exclusive: Int) -> Int64s:
+    """Leg rows of sources ``[K, 4]``, -1 where there is none; latches a leg that waits for its first source."""
+    is_ipv4 = sources[:, 0] & np.uint64(0xFFFF) == 2
+    words = sources[:, :3].copy()
+    words[is_ipv4, 1:] = 0
+    words[~is_ipv4, 0] &= np.uint64(0xFFFFFFFF)
+    if exclusive >= 0:
+        key = tables.keys[exclusive]
+        begin = 0
+        if key[0] == 0:
+            known = np.flatnonzero(tables.payload_types[exclusive, payload_types] != CODEC_UNKNOWN)
+            if not len(known):
+                return np.full(len(words), -1)
+            begin = int(known[0])
+            key[:3] = words[begin]
+        is_same = (words == key[:3]).all(axis=1) & (np.arange(len(words)) >= begin)
+        return np.where(is_same, exclusive, -1).astype(np.int64)
+    keys = np.concatenate([words, np.full((len(words), 1), port, np.uint64)], axis=1)
+    factors = np.array(HASH_WORDS, np.uint64)
+    mixed = keys[:, 0] ^ keys[:, 1] * factors[1] ^ keys[:, 2] * factors[2] ^ keys[:, 3] << np.uint64(48)
+    last = len(tables.places) - 1
+    places = (mixed * factors[0] >> np.uint64(40)).astype(np.int64) & last
+    slots = np.full(len(words), -1)
+    open_ones = np.arange(len(words))
+    while len(open_ones):
+        found = tables.places[places[open_ones]].astype(np.int64)
+        is_match = (found >= 0) & (tables.keys[found] == keys[open_ones]).all(axis=1)
+        slots[open_ones[is_match]] = found[is_match]
+        open_ones = open_ones[(found >= 0) & ~is_match]
+        places[open_ones] = (places[open_ones] + 1) & last
+    return slots
+
+
+def _accept_round(tables: Tables, rows: npt.NDArray[np.uint8], packets: Int64s, max_ahead: Int) -> None:
+    """Take one packet each of some legs; ``packets`` is int64 ``[K, 10]``."""
+    _, slots, codecs, offsets, ends, _, sequence_numbers, timestamps, ssrcs, arrivals = packets.T
+    state, nums = tables.state[slots], ends - offsets
+    steps = ((sequence_numbers - state[:, EXT_SEQ] + 0x8000) & 0xFFFF) - 0x8000
+    positions = state[:, REF_POS] + ((timestamps - state[:, REF_TS] + 0x80000000) & 0xFFFFFFFF) - 0x80000000
+    is_usual = (
+        (state[:, EXT_SEQ] >= 0)
+        & (ssrcs == state[:, SSRC])
+        & (steps > 0)
+        & (steps < SEQ_WINDOW)
+        & ((codecs == CODEC_PCMU) | (codecs == CODEC_PCMA))
+        & (state[:, IS_ANCHORED] == 1)
+        & (nums > 0)
+        & (positions >= state[:, READ])
+        & (positions + nums <= arrivals + max_ahead)
+        & (positions + nums <= state[:, READ] + tables.ring.shape[1])
+    )
+    _account(tables, packets[is_usual], steps[is_usual], positions[is_usual])
+    for num in np.unique(nums[is_usual]):
+        same = is_usual & (nums == num)
+        _store(tables, rows, packets[same], positions[same], int(num))
+    for row, slot, codec, begin, end, size, sequence, timestamp, ssrc, arrival in packets[~is_usual].tolist():
+        _accept(tables, slot, codec, rows[row, begin:end], size, sequence, timestamp, ssrc, arrival, max_ahead)
+
+
+def _account(tables: Tables, packets: Int64s, steps: Int64s, positions: Int64s) -> None:
+    """Counters and time base of legs whose next audio packet came in order."""
+    _, slots, _, offsets, ends, num_bytes, _, timestamps, _, arrivals = packets.T
+    state = tables.state[slots]
+    state[:, RECEIVED] += 1
+    state[:, BYTES] += num_bytes
+    state[:, LAST_ARRIVAL] = arrivals
+    state[:, EXT_SEQ] += steps
+    state[:, SEQ_MASK] = state[:, SEQ_MASK] << steps | 1
+    state[:, EPOCH_RECEIVED] += 1
+    state[:, BAD_SEQ] = -1
+    state[:, SILENCE] += np.where(steps == 1, np.maximum(positions - state[:, NEXT_POS], 0), 0)
+    state[:, REF_TS] = timestamps
+    state[:, REF_POS] = positions
+    state[:, NEXT_POS] = positions + ends - offsets
+    is_first = (state[:, FIRST_POS] < 0) | (positions < state[:, FIRST_POS])
+    state[is_first, FIRST_POS] = positions[is_first]
+    tables.state[slots] = state
+
+
+def _store(tables: Tables, rows: npt.NDArray[np.uint8], packets: Int64s, positions: Int64s, num: int) -> None:
+    """Decode payloads of ``num`` bytes each into different legs' rings."""
+    indices, slots, codecs, offsets = packets.T[:4]
+    span = np.arange(num)
+    payloads = rows[indices[:, None], offsets[:, None] + span]
+    places = (positions[:, None] + span) & (tables.ring.shape[1] - 1)
+    tables.ring[slots[:, None], places] = tables.decode[(codecs - CODEC_PCMU)[:, None], payloads]
+    for words, mask in _spans(tables, positions, np.full(len(slots), num)):
+        tables.bitmap[slots, words] |= mask
+
+
+def _spans(tables: Tables, positions: Int64s, nums: Int64s) -> list[tuple[Int64s, UInt64s]]:
+    """Bitmap words and masks that cover ``nums`` samples from ``positions``; one pair per word of the longest."""
+    num_words = tables.bitmap.shape[1]
+    bits = positions & 63
+    return [
+        (
+            ((positions >> 6) + k) & (num_words - 1),
+            _LOW_BITS[np.clip(bits + nums - 64 * k, 0, 64)] & ~_LOW_BITS[np.clip(bits - 64 * k, 0, 64)],
+        )
+        for k in range((int(nums.max(initial=0)) + 126) // 64)
+    ]
+
+
+def read(
+    tables: Tables,
+    slots: Int64s,
+    until: Int,
+    starts: Int64s,
+    nums: Int64s,
+    samples: npt.NDArray[np.int16],
+    present: npt.NDArray[np.bool_],
+) -> None:
+    """See :func:`inference.rtp.reader.read`."""
+    starts[:], nums[:], samples[:], present[:] = 0, 0, 0, False
+    used = np.flatnonzero(slots >= 0)
+    rows, width = slots[used], samples.shape[1]
+    state = tables.state[rows]
+    begins = state[:, READ]
+    counts = np.clip(until - begins, 0, width)
+    span = np.arange(width)
+    places = (begins[:, None] + span) & (tables.ring.shape[1] - 1)
+    bits = tables.bitmap[rows[:, None], places >> 6] >> (places & 63).astype(np.uint64) & np.uint64(1)
+    is_there = (bits == 1) & (span < counts[:, None])
+    present[used] = is_there
+    samples[used] = np.where(is_there, tables.ring[rows[:, None], places], 0)
+    for words, mask in _spans(tables, begins, counts):
+        tables.bitmap[rows, words] &= ~mask
+    before = np.clip(state[:, FIRST_POS] - begins, 0, counts)
+    gaps = counts - before - is_there.sum(axis=1)
+    tables.state[rows, GAP] += np.where(state[:, FIRST_POS] >= 0, gaps, 0)
+    tables.state[rows, READ] = begins + counts
+    starts[used], nums[used] = begins, counts
