@@ -43,22 +43,27 @@ def pip_settings() -> PipSettings:
     Raises:
         WeightsError: there is no pip, and ``PIP_INDEX_URL`` does not say which index to use either.
     """
-    settings = _parse_pip_config(_run(sys.executable, "-m", "pip", "config", "list"))
-    index = settings.get("index-url") or os.environ.get("PIP_INDEX_URL", "").split()
-    if settings.get("no-index", ["0"])[0].lower() in ("1", "true", "yes", "on"):
-        index = []
-    elif not index:
-        # pip's built-in default is in no configuration; its help text is the public place that states it.
-        found = re.search(
-            r"--index-url .*?\(default\s+(\S+?)\)", _run(sys.executable, "-m", "pip", "install", "--help")
-        )
-        index = [found.group(1)] if found else []
-    settings_index = () if "no-index" in settings and not index else tuple(settings.get("extra-index-url", ()))
-    find_links = tuple(settings.get("find-links", ()))
-    if not index and not settings_index and not find_links:
+    options = _parse_pip_config(_pip("config", "list"))
+    indexes: list[str] = []
+    if options.get("no-index", ["0"])[0].lower() not in ("1", "true", "yes", "on"):
+        main = options.get("index-url") or os.environ.get("PIP_INDEX_URL", "").split() or _pip_default()
+        indexes = [*main, *options.get("extra-index-url", ())]
+    find_links = tuple(options.get("find-links", ()))
+    if not indexes and not find_links:
         raise WeightsError("pip does not say which package index to use; set PIP_INDEX_URL, or use --from DIR")
-    cert = settings.get("cert")
-    return PipSettings((*index, *settings_index), find_links, cert[0] if cert else None)
+    return PipSettings(tuple(indexes), find_links, next(iter(options.get("cert", ())), None))
+
+
+def _pip(*arguments: str) -> str:
+    """Output of this Python's pip, else of the one on the PATH (environments made by uv have none of their own)."""
+    other = shutil.which("pip")
+    return _run(sys.executable, "-m", "pip", *arguments) or (_run(other, *arguments) if other else "")
+
+
+def _pip_default() -> list[str]:
+    """Pip's built-in index: in no configuration, but its help text is the public place that states it."""
+    found = re.search(r"--index-url .*?\(default\s+(\S+?)\)", _pip("install", "--help"))
+    return [found.group(1)] if found else []
 
 
 def _parse_pip_config(text: str) -> dict[str, list[str]]:
@@ -147,11 +152,19 @@ def _links(client: httpx.Client, page: str) -> Iterator[str]:
     """Absolute URLs, without fragments, on an index page or in a local folder."""
     scheme = urlsplit(page).scheme
     if scheme not in ("http", "https"):
-        yield from _local_links(Path(unquote(urlsplit(page).path)) if scheme == "file" else Path(page).expanduser())
+        yield from _local_links(local_path(page))
         return
     base, body, content_type = _get(client, page, _ACCEPT)
     for link in _json_links(body, page) if "json" in content_type else _html_links(body):
-        yield _with_auth(urljoin(base, link).partition("#")[0], page)
+        url = urljoin(base, link).partition("#")[0]
+        if urlsplit(url).scheme in ("http", "https"):  # a page from the network may not point at local files
+            yield _with_auth(url, page)
+
+
+def local_path(location: str) -> Path:
+    """The path of a ``file:`` URL, or of a location that is a path already."""
+    parts = urlsplit(location)
+    return Path(unquote(parts.path)) if parts.scheme == "file" else Path(location).expanduser()
 
 
 def _local_links(folder: Path) -> Iterator[str]:
