@@ -1,0 +1,1 @@
+"""Ways in: how call audio reaches us."""
