@@ -119,6 +119,10 @@ def _session_options(num_threads: int) -> Any:
     options.inter_op_num_threads = 1
     options.log_severity_level = 3  # errors reach us as exceptions; its warnings would go to stderr unasked
     options.add_session_config_entry("session.intra_op.allow_spinning", "0")
+    # Both fused operators are slower on CPU than what they replace (residual + norm .94 ms against .24 for 350 x 512).
+    options.add_session_config_entry(
+        "optimization.disable_specified_optimizers", "SkipLayerNormFusion;BiasGeluFusion;BiasSkipLayerNormFusion"
+    )
     # x86 without VNNI adds pairs of u8 x s8 products in 16 bits and saturates; this makes it take the exact way.
     options.add_session_config_entry("session.x64quantprecision", "1")
     return options

@@ -172,7 +172,7 @@ def _feed_forward(
 def _build_decoder(
     weights: _Weights, vocabulary: Vocabulary, precision: Precision, head_width: int, metadata: Mapping[str, str]
 ) -> ModelProto:
-    graph = GraphBuilder(precision)
+    graph = GraphBuilder(precision, is_few_rows=True)
     embedding = weights["model.decoder.embed_tokens.weight"]
     width = embedding.shape[1]
     num_heads = width // head_width
