@@ -72,9 +72,7 @@ def create_app(watch: Watch, bus: EventBus, telemetry: Telemetry, config: ApiCon
     token = config.token.get_secret_value().encode() if config.token is not None else None
 
     @app.middleware("http")
-    async def bound_body(
-        request: Request, call_next: Callable[[Request], Awaitable[Response]]
-    ) -> Response:
+    async def bound_body(request: Request, call_next: Callable[[Request], Awaitable[Response]]) -> Response:
         length = request.headers.get("content-length", "0")
         if "transfer-encoding" in request.headers or not length.isdigit() or int(length) > MAX_BODY_BYTES:
             return JSONResponse({"detail": f"body must be at most {MAX_BODY_BYTES} bytes"}, status_code=413)

@@ -98,9 +98,7 @@ class Call:
             self._highest = now.level
             self._first_alert_s = utterance.known_s if self._first_alert_s is None else self._first_alert_s
             events.append(
-                AlertEvent(
-                    Alert(self.id, now.level, utterance.known_s, now.risk, now.family, now.stage, now.evidence)
-                )
+                AlertEvent(Alert(self.id, now.level, utterance.known_s, now.risk, now.family, now.stage, now.evidence))
             )
         return events
 

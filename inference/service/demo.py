@@ -129,9 +129,9 @@ async def _send_legs(
     call: DemoCall,
     send: dict[Leg, Callable[[bytes], None]],
     payload_type: int,
-    encode: Callable[[PCM], np.ndarray],
+    encode: Callable[[PCM], bytes],
 ) -> None:
-    payloads = {leg: encode(samples).tobytes() for leg, samples in call.legs.items()}
+    payloads = {leg: encode(samples) for leg, samples in call.legs.items()}
     sequence, timestamp, ssrc = (
         {leg: random.getrandbits(bits) for leg in LEGS}  # noqa: S311 -- RFC 3550 wants them unlike, not secret
         for bits in (16, 32, 32)

@@ -26,4 +26,6 @@ def set_up_logs(config: "LogConfig") -> None:
         cache_logger_on_first_use=True,
     )
     # uvicorn and asyncio speak through the standard library: only what matters, in one line.
-    logging.basicConfig(stream=sys.stderr, level=max(level, logging.WARNING), format="%(levelname)s %(name)s %(message)s")
+    logging.basicConfig(
+        stream=sys.stderr, level=max(level, logging.WARNING), format="%(levelname)s %(name)s %(message)s"
+    )

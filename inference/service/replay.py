@@ -2,8 +2,10 @@
 
 import time
 from collections.abc import Callable, Iterator
+from dataclasses import asdict
 
-from inference.gateway.recording import RecordedCall
+from inference.audio import SAMPLE_RATE_HZ
+from inference.gateway.recorded import RecordedCall
 from inference.service.call import Call, CallParts
 from inference.service.events import Event
 from inference.service.stages import DueSegment, Stages
@@ -38,12 +40,12 @@ def replay(
     call = Call(recorded.id, parts, language=language)
     started_s = stages.clock()
     for block in recorded.blocks():
+        heard_s = (block.start_sample + len(block.samples)) / SAMPLE_RATE_HZ
         if realtime:
-            sleep(max(0.0, block.end_s - (stages.clock() - started_s)))
-        segments = call.hear(block.leg, block.samples, block.start_sample, block.present)
-        for segment in segments:
+            sleep(max(0.0, heard_s - (stages.clock() - started_s)))
+        for segment in call.hear(block.leg, block.samples, block.start_sample, block.present):
             yield from stages.understand([DueSegment(call, segment, stages.clock())])[0]
-        on_progress(block.end_s)
+        on_progress(heard_s)
     for segment in call.hang_up():
         yield from stages.understand([DueSegment(call, segment, stages.clock())])[0]
-    yield call.close(recorded.packets)
+    yield call.close(None if recorded.packets is None else asdict(recorded.packets))

@@ -45,9 +45,9 @@ class Stages:
         *,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
-        self._recogniser = recogniser
+        self.recogniser = recogniser
         self._scorer = scorer
-        self._engine = engine
+        self.engine = engine
         self.clock = clock
 
     def understand(self, batch: Sequence[DueSegment]) -> list[list[Event]]:
@@ -56,7 +56,7 @@ class Stages:
         Returns:
             The events of each segment, in the order of ``batch``; empty where no words were found.
         """
-        heard = self._recogniser.transcribe([due.segment for due in batch], [due.call.language for due in batch])
+        heard = self.recogniser.transcribe([due.segment for due in batch], [due.call.language for due in batch])
         worded = [index for index, utterance in enumerate(heard) if utterance.text]
         windows = [batch[index].call.remember(heard[index]) for index in worded]
         scores = self._scorer.score(windows)
@@ -71,4 +71,4 @@ class Stages:
 
     def close(self) -> None:
         """Release the models."""
-        self._engine.close()
+        self.engine.close()

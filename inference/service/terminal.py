@@ -99,7 +99,10 @@ class CallView:
         """A panel: heading, meter, the latest lines."""
         heading = Text.assemble((f"{clock(self.now_s):>5}  ", "dim"), "risk ", meter(self.risk, self.level))
         return Panel(
-            Group(heading, Text(""), *self.lines), title=Text(self.title), border_style=STYLE[self.level], height=SHOWN_LINES * 2 + 4
+            Group(heading, Text(""), *self.lines),
+            title=Text(self.title),
+            border_style=STYLE[self.level],
+            height=SHOWN_LINES * 2 + 4,
         )
 
 

@@ -4,8 +4,7 @@ import asyncio
 import contextlib
 import signal
 import socket
-import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from types import FrameType
 from typing import TYPE_CHECKING
 
@@ -71,13 +70,12 @@ class Worker:
         WeightsError: the models were not pulled.
     """
 
-    def __init__(self, settings: "Settings", *, clock: Callable[[], float] = time.monotonic) -> None:
+    def __init__(self, settings: "Settings") -> None:
         if settings.privacy.legal_basis is None:
             raise ConfigError(LEGAL_BASIS_MISSING)
         self.settings = settings
         self.bus = EventBus(settings.api.max_followers)
         self.telemetry = Telemetry()
-        self._clock = clock
         self._exit = contextlib.AsyncExitStack()
         self.watch: Watch
         self.api_address: tuple[str, int]
@@ -94,8 +92,8 @@ class Worker:
         settings = self.settings
         listener = listen(settings.api)
         self._exit.callback(listener.close)
-        plane = PacketPlane(settings.media, clock=self._clock)
-        self._exit.callback(plane.close)
+        plane = await asyncio.to_thread(PacketPlane, settings.media)  # compiles its kernels, the first time
+        self._exit.callback(plane.stop)
         stages = await asyncio.to_thread(build_stages, settings)
         self._exit.callback(stages.close)
         dispatcher = Dispatcher(
@@ -107,14 +105,13 @@ class Worker:
         self._exit.push_async_callback(dispatcher.aclose)
         self.watch = Watch(
             plane,
-            build_parts(settings, stages),
+            build_parts(settings, stages.engine),
             stages,
             settings.watch,
             dispatcher=dispatcher,
             bus=self.bus,
             telemetry=self.telemetry,
             default_language=settings.speech.default_language,
-            clock=self._clock,
         )
         self._exit.callback(self.bus.close)
         self._exit.push_async_callback(self.watch.drain)
@@ -146,7 +143,7 @@ class Worker:
         await self._exit.aclose()
 
 
-async def serve_until_signal(settings: "Settings", on_ready: Callable[[Worker], None]) -> None:
+async def serve_until_signal(settings: "Settings") -> None:
     """Run a worker until SIGTERM or SIGINT, then drain. A second signal stops at once."""
     loop = asyncio.get_running_loop()
     stop = asyncio.Event()
@@ -161,9 +158,8 @@ async def serve_until_signal(settings: "Settings", on_ready: Callable[[Worker], 
         log.info(
             "serving",
             api=f"http://{worker.api_address[0]}:{worker.api_address[1]}",
-            media=f"{settings.media.host}:{','.join(map(str, settings.media.ports))}",
+            media=f"{settings.media.host}:{','.join(map(str, worker.watch.media_ports))}",
             legal_basis=settings.privacy.legal_basis,
         )
-        on_ready(worker)
         await stop.wait()
         log.info("draining", calls=len(worker.watch.call_ids))

@@ -1,0 +1,76 @@
+"""What a person sees of ``scamtap demo``: two calls side by side, then the outcome."""
+
+import asyncio
+import sys
+from pathlib import Path
+
+from rich.console import Console
+from rich.live import Live
+from rich.text import Text
+
+from inference.config import PrivacyConfig, Settings
+from inference.rtp.plane import PlaneConfig
+from inference.service.api import ApiConfig
+from inference.service.demo import DemoCall, load_demo_call, run_demo, write_warning
+from inference.service.events import Event
+from inference.service.terminal import event_line, side_by_side
+
+TINY = Path(__file__).resolve().parents[2] / "datasets" / "tiny"
+REFRESH_HZ = 8
+
+
+def demo_settings() -> Settings:
+    """The defaults, on free ports of this machine; the legal basis is that nobody real is listened to."""
+    return Settings(
+        privacy=PrivacyConfig(legal_basis="demo: synthetic voices reading written scripts"),
+        media=PlaneConfig(host="127.0.0.1", ports=(0,)),
+        api=ApiConfig(port=0),
+    )
+
+
+def show_demo(console: Console, out: Path, *, plain: bool = False) -> bool:
+    """Run both calls, show them, write what the warned subscriber heard; True where both ended as they should."""
+    calls = [
+        load_demo_call(TINY / "demo-scam.wav", "a false bank, μ-law", "PCMU"),
+        load_demo_call(TINY / "demo-bank.wav", "the real bank, A-law", "PCMA"),
+    ]
+    longest_s = max(call.duration_s for call in calls)
+    console.print(f"Two calls arrive as RTP on this machine, in real time ({longest_s:.0f} s). Voices are synthetic.")
+    if plain or not sys.stdout.isatty():
+        titles = {call.name: call.title for call in calls}
+
+        def print_line(event: Event) -> None:
+            console.print(Text.assemble((f"[{titles[event.call]}] ", "dim"), event_line(event)))
+
+        asyncio.run(run_demo(demo_settings(), calls, print_line))
+    else:
+        asyncio.run(_run_live(console, calls))
+    return _report(console, calls, out)
+
+
+async def _run_live(console: Console, calls: list[DemoCall]) -> None:
+    with Live(console=console, auto_refresh=False) as live:
+
+        async def refresh() -> None:
+            while True:
+                live.update(side_by_side([call.view for call in calls]), refresh=True)
+                await asyncio.sleep(1 / REFRESH_HZ)
+
+        refreshing = asyncio.create_task(refresh())
+        try:
+            await run_demo(demo_settings(), calls, lambda _event: None)
+        finally:
+            refreshing.cancel()
+            live.update(side_by_side([call.view for call in calls]), refresh=True)
+
+
+def _report(console: Console, calls: list[DemoCall], out: Path) -> bool:
+    is_good = True
+    for call in calls:
+        is_right, line = call.outcome()
+        is_good &= is_right
+        console.print(Text(f"{'✓' if is_right else '✗'} {call.title}: {line}", style="green" if is_right else "red"))
+    warned = calls[0]
+    write_warning(warned, out)
+    console.print(f"What the subscriber heard, with the warning tone: {out}")
+    return is_good

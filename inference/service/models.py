@@ -1,0 +1,172 @@
+"""The models of this installation: pulled, built into the repository, and joined into the stages that calls use."""
+
+import hashlib
+import os
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+from rich.console import Console
+
+from inference import intent, speech
+from inference.audio import Leg
+from inference.audio.segment import PCM
+from inference.audio.segmenter import Segmenter
+from inference.audio.vad import VAD_MODEL, Probabilities, default_vad
+from inference.engine import graph
+from inference.engine.base import Engine
+from inference.engine.graph import Precision
+from inference.engine.onnx import OnnxEngine
+from inference.engine.repository import MODEL_FILE, write_atomically
+from inference.errors import WeightsError
+from inference.intent.install import HEAD_FILE, INTENT_MODEL, install_intent
+from inference.intent.scorer import IntentScorer
+from inference.service.call import CallParts
+from inference.service.progress import pull_progress
+from inference.service.stages import Stages
+from inference.speech.graph import DECODER, ENCODER
+from inference.speech.install import install_speech, tokenizer_path
+from inference.speech.recogniser import Recogniser
+from inference.verdict.verdict import Verdict
+from inference.weights import cache_dir, file, load_lock, open_tensors, pull, status
+
+if TYPE_CHECKING:
+    from inference.config import Settings
+
+SPEECH_WEIGHTS, TEXT_WEIGHTS = "whisper-base", "all-minilm-l6-v2"
+BUILD_KEY_FILE = "build.sha256"
+PRECISION: Precision = "int8"
+
+
+@dataclass(frozen=True, slots=True)
+class _Built:
+    """A model made here of pulled weights."""
+
+    artefact: str
+    names: tuple[str, ...]
+    sources: tuple[Path, ...]  # code and data that decide what comes out
+
+
+def default_models_dir() -> Path:
+    """``SCAMTAP_MODELS``, else the ``models`` folder of the clone that this package runs from.
+
+    Raises:
+        WeightsError: neither is there.
+    """
+    if configured := os.environ.get("SCAMTAP_MODELS"):
+        return Path(configured)
+    folder = Path(__file__).resolve().parents[2] / "models"
+    if not (folder / VAD_MODEL).is_dir():
+        raise WeightsError("the model repository is not here: install from a clone (pip install -e .) or set models_dir")
+    return folder
+
+
+def _builds(models_dir: Path) -> tuple[_Built, _Built]:
+    shared = Path(graph.__file__)
+    return (
+        _Built(
+            SPEECH_WEIGHTS, (ENCODER, DECODER), (shared, *sorted(Path(speech.__path__[0]).glob("[gmv]*.py")))
+        ),
+        _Built(
+            TEXT_WEIGHTS,
+            (INTENT_MODEL,),
+            (shared, Path(intent.__path__[0]) / "graph.py", models_dir / INTENT_MODEL / "1" / HEAD_FILE),
+        ),
+    )
+
+
+def _build_key(built: _Built) -> str:
+    """What the result depends on: a model built with the same key need not be built again."""
+    digest = hashlib.sha256(load_lock().artefact(built.artefact).model_dump_json().encode())
+    for path in built.sources:
+        digest.update(path.read_bytes())
+    return f"{digest.hexdigest()} {PRECISION}\n"
+
+
+def _is_current(models_dir: Path, built: _Built) -> bool:
+    folders = [models_dir / name / "1" for name in built.names]
+    if not all((folder / MODEL_FILE).is_file() for folder in folders):
+        return False
+    key_file = folders[0] / BUILD_KEY_FILE
+    return key_file.is_file() and key_file.read_text() == _build_key(built)
+
+
+def pull_models(source: Path | None, *, console: Console | None, models_dir: Path | None = None) -> None:
+    """Fetch what is missing and build what is out of date; a second run does nothing.
+
+    Args:
+        source: a folder that has the weights, tried first.
+        console: where progress is shown; None shows nothing.
+        models_dir: the model repository.
+
+    Raises:
+        WeightsError: no source worked, a hash is wrong, or the disk is full.
+    """
+    models_dir = models_dir or default_models_dir()
+    for built in _builds(models_dir):
+        with pull_progress(console) as on_progress:
+            pulled = pull(built.artefact, source_dir=source, progress=on_progress)
+        if console is not None:
+            console.print(
+                f"{pulled.title}: {pulled.licence}, {pulled.num_bytes / 1e6:.0f} MB, from {pulled.source}", markup=False
+            )
+        if _is_current(models_dir, built):
+            continue
+        if console is not None:
+            console.print(f"building {', '.join(built.names)} ({PRECISION}) in {models_dir}", markup=False)
+        tensors = open_tensors(built.artefact)
+        if built.artefact == SPEECH_WEIGHTS:
+            install_speech(models_dir, tensors, file(SPEECH_WEIGHTS, "tokenizer.json"), PRECISION)
+        else:
+            install_intent(models_dir, tensors, file(TEXT_WEIGHTS, "tokenizer.json"), PRECISION)
+        key = _build_key(built)
+        write_atomically(models_dir / built.names[0] / "1" / BUILD_KEY_FILE, lambda path, key=key: path.write_text(key))
+
+
+def model_lines(models_dir: Path | None = None) -> Iterator[str]:
+    """One line per set of weights and per model: what, from where, and whether it is whole."""
+    models_dir = models_dir or default_models_dir()
+    lock = load_lock()
+    for held in status(deep=True):
+        artefact = lock.artefact(held.name)
+        use = " (training only)" if held.training_only else ""
+        yield f"{held.name}: {held.state}, {artefact.licence}, {artefact.homepage}{use} {held.detail}".rstrip()
+    for built in _builds(models_dir):
+        state = "built" if _is_current(models_dir, built) else "not built or out of date; run: scamtap models pull"
+        yield f"{', '.join(built.names)}: {state}, {PRECISION}, in {models_dir}"
+    yield f"weights are kept in {cache_dir()}"
+
+
+def build_engine(settings: "Settings") -> OnnxEngine:
+    """The engine over the configured model repository."""
+    return OnnxEngine(settings.models_dir or default_models_dir())
+
+
+def build_stages(settings: "Settings") -> Stages:
+    """Load the models.
+
+    Raises:
+        WeightsError, EngineError: they were not pulled or are damaged; the remedy is in the message.
+    """
+    models_dir = settings.models_dir or default_models_dir()
+    engine = build_engine(settings)
+    recogniser = Recogniser(engine, tokenizer_path(models_dir), settings.speech)
+    scorer = IntentScorer(engine, models_dir, settings.intent)
+    return Stages(recogniser, scorer, engine)
+
+
+def build_parts(settings: "Settings", engine: Engine) -> CallParts:
+    """Factories for what each call needs of its own."""
+
+    def network(frames: PCM, state: np.ndarray) -> tuple[Probabilities, np.ndarray]:
+        out = engine.infer(VAD_MODEL, {"frames": frames, "state": state})
+        return out["speech"].astype(np.float32, copy=False), out["next_state"]
+
+    vad = default_vad(network)
+
+    def segmenter(leg: Leg) -> Segmenter:
+        return Segmenter(leg, settings.segmenter, vad)
+
+    return CallParts(segmenter, lambda: Verdict(settings.verdict))

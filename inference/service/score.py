@@ -1,0 +1,76 @@
+"""Call texts through intent and verdict, as they would be heard: ``scamtap score``."""
+
+import json
+from collections.abc import Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+
+from inference.audio import Leg
+from inference.errors import MediaError
+
+if TYPE_CHECKING:
+    from inference.config import Settings
+
+MAX_LINE_CHARS = 1_000_000
+
+
+class TextTurn(BaseModel):
+    """One turn of a call text."""
+
+    model_config = ConfigDict(extra="ignore", frozen=True)
+
+    leg: Leg
+    text: str
+
+
+class CallText(BaseModel):
+    """One call as text: either ``turns``, or ``text`` that the far party says."""
+
+    model_config = ConfigDict(extra="ignore", frozen=True)
+
+    id: Annotated[str, Field(coerce_numbers_to_str=True)]
+    lang: str = "en"
+    text: str | None = None
+    turns: tuple[TextTurn, ...] | None = None
+
+    @model_validator(mode="after")
+    def _one_of_them(self) -> "CallText":
+        if (self.text is None) == (self.turns is None):
+            raise ValueError("give either 'text' or 'turns'")
+        return self
+
+    def all_turns(self) -> tuple[TextTurn, ...]:
+        """Its turns; a bare text is one turn of the far party."""
+        return self.turns if self.turns is not None else (TextTurn(leg="far", text=self.text or ""),)
+
+
+def read_texts(path: Path) -> Iterator[CallText]:
+    """The calls of a JSON Lines file.
+
+    Raises:
+        MediaError: unreadable, or a line that is not a call; names file, line and field, never the text.
+    """
+    try:
+        with path.open(encoding="utf-8") as file:
+            for number, line in enumerate(file, 1):
+                if line.strip():
+                    yield _parse(line, f"{path}: line {number}")
+    except OSError as error:
+        raise MediaError(f"{path}: cannot be read ({error.strerror}): check the path and its permissions") from error
+    except UnicodeDecodeError as error:
+        raise MediaError(f"{path}: is not UTF-8: give JSON Lines of call texts") from error
+
+
+def _parse(line: str, where: str) -> CallText:
+    if len(line) > MAX_LINE_CHARS:
+        raise MediaError(f"{where}: is longer than {MAX_LINE_CHARS} characters: one call a line")
+    try:
+        return CallText.model_validate(json.loads(line))
+    except (json.JSONDecodeError, RecursionError) as error:
+        raise MediaError(f"{where}: is not JSON: give one object a line") from error
+    except ValidationError as error:
+        first = error.errors(include_url=False, include_input=False)[0]
+        field = ".".join(str(part) for part in first["loc"])
+        raise MediaError(f"{where}: {field + ': ' if field else ''}{first['msg']}") from None
