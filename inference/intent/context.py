@@ -1,0 +1,128 @@
+"""The rolling transcript of one call, as much of it as the intent model reads at once."""
+
+from collections import deque
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Protocol
+
+import numpy as np
+import numpy.typing as npt
+from tokenizers import Tokenizer
+
+from inference.audio import Leg
+from inference.intent.text import normalise
+
+LEG_MARK: dict[Leg, str] = {"far": "caller", "near": "me"}
+"""What stands before a turn. Plain words: the encoder's lower layers are frozen and know no special marks."""
+
+CONTEXT_UTTERANCES = 6
+"""Utterances remembered before the current one; more do not fit in the token window anyway."""
+
+
+@dataclass(frozen=True, slots=True)
+class Said:
+    """One utterance of the transcript: whose, and the words."""
+
+    leg: Leg
+    text: str
+
+
+@dataclass(frozen=True, slots=True)
+class ContextWindow:
+    """The utterance to score and what was said before it, oldest first. Personal data: in memory only."""
+
+    current: Said
+    before: tuple[Said, ...] = ()
+    language: str = "en"
+
+
+class Spoken(Protocol):
+    """What the transcript needs of an utterance; :class:`~inference.speech.utterance.Utterance` has it."""
+
+    @property
+    def leg(self) -> Leg: ...  # noqa: D102
+    @property
+    def text(self) -> str: ...  # noqa: D102
+    @property
+    def language(self) -> str: ...  # noqa: D102
+
+
+class RollingContext:
+    """Transcript of ONE call, bounded: keeps the last :data:`CONTEXT_UTTERANCES` non-empty utterances."""
+
+    def __init__(self, max_utterances: int = CONTEXT_UTTERANCES) -> None:
+        self._before: deque[Said] = deque(maxlen=max_utterances)
+
+    def add(self, utterance: Spoken) -> ContextWindow:
+        """Append ``utterance`` and return the window in which it is to be scored."""
+        current = Said(utterance.leg, utterance.text)
+        window = ContextWindow(current, tuple(self._before), utterance.language)
+        if current.text.strip():
+            self._before.append(current)
+        return window
+
+
+@dataclass(frozen=True, slots=True)
+class TokenBatch:
+    """Windows as the graph takes them, padded at the right.
+
+    Attributes:
+        input_ids: int64 ``[batch, tokens]``; 0 is padding.
+        part: int64 ``[batch, tokens]``; 0 padding, 1 what was said before, 2 the current utterance.
+    """
+
+    input_ids: npt.NDArray[np.int64]
+    part: npt.NDArray[np.int64]
+
+
+class WindowTokenizer:
+    """``[CLS] before [SEP] current [SEP]``, every utterance behind its leg mark; the newest words win the room.
+
+    Args:
+        tokenizer: the encoder's own (tokenizer.json).
+        max_tokens: length of the longest window.
+        max_current_tokens: of those, at most this many for the current utterance.
+    """
+
+    def __init__(self, tokenizer: Tokenizer, max_tokens: int = 96, max_current_tokens: int = 48) -> None:
+        tokenizer.no_padding()
+        tokenizer.no_truncation()
+        self._tokenizer = tokenizer
+        self._max_tokens = max_tokens
+        self._max_current_tokens = max_current_tokens
+        cls_id, sep_id = tokenizer.token_to_id("[CLS]"), tokenizer.token_to_id("[SEP]")
+        if cls_id is None or sep_id is None:
+            raise ValueError("tokenizer has no [CLS] or [SEP]")
+        self._cls_id, self._sep_id = int(cls_id), int(sep_id)
+
+    def _ids(self, said: Said) -> list[int]:
+        text = f"{LEG_MARK[said.leg]} {normalise(said.text)}"
+        return list(self._tokenizer.encode(text, add_special_tokens=False).ids)
+
+    def window_ids(self, window: ContextWindow) -> tuple[list[int], list[int]]:
+        """Token ids and parts of one window."""
+        current = self._ids(window.current)[: self._max_current_tokens]
+        room = self._max_tokens - len(current) - 3
+        before: list[int] = []
+        for said in reversed(window.before):
+            before = self._ids(said) + before
+            if len(before) >= room:
+                before = before[-room:]
+                break
+        ids = [self._cls_id, *before, self._sep_id, *current, self._sep_id]
+        return ids, [1] * (len(before) + 2) + [2] * (len(current) + 1)
+
+    def batch(self, windows: Sequence[ContextWindow]) -> TokenBatch:
+        """Tokenise and pad ``windows`` together."""
+        return pad_rows([self.window_ids(window) for window in windows])
+
+
+def pad_rows(rows: Sequence[tuple[list[int], list[int]]]) -> TokenBatch:
+    """Pad rows of (ids, parts) to their longest."""
+    num_tokens = max((len(ids) for ids, _ in rows), default=1)
+    input_ids = np.zeros((len(rows), num_tokens), np.int64)
+    part = np.zeros_like(input_ids)
+    for row, (ids, parts) in enumerate(rows):
+        input_ids[row, : len(ids)] = ids
+        part[row, : len(parts)] = parts
+    return TokenBatch(input_ids, part)

@@ -1,0 +1,111 @@
+"""A whole call given as text, scored as it would have been heard."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Protocol
+
+from inference.audio import Leg
+from inference.intent.context import ContextWindow, RollingContext
+from inference.intent.scores import IntentScores
+from inference.intent.text import split_utterances
+from inference.speech.utterance import Utterance
+from inference.verdict.verdict import Level, Verdict, VerdictConfig, highest
+
+WORDS_PER_S = 2.5
+"""Pace of telephone talk: gives utterances of a text their times, so that evidence can be put in order."""
+
+
+class TurnText(Protocol):
+    """One turn of a call text."""
+
+    @property
+    def leg(self) -> Leg: ...  # noqa: D102
+    @property
+    def text(self) -> str: ...  # noqa: D102
+
+
+class Scores(Protocol):
+    """What scores windows; :class:`~inference.intent.scorer.IntentScorer` does."""
+
+    def score(self, items: Sequence[ContextWindow]) -> list[IntentScores]:
+        """Scores of the current utterance of every window."""
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class CallScore:
+    """How a call text was judged.
+
+    Attributes:
+        level: the highest level reached.
+        risk: after each turn given, in order.
+        levels: level after each turn.
+        llr: evidence that each utterance added, per turn.
+        first_alert_turn: index of the first turn after which the level was not ``none``; None: never.
+        first_danger_turn: likewise for ``danger``.
+        family, stage: as named when the highest level was first reached; None where it is ``none``.
+        evidence: the utterances named then.
+    """
+
+    level: Level
+    risk: tuple[float, ...]
+    levels: tuple[Level, ...]
+    llr: tuple[tuple[float, ...], ...]
+    first_alert_turn: int | None
+    first_danger_turn: int | None
+    family: str | None
+    stage: str | None
+    evidence: tuple[Utterance, ...]
+
+
+def score_call(
+    scorer: Scores,
+    config: VerdictConfig,
+    turns: Sequence[TurnText],
+    language: str = "en",
+    stage_thresholds: dict[str, float] | None = None,
+) -> CallScore:
+    """Run ``turns`` through intent and verdict.
+
+    Each turn is cut into the utterances in which it would be heard
+    (:func:`inference.intent.text.split_utterances`). The alert turn is that of the utterance that raised it, even if
+    the level fell again within the turn.
+
+    Raises:
+        EngineError: the scorer's engine failed.
+    """
+    spoken: list[tuple[int, Utterance]] = []
+    now_s = 0.0
+    for number, turn in enumerate(turns):
+        for text in split_utterances(turn.text):
+            end_s = now_s + len(text.split()) / WORDS_PER_S
+            spoken.append((number, Utterance(turn.leg, now_s, end_s, end_s, text, language)))
+            now_s = end_s
+    context = RollingContext()
+    scores = scorer.score([context.add(utterance) for _, utterance in spoken])
+    verdict = Verdict(config, stage_thresholds)
+    risk = [verdict.assessment.risk] * len(turns)
+    levels: list[Level] = ["none"] * len(turns)
+    llr: list[list[float]] = [[] for _ in turns]
+    reached: dict[Level, int] = {}
+    named = verdict.assessment
+    for (number, utterance), scored in zip(spoken, scores, strict=True):
+        now = verdict.update(utterance, scored)
+        risk[number:] = [now.risk] * (len(turns) - number)
+        levels[number:] = [now.level] * (len(turns) - number)
+        llr[number].append(scored.llr)
+        if now.level != "none" and now.level not in reached:
+            if now.level == highest([*reached, now.level]):
+                named = now
+            reached[now.level] = number
+    return CallScore(
+        level=highest(list(reached)),
+        risk=tuple(risk),
+        levels=tuple(levels),
+        llr=tuple(tuple(values) for values in llr),
+        first_alert_turn=min(reached.values(), default=None),
+        first_danger_turn=reached.get("danger"),
+        family=named.family,
+        stage=named.stage,
+        evidence=named.evidence,
+    )

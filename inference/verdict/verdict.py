@@ -1,0 +1,203 @@
+"""A sequential test over one call: calibrated log-likelihood ratios in, risk and level out.
+
+The evidence is a sum with a floor, as in Page's CUSUM (Biometrika 41, 1954): a long harmless opening, or a caller who
+reassures, cannot put so much to his credit that the ask at the end goes unnoticed. Thresholds are those of the model's
+operating point, chosen on development calls for a stated false-alarm rate; without one, Wald's bound (Sequential
+Analysis, 1947) is used: evidence above ln(1/a) is reached with probability at most a when nothing is wrong.
+"""
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal, TypeAlias
+
+from pydantic import BaseModel, ConfigDict, Field, model_validator
+
+from inference.intent.calibration import Calibration, load_calibration
+from inference.intent.scores import FAMILIES, STAGES, IntentScores
+from inference.speech.utterance import Utterance
+
+Level: TypeAlias = Literal["none", "suspect", "danger"]
+LEVELS: tuple[Level, ...] = ("none", "suspect", "danger")
+"""From harmless to worst; compare by index."""
+
+SUSPECT_FALSE_ALARMS = 0.05
+DANGER_FALSE_ALARMS = 0.01
+"""Share of genuine calls that may reach a level, where no operating point says else (Wald's bound)."""
+
+ACTS = tuple(stage for stage in STAGES if stage != "reassure")
+
+
+class VerdictConfig(BaseModel):
+    """Settings of the verdict.
+
+    Attributes:
+        prior: probability that a call is a scam before a word is said. Risk is a probability at this prior.
+        suspect_llr, danger_llr: nats of evidence at which the levels begin; None: the model's operating point, or
+            Wald's bound.
+        hysteresis_llr: a level is left only this far below where it began.
+        floor_llr: nats below the start that harmless talk can bring the evidence to.
+        ceiling_llr: nats that the evidence is held to, so that a mistaken alarm can still be taken back.
+        min_far_utterances: far utterances that must speak for a scam before ``danger``; one alone never does.
+        min_far_llr: what an utterance must add to be counted among those.
+        min_acts: different acts (stages but ``reassure``) that these must show before ``danger``.
+        act_probability: an act counts from this probability, where the model has no threshold of its own.
+        max_evidence: utterances named with an alert.
+    """
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    prior: float = Field(default=0.05, gt=0, lt=1)
+    suspect_llr: float | None = Field(default=None, gt=0)
+    danger_llr: float | None = Field(default=None, gt=0)
+    hysteresis_llr: float = Field(default=1.0, ge=0)
+    floor_llr: float = Field(default=3.0, ge=0)
+    ceiling_llr: float = Field(default=12.0, gt=0)
+    min_far_utterances: int = Field(default=2, ge=2)
+    min_far_llr: float = Field(default=0.2, gt=0)
+    min_acts: int = Field(default=2, ge=1, le=len(ACTS))
+    act_probability: float = Field(default=0.5, gt=0, lt=1)
+    max_evidence: int = Field(default=3, ge=1, le=20)
+
+    @model_validator(mode="after")
+    def _check(self) -> "VerdictConfig":
+        suspect, danger = self.thresholds()
+        if not suspect <= danger <= self.ceiling_llr:
+            raise ValueError("want suspect_llr <= danger_llr <= ceiling_llr")
+        return self
+
+    def thresholds(self) -> tuple[float, float]:
+        """Evidence at which ``suspect`` and ``danger`` begin, nats."""
+        suspect = -math.log(SUSPECT_FALSE_ALARMS) if self.suspect_llr is None else self.suspect_llr
+        danger = -math.log(DANGER_FALSE_ALARMS) if self.danger_llr is None else self.danger_llr
+        return suspect, danger
+
+    def calibrated(self, calibration: Calibration | Path) -> "VerdictConfig":
+        """These settings with the model's operating point where none is set by hand.
+
+        Raises:
+            WeightsError: calibration.json is missing or malformed.
+        """
+        if isinstance(calibration, Path):
+            calibration = load_calibration(calibration)
+        point = calibration.operating_point
+        suspect = point.suspect_llr if self.suspect_llr is None else self.suspect_llr
+        danger = point.danger_llr if self.danger_llr is None else self.danger_llr
+        return VerdictConfig.model_validate(
+            self.model_dump() | {"suspect_llr": min(suspect, danger), "danger_llr": max(suspect, danger)}
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class Assessment:
+    """What is thought of the call after an utterance.
+
+    Attributes:
+        risk: probability that the call is a scam, given what was said so far, at the configured prior.
+        level: ``none``, ``suspect`` or ``danger``.
+        family: most likely scam family; None while the level is ``none``.
+        stage: what the far party was doing last, by the evidence; None while the level is ``none``.
+        evidence: the utterances that spoke most for a scam, in order of time; at most ``max_evidence``.
+    """
+
+    risk: float
+    level: Level
+    family: str | None
+    stage: str | None
+    evidence: tuple[Utterance, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class _Mover:
+    llr: float
+    number: int
+    utterance: Utterance
+
+
+class Verdict:
+    """Judges ONE call; bounded memory however long it lasts."""
+
+    def __init__(self, config: VerdictConfig | None = None, stage_thresholds: dict[str, float] | None = None) -> None:
+        """Begin a call.
+
+        Args:
+            config: settings.
+            stage_thresholds: the model's own (``scorer.calibration.stage_thresholds``).
+        """
+        self.config = config or VerdictConfig()
+        self._act_from = {act: (stage_thresholds or {}).get(act, self.config.act_probability) for act in ACTS}
+        self._prior_logit = math.log(self.config.prior / (1 - self.config.prior))
+        self._evidence_llr = 0.0
+        self._level: Level = "none"
+        self._number = 0
+        self._far_utterances = 0
+        self._acts: set[str] = set()
+        self._stage: str | None = None
+        self._family_logs = dict.fromkeys(FAMILIES, 0.0)
+        self._movers: list[_Mover] = []
+        self._assessment = self._assess()
+
+    @property
+    def assessment(self) -> Assessment:
+        """What is thought of the call now."""
+        return self._assessment
+
+    @property
+    def evidence_llr(self) -> float:
+        """Accumulated evidence, nats."""
+        return self._evidence_llr
+
+    def update(self, utterance: Utterance, scores: IntentScores) -> Assessment:
+        """Weigh the next utterance of the call; returns the new :attr:`assessment`."""
+        config = self.config
+        self._number += 1
+        total = self._evidence_llr + scores.llr
+        self._evidence_llr = min(config.ceiling_llr, max(-config.floor_llr, total))
+        if scores.llr > 0:
+            self._note(utterance, scores)
+        self._level = self._next_level()
+        self._assessment = self._assess()
+        return self._assessment
+
+    def _note(self, utterance: Utterance, scores: IntentScores) -> None:
+        """Remember an utterance that speaks for a scam: its act, its family, itself."""
+        if utterance.leg == "far" and scores.llr >= self.config.min_far_llr:
+            self._far_utterances += 1
+            acts = [act for act in ACTS if scores.stages[act] >= self._act_from[act]]
+            self._acts.update(acts)
+            if acts:
+                self._stage = max(acts, key=lambda act: scores.stages[act] - self._act_from[act])
+        for family, probability in scores.families.items():
+            self._family_logs[family] += scores.llr * math.log(max(probability, 1e-4))
+        self._movers.append(_Mover(scores.llr, self._number, utterance))
+        self._movers.sort(key=lambda mover: -mover.llr)
+        del self._movers[self.config.max_evidence :]
+
+    def _next_level(self) -> Level:
+        suspect, danger = self.config.thresholds()
+        held = LEVELS.index(self._level)
+        slack = self.config.hysteresis_llr
+        is_proven = self._far_utterances >= self.config.min_far_utterances and len(self._acts) >= self.config.min_acts
+        if is_proven and self._evidence_llr >= danger - (slack if held >= 2 else 0.0):
+            return "danger"
+        if self._evidence_llr >= suspect - (slack if held >= 1 else 0.0):
+            return "suspect"
+        return "none"
+
+    def _assess(self) -> Assessment:
+        is_named = self._level != "none"
+        family = max(self._family_logs, key=lambda name: self._family_logs[name]) if is_named else None
+        movers = sorted(self._movers, key=lambda mover: mover.number)
+        return Assessment(
+            risk=1 / (1 + math.exp(-(self._prior_logit + self._evidence_llr))),
+            level=self._level,
+            family=family,
+            stage=self._stage if is_named else None,
+            evidence=tuple(mover.utterance for mover in movers),
+        )
+
+
+def highest(levels: Sequence[Level]) -> Level:
+    """The worst of ``levels``; ``none`` for none."""
+    return max(levels, key=LEVELS.index, default="none")
