@@ -14,7 +14,7 @@ Choosing inside the graph keeps 51,865 logits a row from ever leaving it, in pro
 import hashlib
 import json
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 import numpy.typing as npt
@@ -29,6 +29,7 @@ ENCODER = "speech"
 DECODER = "speech_decoder"
 PHASE_LANGUAGE, PHASE_FIRST, PHASE_TEXT = range(3)
 HEAD_WIDTH = 64  # of every Whisper size
+DETECTABLE = ("en", "zh")  # what ScamTap scores
 FORBIDDEN = -60000.0  # added to a logit: out of reach, and still a number in fp16
 
 Tensors = Mapping[str, Array]
@@ -45,7 +46,12 @@ def fingerprint(tensors: Tensors) -> str:
 
 
 def build_speech(
-    tensors: Tensors, vocabulary: Vocabulary, precision: Precision, *, head_width: int = HEAD_WIDTH
+    tensors: Tensors,
+    vocabulary: Vocabulary,
+    precision: Precision,
+    *,
+    detectable: Sequence[str] = DETECTABLE,
+    head_width: int = HEAD_WIDTH,
 ) -> dict[str, ModelProto]:
     """Write both models.
 
@@ -53,6 +59,8 @@ def build_speech(
         tensors: weights under their Hugging Face names (``model.encoder.conv1.weight`` ...).
         vocabulary: of the same checkpoint.
         precision: ``int8`` for CPU, ``fp16`` for GPU, ``fp32`` to compare with.
+        detectable: languages to choose from where the language is to be detected. Few on purpose: on a second of
+            telephone speech a choice among Whisper's 99 picks neighbours (nn for no, cy for en) too often.
         head_width: channels per attention head.
 
     Returns:
@@ -71,10 +79,11 @@ def build_speech(
         "weights_sha256": fingerprint(tensors),
         "precision": precision,
         "languages": json.dumps(list(vocabulary.languages)),
+        "detectable": json.dumps(list(detectable)),
     }
     return {
         ENCODER: _build_encoder(weights, precision, head_width, metadata),
-        DECODER: _build_decoder(weights, vocabulary, precision, head_width, metadata),
+        DECODER: _build_decoder(weights, vocabulary, detectable, precision, head_width, metadata),
     }
 
 
@@ -122,7 +131,9 @@ def _build_encoder(weights: _Weights, precision: Precision, head_width: int, met
     norms = [f"{name}.self_attn_layer_norm" for name in names[1:]] + ["model.encoder.layer_norm"]
     x = graph.layer_norm(trunk, *weights.pair(f"{names[0]}.self_attn_layer_norm"))
     for name, next_norm in zip(names, norms, strict=True):
-        mixed, _, _ = graph.attention(*_query_key_value(graph, weights, name, x), num_heads)
+        projected = graph.linear(x, *weights.stacked([f"{name}.self_attn.{p}_proj" for p in "qkv"]))
+        query, key, value = graph.split(projected, 3, axis=-1)
+        mixed, _, _ = graph.attention(query, key, value, num_heads)
         x, trunk = _add_projected(
             graph, weights, f"{name}.self_attn.out_proj", mixed, trunk, f"{name}.final_layer_norm"
         )
@@ -148,12 +159,6 @@ def _convolution(graph: GraphBuilder, x: str, weight: Array, bias: Array, stride
     return graph.gelu(graph.linear(graph.op("Concat", *taps, axis=-1), flat, bias))
 
 
-def _query_key_value(graph: GraphBuilder, weights: _Weights, layer: str, x: str) -> tuple[str, str, str]:
-    projections = weights.stacked([f"{layer}.self_attn.{p}_proj" for p in "qkv"])
-    query, key, value = graph.split(graph.linear(x, *projections), 3, axis=-1)
-    return query, key, value
-
-
 def _add_projected(
     graph: GraphBuilder, weights: _Weights, projection: str, x: str, trunk: str, norm: str
 ) -> tuple[str, str]:
@@ -170,7 +175,12 @@ def _feed_forward(
 
 
 def _build_decoder(
-    weights: _Weights, vocabulary: Vocabulary, precision: Precision, head_width: int, metadata: Mapping[str, str]
+    weights: _Weights,
+    vocabulary: Vocabulary,
+    detectable: Sequence[str],
+    precision: Precision,
+    head_width: int,
+    metadata: Mapping[str, str],
 ) -> ModelProto:
     graph = GraphBuilder(precision, is_few_rows=True)
     embedding = weights["model.decoder.embed_tokens.weight"]
@@ -191,39 +201,73 @@ def _build_decoder(
     start = graph.size(kept["past", "key", 0], 2)
     stop = graph.op("Add", start, graph.size(tokens, 1))
     positions = graph.floats(weights["model.decoder.embed_positions.weight"])
-    trunk = graph.op("Add", graph.embedding(tokens, embedding), graph.slice(positions, start, stop, axis=0))
+    embedded = graph.op("Add", graph.embedding(tokens, embedding), graph.slice(positions, start, stop, axis=0))
+    rows = _EvenRows(graph, tokens, width)
+    trunk = rows.pack(embedded)
 
     names = [f"model.decoder.layers.{i}" for i in range(num_layers)]
     norms = [f"{name}.self_attn_layer_norm" for name in names[1:]] + ["model.decoder.layer_norm"]
     x = graph.layer_norm(trunk, *weights.pair(f"{names[0]}.self_attn_layer_norm"))
     for i, (name, next_norm) in enumerate(zip(names, norms, strict=True)):
         past = kept["past", "key", i], kept["past", "value", i]
-        mixed, key, value = graph.attention(
-            *_query_key_value(graph, weights, name, x), num_heads, past=past, is_causal=True
-        )
+        projected = rows.unpack(graph.linear(x, *weights.stacked([f"{name}.self_attn.{p}_proj" for p in "qkv"])))
+        query, key, value = graph.split(projected, 3, axis=-1)
+        mixed, key, value = graph.attention(query, key, value, num_heads, past=past, is_causal=True)
         for kind, present in (("key", key), ("value", value)):
             graph.output(f"present_{kind}_{i}", present, graph.dtype, ["batch", num_heads, "present", head_width])
         attended = f"{name}.encoder_attn"
-        x, trunk = _add_projected(graph, weights, f"{name}.self_attn.out_proj", mixed, trunk, f"{attended}_layer_norm")
-        query = graph.linear(x, *weights.pair(f"{attended}.q_proj"))
+        x, trunk = _add_projected(
+            graph, weights, f"{name}.self_attn.out_proj", rows.pack(mixed), trunk, f"{attended}_layer_norm"
+        )
+        query = rows.unpack(graph.linear(x, *weights.pair(f"{attended}.q_proj")))
         mixed, _, _ = graph.attention(query, kept["cross", "key", i], kept["cross", "value", i], num_heads)
-        x, trunk = _add_projected(graph, weights, f"{attended}.out_proj", mixed, trunk, f"{name}.final_layer_norm")
+        x, trunk = _add_projected(
+            graph, weights, f"{attended}.out_proj", rows.pack(mixed), trunk, f"{name}.final_layer_norm"
+        )
         x, trunk = _feed_forward(graph, weights, name, x, trunk, next_norm)
 
-    candidates, forbidden = _candidates(vocabulary)
-    last = graph.op("Squeeze", graph.slice(x, -1, np.iinfo(np.int64).max, axis=1), graph.ints(1))
-    logits = graph.linear(last, embedding[candidates])
+    candidates, forbidden = _candidates(vocabulary, detectable)
+    last = _EvenRows(graph, phase, width)  # one row a batch item: that of its newest token
+    newest = graph.slice(rows.unpack(x), -1, np.iinfo(np.int64).max, axis=1)
+    logits = last.unpack(graph.linear(last.pack(newest), embedding[candidates]))
     logits = graph.op("Add", logits, graph.op("Gather", graph.floats(forbidden), phase))
     best = graph.op("ArgMax", logits, axis=-1, keepdims=0)
     graph.output("next", graph.op("Gather", graph.constant(candidates), best), np.int64, ["batch"])
     return graph.build(metadata, DECODER)
 
 
-def _candidates(vocabulary: Vocabulary) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.float32]]:
+class _EvenRows:
+    """Lays ``[..., width]`` out as an even number of rows for products, and back.
+
+    ONNX Runtime's block product takes rows two at a time and a last odd one in another order of additions: a
+    transcript could then depend, by the last bit, on how many others were decoded with it. An added row costs 4 %.
+    """
+
+    def __init__(self, graph: GraphBuilder, like: str, width: int) -> None:
+        """Rows are the elements of ``like``, a graph input; ``width`` is what :meth:`pack` takes."""
+        self._graph = graph
+        self._width = width
+        self._shape = graph.op("Concat", graph.op("Shape", like), graph.ints(-1), axis=0)
+        self._num_rows = graph.op("ReduceProd", graph.op("Shape", like), keepdims=1)
+        odd = graph.op("Mod", self._num_rows, graph.ints(2))
+        self._padding = graph.op("Concat", graph.ints(0, 0), odd, graph.ints(0), axis=0)
+
+    def pack(self, x: str) -> str:
+        """``[..., width]`` -> ``[even rows, width]``."""
+        return self._graph.op("Pad", self._graph.reshape(x, -1, self._width), self._padding)
+
+    def unpack(self, x: str) -> str:
+        """``[even rows, any]`` -> ``[..., any]``."""
+        return self._graph.op("Reshape", self._graph.slice(x, 0, self._num_rows, axis=0), self._shape)
+
+
+def _candidates(
+    vocabulary: Vocabulary, detectable: Sequence[str]
+) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.float32]]:
     """Token ids that are ever chosen, and what each phase adds to their logits ``[phases, candidates]``."""
     never = set(vocabulary.suppressed)
     text = [token for token in range(vocabulary.end + 1) if token not in never]
-    languages = list(vocabulary.languages.values())
+    languages = [vocabulary.languages[code] for code in detectable]
     ids = np.array(text + languages, np.int64)
     is_language = np.arange(len(ids)) >= len(text)
     forbidden = np.zeros((3, len(ids)), np.float32)
