@@ -95,7 +95,7 @@ class Segmenter:
         self._num_silent = 0  # frames since the last voiced one
         self._num_missing = 0
         self._last_probability = 0.0
-        self._num_unscored = 0  # frames the VAD did not see since it last saw one
+        self._num_unscored = 0  # silent frames since the VAD last saw one
 
     @property
     def position(self) -> int:
@@ -153,7 +153,7 @@ class Segmenter:
     def _jump(self, start_sample: int) -> list[SpeechSegment]:
         """Skip a hole too long to be worth filling with zeros; what was open ends in it."""
         hole = start_sample - self.position
-        fill = (self._end_frames + 2) * FRAME_NUM_SAMPLES
+        fill = (BRIDGE_FRAMES + self._end_frames + 2) * FRAME_NUM_SAMPLES
         if hole <= 2 * fill:
             return []
         out = push_all([(self, np.zeros(fill, np.int16), self.position, np.zeros(fill, np.bool_))])[0]
@@ -180,9 +180,9 @@ class Segmenter:
         else:
             self._num_missing = 0
         if probability is None:
-            self._num_unscored += 1
-            bridged = 0 < self._num_missing <= BRIDGE_FRAMES
-            probability = self._last_probability if bridged else 0.0
+            is_bridged = 0 < self._num_missing <= BRIDGE_FRAMES
+            probability = self._last_probability if is_bridged else 0.0
+            self._num_unscored += not is_bridged  # what was lost is no silence
         self._last_probability = probability
         is_open = self._onset is not None
         is_voiced = probability >= (self._config.exit_threshold if is_open else self._config.threshold)

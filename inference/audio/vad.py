@@ -4,7 +4,7 @@ Numbers: benchmarks/vad.py.
 """
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any, Protocol
 
 import numpy as np
@@ -26,6 +26,9 @@ CONTEXT_NUM_SAMPLES = 32
 """What the network sees of the frame before."""
 
 STATE_SIZE = 128
+
+_SETTLED_FRAMES = 24
+"""Silence after which the network's state depends on nothing before: .77 s, longer than the pause within a segment."""
 
 Network = Callable[[PCM, npt.NDArray[np.float32]], tuple[Probabilities, npt.NDArray[np.float32]]]
 """``(frames int16 [batch, 288], state float32 [2, batch, 128]) -> (speech [batch], next_state)``: models/vad, run by
@@ -52,25 +55,32 @@ class Vad(Protocol):
         ...
 
     def skip(self, state: Any, num_frames: int) -> None:
-        """Tell a leg's state that ``num_frames`` frames were not scored: silence, or never received."""
+        """Tell a leg's state that ``num_frames`` frames of silence were not scored."""
         ...
 
 
 @dataclass(slots=True)
 class _NeuralState:
-    context: PCM = field(default_factory=lambda: np.zeros(CONTEXT_NUM_SAMPLES, np.int16))
-    lstm: npt.NDArray[np.float32] = field(default_factory=lambda: np.zeros((2, STATE_SIZE), np.float32))
+    context: PCM  # [CONTEXT_NUM_SAMPLES]
+    lstm: npt.NDArray[np.float32]  # [2, STATE_SIZE]
 
 
 class NeuralVad:
-    """Silero's 8 kHz network (models/vad), batched over legs: 1.3 kB of state per leg."""
+    """Silero's 8 kHz network (models/vad), batched over legs: 1.1 kB of state per leg.
+
+    The network judges a voice against what it heard before. From a state of zeros, or across silence that it was
+    not shown, it misses a quiet voice altogether; so a leg begins in the state that silence leaves behind.
+    """
 
     def __init__(self, network: Network) -> None:
         self._network = network
+        rest = _NeuralState(np.zeros(CONTEXT_NUM_SAMPLES, np.int16), np.zeros((2, STATE_SIZE), np.float32))
+        self._hear_silence(rest, _SETTLED_FRAMES)
+        self._rest = rest.lstm
 
     def open(self) -> _NeuralState:
         """See :class:`Vad`."""
-        return _NeuralState()
+        return _NeuralState(np.zeros(CONTEXT_NUM_SAMPLES, np.int16), self._rest.copy())
 
     def score(self, frames: PCM, states: Sequence[_NeuralState]) -> Probabilities:
         """See :class:`Vad`."""
@@ -83,10 +93,17 @@ class NeuralVad:
         return probabilities
 
     def skip(self, state: _NeuralState, num_frames: int) -> None:
-        """See :class:`Vad`. Speech may go on behind a lost packet; after a second of nothing it is forgotten."""
-        state.context = np.zeros(CONTEXT_NUM_SAMPLES, np.int16)
-        if num_frames * FRAME_NUM_SAMPLES >= SAMPLE_RATE_HZ:
-            state.lstm = np.zeros((2, STATE_SIZE), np.float32)
+        """See :class:`Vad`. A short silence is shown to the network after all, a long one is known beforehand."""
+        if num_frames < _SETTLED_FRAMES:
+            self._hear_silence(state, num_frames)
+        else:
+            state.context = np.zeros(CONTEXT_NUM_SAMPLES, np.int16)
+            state.lstm = self._rest.copy()
+
+    def _hear_silence(self, state: _NeuralState, num_frames: int) -> None:
+        silence = np.zeros((1, FRAME_NUM_SAMPLES), np.int16)
+        for _ in range(num_frames):
+            self.score(silence, [state])
 
 
 _WEBRTC_NUM_SAMPLES = SAMPLE_RATE_HZ * 10 // 1000  # the smallest of the frames it takes: 10, 20, 30 ms
@@ -183,3 +200,8 @@ class GatedVad:
         self._cheap.skip(state.cheap, num_frames)
         self._dear.skip(state.dear, num_frames)
         state.num_closed += num_frames
+
+
+def default_vad(network: Network) -> Vad:
+    """The detector that live calls use: the neural one, asleep while WebRTC's most eager mode hears nothing."""
+    return GatedVad(WebrtcVad(mode=0), NeuralVad(network))
