@@ -1,0 +1,203 @@
+"""One script -> one two-leg recording and its labels."""
+
+import hashlib
+import json
+from collections.abc import Callable, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import soxr
+
+from inference.audio import LEGS, SAMPLE_RATE_HZ, Leg
+from inference.errors import ScamTapError
+from inference.rtp.g711 import decode_alaw, decode_ulaw, encode_alaw, encode_ulaw
+from training.scripts import Script, Turn
+from training.voice.channel import transmit
+from training.voice.recipe import Recipe, generator
+from training.voice.speaker import SPEECH_RATE_HZ, Speaker, write_audio
+
+PCM = npt.NDArray[np.int16]
+
+SOURCE = "synthetic: Kokoro-82M (int8) reading a written script, over a simulated telephone line"
+_LEAD_IN_S = (0.4, 0.9)  # from answering to the first word
+_TAIL_S = 0.6  # from the last word to hanging up
+_SAME_LEG_MIN_GAP_S = 0.2  # one mouth: turns of a leg never overlap
+
+
+@dataclass(frozen=True, slots=True)
+class VoicedTurn:
+    """A turn and when it is heard, seconds from the start of the recording."""
+
+    turn: Turn
+    start_s: float
+    end_s: float
+
+
+@dataclass(frozen=True, slots=True)
+class VoicedCall:
+    """A script as a recording.
+
+    Attributes:
+        script: what was read.
+        recipe: how.
+        samples: int16 ``[num_samples, 2]`` at 8 kHz, far leg first.
+        turns: in the order of the script.
+        key: digest of everything the samples depend on; equal keys, equal recordings.
+    """
+
+    script: Script
+    recipe: Recipe
+    samples: PCM
+    turns: tuple[VoicedTurn, ...]
+    key: str
+
+    @property
+    def ask_s(self) -> float | None:
+        """When the far party's first ask begins, seconds; None in a genuine call, which may ask too."""
+        index = self.script.ask_turn
+        return self.turns[index].start_s if self.script.label == "scam" and index is not None else None
+
+    @property
+    def duration_s(self) -> float:
+        """Length, seconds."""
+        return len(self.samples) / SAMPLE_RATE_HZ
+
+    def labels(self) -> dict[str, Any]:
+        """What ``<name>.json`` holds."""
+        return {
+            "id": self.script.id,
+            "lang": self.script.lang,
+            "label": self.script.label,
+            "family": self.script.family,
+            "topic": self.script.topic,
+            "source": SOURCE,
+            "voices": dict(self.recipe.voices),
+            "duration_s": round(self.duration_s, 3),
+            "ask_s": self.ask_s,
+            "turns": [
+                {
+                    "leg": voiced.turn.leg,
+                    "start_s": voiced.start_s,
+                    "end_s": voiced.end_s,
+                    "text": voiced.turn.text,
+                    "stages": list(voiced.turn.stages),
+                }
+                for voiced in self.turns
+            ],
+            "seed": self.recipe.seed,
+            "recipe": asdict(self.recipe),
+            "script_sha256": script_hash(self.script),
+            "key": self.key,
+        }
+
+
+def script_hash(script: Script) -> str:
+    """Digest of what is said; the marks (stages, family) may be corrected without voicing again."""
+    said = [[turn.leg, turn.text] for turn in script.turns]
+    return hashlib.sha256(json.dumps(said).encode()).hexdigest()
+
+
+def call_key(script: Script, recipe: Recipe, fingerprint: str) -> str:
+    """Digest of script, recipe and synthesiser, stages included since labels hold them."""
+    parts = [script.model_dump(), asdict(recipe), fingerprint, SOURCE]
+    return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()
+
+
+def place_turns(
+    turns: Sequence[Turn], durations_s: Sequence[float], recipe: Recipe, rng: np.random.Generator
+) -> list[float]:
+    """When each turn starts, seconds: short gaps mostly, now and then a turn that comes before the other is done."""
+    starts: list[float] = []
+    leg_end_s: dict[Leg, float] = {}
+    end_s = 0.0
+    for i, (turn, duration_s) in enumerate(zip(turns, durations_s, strict=True)):
+        # Always the same three draws, so that one turn's fate moves no later one's.
+        gap_s = rng.triangular(recipe.min_gap_s, recipe.min_gap_s + 0.15, recipe.max_gap_s)
+        barges_in = rng.random() < recipe.barge_in
+        overlap_s = rng.uniform(0.05, recipe.max_overlap_s)
+        if i == 0:
+            start_s = float(rng.uniform(*_LEAD_IN_S))
+        elif barges_in and turns[i - 1].leg != turn.leg:
+            start_s = end_s - min(overlap_s, durations_s[i - 1] / 3, duration_s / 3)
+        else:
+            start_s = end_s + gap_s
+        start_s = max(start_s, leg_end_s.get(turn.leg, -1.0) + _SAME_LEG_MIN_GAP_S)
+        starts.append(round(start_s * SAMPLE_RATE_HZ) / SAMPLE_RATE_HZ)
+        leg_end_s[turn.leg] = starts[-1] + duration_s
+        end_s = max(end_s, leg_end_s[turn.leg])
+    return starts
+
+
+def voice_call(
+    script: Script, recipe: Recipe, speaker: Speaker, on_turn: Callable[[], None] | None = None
+) -> VoicedCall:
+    """Speak every turn, lay the turns out in time, and send each leg through its line.
+
+    ``on_turn`` is called after each turn is spoken.
+
+    Raises:
+        ScamTapError: as ``speaker`` raises.
+    """
+    spoken = []
+    for turn in script.turns:
+        wide = speaker.speak(turn.text, recipe.voices[turn.leg], recipe.speeds[turn.leg])
+        spoken.append(soxr.resample(wide.astype(np.float64) / 32768, SPEECH_RATE_HZ, SAMPLE_RATE_HZ, quality="HQ"))
+        if on_turn is not None:
+            on_turn()
+    durations_s = [speech.size / SAMPLE_RATE_HZ for speech in spoken]
+    starts_s = place_turns(script.turns, durations_s, recipe, generator(script.id, recipe.seed, "pauses"))
+    ends_s = [start + duration for start, duration in zip(starts_s, durations_s, strict=True)]
+    # Whole 20 ms packets: the recording can be sent as RTP without a remainder.
+    num_packets = int(np.ceil((max(ends_s) + _TAIL_S) * 50))
+    legs = {leg: np.zeros(num_packets * SAMPLE_RATE_HZ // 50) for leg in LEGS}
+    for turn, start_s, speech in zip(script.turns, starts_s, spoken, strict=True):
+        start = round(start_s * SAMPLE_RATE_HZ)
+        legs[turn.leg][start : start + speech.size] += speech
+    heard = [
+        transmit(legs[leg], recipe.channels[leg], generator(script.id, recipe.seed, f"{leg} channel")) for leg in LEGS
+    ]
+    turns = tuple(
+        VoicedTurn(turn, round(start_s, 3), round(end_s, 3))
+        for turn, start_s, end_s in zip(script.turns, starts_s, ends_s, strict=True)
+    )
+    return VoicedCall(script, recipe, np.stack(heard, axis=1), turns, call_key(script, recipe, speaker.fingerprint))
+
+
+def save_call(call: VoicedCall, folder: Path, name: str) -> Path:
+    """Write ``<name>.wav`` and ``<name>.json`` (last: who finds the labels finds the whole recording).
+
+    The WAV holds G.711 bytes where that loses nothing (half the size), else 16-bit samples.
+
+    Raises:
+        ScamTapError: the folder cannot be written.
+    """
+    path = folder / f"{name}.wav"
+    flat = np.ascontiguousarray(call.samples).reshape(-1)
+    subtype = "PCM_16"
+    if np.array_equal(decode_ulaw(encode_ulaw(flat)), flat):
+        subtype = "ULAW"
+    elif np.array_equal(decode_alaw(encode_alaw(flat)), flat):
+        subtype = "ALAW"
+    write_audio(path, call.samples, SAMPLE_RATE_HZ, "WAV", subtype)
+    labels, part = path.with_suffix(".json"), path.with_suffix(".json.tmp")
+    try:
+        part.write_text(json.dumps(call.labels(), ensure_ascii=False, indent=1) + "\n", encoding="utf-8")
+        part.replace(labels)
+    except OSError as error:
+        part.unlink(missing_ok=True)
+        raise ScamTapError(
+            f"cannot write {labels}: {error.strerror}; free some space or give another folder"
+        ) from error
+    return path
+
+
+def is_voiced(folder: Path, name: str, key: str) -> bool:
+    """Whether ``folder`` already holds that very recording."""
+    try:
+        labels = json.loads((folder / f"{name}.json").read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return False
+    return isinstance(labels, dict) and labels.get("key") == key and (folder / f"{name}.wav").is_file()

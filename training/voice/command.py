@@ -1,0 +1,153 @@
+"""``scamtap-train voice``: call scripts in, telephone recordings out."""
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated
+
+import typer
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+
+from inference.errors import ConfigError
+from inference.weights import cache_dir
+from training.scripts import Script, Split, load_scripts
+from training.voice.call import call_key, is_voiced, save_call, script_hash, voice_call
+from training.voice.manifest import ManifestCall, load_manifest, manifest_call, save_manifest
+from training.voice.recipe import Preset, draw_recipe
+from training.voice.speaker import CachedSpeaker, KokoroSpeaker, Speaker
+
+INTERRUPTED_EXIT_CODE = 130
+_SPLITS: dict[str, Split] = {"train": "train", "dev": "dev", "test": "test"}
+_PRESETS: dict[str, Preset] = {"telephone": "telephone", "clean": "clean"}
+
+
+@dataclass(frozen=True, slots=True)
+class VoicedSummary:
+    """What a run did: recordings made, found already made, and seconds of sound made."""
+
+    num_made: int
+    num_kept: int
+    made_s: float
+
+
+def default_cache() -> Path:
+    """Where spoken sentences are remembered."""
+    return cache_dir() / "voiced"
+
+
+def choose_scripts(
+    folder: Path, *, ids: frozenset[str] = frozenset(), split: Split | None = None, limit: int | None = None
+) -> list[Script]:
+    """The scripts under ``folder`` that are asked for, in path order.
+
+    Raises:
+        ConfigError: the folder or an id is not there, a script is malformed, or nothing is left.
+    """
+    if not folder.is_dir():
+        raise ConfigError(f"{folder}: no such folder of scripts; give --scripts datasets/scripts/en")
+    scripts = list(load_scripts(folder))
+    if missing := ids - {script.id for script in scripts}:
+        raise ConfigError(f"{folder}: no script has the id {', '.join(sorted(missing))}; look the ids up in its files")
+    chosen = [s for s in scripts if (not ids or s.id in ids) and (split is None or s.split == split)]
+    if not chosen:
+        raise ConfigError(f"{folder}: no script fits what was asked for; give fewer of --ids and --split")
+    return chosen[:limit]
+
+
+def voice_all(jobs: list[tuple[ManifestCall, Script]], out: Path, speaker: Speaker, console: Console) -> VoicedSummary:
+    """Voice every job into ``out``, leaving alone what is there already.
+
+    Raises:
+        ScamTapError: a voice is reserved, the synthesiser is missing, or the disk is full.
+    """
+    made_s, num_made, num_kept = 0.0, 0, 0
+    columns = (
+        TextColumn("{task.description}"),
+        BarColumn(),
+        MofNCompleteColumn(),
+        TextColumn("turns"),
+        TimeRemainingColumn(),
+    )
+    with Progress(*columns, console=console, transient=True) as progress:
+        task = progress.add_task("voicing", total=sum(len(script.turns) for _, script in jobs))
+        for job, script in jobs:
+            recipe = job.recipe(script)
+            progress.update(task, description=job.stem)
+            if is_voiced(out, job.stem, call_key(script, recipe, speaker.fingerprint)):
+                progress.advance(task, len(script.turns))
+                num_kept += 1
+                continue
+            call = voice_call(script, recipe, speaker, lambda: progress.advance(task))
+            save_call(call, out, job.stem)
+            num_made += 1
+            made_s += call.duration_s
+            ask = "genuine" if call.ask_s is None else f"scam, ask at {call.ask_s:.1f} s"
+            progress.console.print(f"{job.stem}: {call.duration_s:.1f} s, {ask}", markup=False, highlight=False)
+    return VoicedSummary(num_made, num_kept, made_s)
+
+
+def voice(
+    out: Annotated[
+        Path,
+        typer.Option(help="Folder for the recordings: NAME.wav (far leg left, near leg right) and NAME.json (labels)."),
+    ],
+    scripts: Annotated[Path, typer.Option(help="Folder of call scripts.")] = Path("datasets/scripts/en"),
+    ids: Annotated[str, typer.Option(help="Only these calls: ids, separated by commas.")] = "",
+    split: Annotated[str, typer.Option(help="Only calls of this split: train, dev or test.")] = "",
+    limit: Annotated[int | None, typer.Option(min=1, help="Stop after so many calls.")] = None,
+    seed: Annotated[int, typer.Option(min=0, help="Another seed gives other voices, pauses and lines.")] = 0,
+    preset: Annotated[
+        str, typer.Option(help="telephone: fair to bad lines, drawn by seed. clean: good ones.")
+    ] = "telephone",
+    manifest: Annotated[
+        Path | None,
+        typer.Option(help="Recreate the recordings of this manifest; --scripts and what follows it are then not used."),
+    ] = None,
+    write_manifest: Annotated[
+        Path | None, typer.Option(help="Write the manifest that recreates what is voiced now.")
+    ] = None,
+) -> None:
+    """Turn written call scripts into two-leg 8 kHz telephone recordings with labels.
+
+    \b
+    Try one call (about a minute):
+      scamtap-train voice --ids en-demo-scam --preset clean --out /tmp/voiced
+    The development recordings, as evaluated in the README (about 20 minutes on one core):
+      scamtap-train voice --manifest datasets/dev.yaml --out DIR
+    All training scripts, resumable, with another seed:
+      scamtap-train voice --split train --seed 7 --out DIR
+
+    Speech is synthetic (Kokoro-82M; `scamtap models pull kokoro-82m` fetches it). Spoken sentences are kept in the
+    cache folder, so a run that was stopped (Ctrl-C is fine) goes on where it was, and another line costs no speech.
+    Voices reserved for the final test are refused.
+    """  # noqa: D301 -- typer wants its \b as it stands
+    console = Console(stderr=True)
+    if manifest is not None:
+        listed = load_manifest(manifest)
+        by_id = {s.id: s for s in choose_scripts(listed.scripts, ids=frozenset(call.id for call in listed.calls))}
+        jobs = [(call, by_id[call.id]) for call in listed.calls][:limit]
+        for call, script in jobs:
+            if script_hash(script) != call.script_sha256:
+                console.print(f"{call.stem}: its script has changed since, so the recording will differ", markup=False)
+    else:
+        if split and split not in _SPLITS:
+            raise ConfigError(f"--split {split!r} is unknown; give {', '.join(_SPLITS)}")
+        if preset not in _PRESETS:
+            raise ConfigError(f"--preset {preset!r} is unknown; give {', '.join(_PRESETS)}")
+        wanted = frozenset(part.strip() for part in ids.split(",") if part.strip())
+        chosen = choose_scripts(scripts, ids=wanted, split=_SPLITS.get(split), limit=limit)
+        jobs = [(manifest_call(s, draw_recipe(s, seed, _PRESETS[preset])), s) for s in chosen]
+        if write_manifest is not None:
+            save_manifest(write_manifest, scripts, tuple(call for call, _ in jobs))
+    speaker = CachedSpeaker(KokoroSpeaker(), default_cache())
+    try:
+        done = voice_all(jobs, out, speaker, console)
+    except KeyboardInterrupt:
+        console.print("stopped; what was spoken is kept: run the same command again to go on")
+        raise typer.Exit(INTERRUPTED_EXIT_CODE) from None
+    console.print(
+        f"{done.num_made} recordings made ({done.made_s:.0f} s), {done.num_kept} were there, "
+        f"{speaker.num_spoken} sentences spoken, in {out}",
+        markup=False,
+        highlight=False,
+    )
