@@ -39,7 +39,8 @@ class Language(StrEnum):
 
 
 ConfigOption = Annotated[
-    Path | None, typer.Option("--config", "-c", help="YAML settings; see configs/scamtap.yaml.", show_default="built in")
+    Path | None,
+    typer.Option("--config", "-c", help="YAML settings; see configs/scamtap.yaml.", show_default="built in"),
 ]
 JsonOption = Annotated[bool, typer.Option("--json", help="JSON Lines on standard output, for programs.")]
 
@@ -66,9 +67,7 @@ def _each_file(files: list[Path], run: Callable[[Path], None]) -> None:
 def replay(
     files: Annotated[list[Path], typer.Argument(help="WAV, FLAC, pcap or pcapng.", show_default=False)],
     language: Annotated[Language | None, typer.Option(help="Language spoken.", show_default="speech.language")] = None,
-    far_channel: Annotated[
-        int, typer.Option(min=0, max=1, help="Stereo: the channel with the other party.")
-    ] = 0,
+    far_channel: Annotated[int, typer.Option(min=0, max=1, help="Stereo: the channel with the other party.")] = 0,
     far: Annotated[
         str | None, typer.Option(help="Captures: the other party's stream, as SSRC (0x...) or ip:port it comes from.")
     ] = None,
@@ -83,26 +82,29 @@ def replay(
     """
     from inference.config import load_settings
     from inference.gateway.recording import open_recording
-    from inference.service.models import build_parts, build_stages
-    from inference.service.replay import ReplayOptions, replay_file
+    from inference.service.models import build_parts, build_stages, default_language
+    from inference.service.progress import replay_progress
+    from inference.service.replay import replay as replay_call
+    from inference.service.terminal import event_line
 
     settings = load_settings(config)
-    chosen = settings.speech.default_language if language is None else None if language == "auto" else str(language)
+    spoken = default_language(settings) if language is None else None if language == "auto" else str(language)
     stages = build_stages(settings)
     parts = build_parts(settings, stages)
-    options = ReplayOptions(language=chosen, realtime=realtime)
 
     def run(path: Path) -> None:
         for recorded in open_recording(path, far_channel=far_channel, far=far):
-            if recorded.notice and not as_json:
-                stderr.print(recorded.notice, style="dim", markup=False)
-            for event in replay_file(recorded, parts, stages, options, show_progress=not as_json, console=stderr):
-                if as_json:
-                    _print_json(event.to_json())
-                else:
-                    from inference.service.terminal import event_line
-
-                    stdout.print(event_line(event))
+            if not as_json:
+                for notice in recorded.notices:
+                    stderr.print(notice, style="dim", markup=False)
+            with replay_progress(stderr if not as_json else None, recorded.id, recorded.duration_s) as on_progress:
+                for event in replay_call(
+                    recorded, parts, stages, language=spoken, realtime=realtime, on_progress=on_progress
+                ):
+                    if as_json:
+                        _print_json(event.to_json())
+                    else:
+                        stdout.print(event_line(event))
 
     try:
         _each_file(files, run)
@@ -122,19 +124,22 @@ def score(
     party). Prints the risk after each turn, the turn of the first alert, the family and the stage.
     """
     from inference.config import load_settings
-    from inference.service.score import Scorer, read_texts
+    from inference.service.models import build_scorer
+    from inference.service.score import read_texts, score_line, score_text
 
-    with Scorer(load_settings(config)) as scorer:
+    settings = load_settings(config)
+    scorer = build_scorer(settings)
+    verdict = settings.verdict.calibrated(scorer.calibration)
 
-        def run(path: Path) -> None:
-            for text in read_texts(path):
-                result = scorer.score(text)
-                if as_json:
-                    _print_json(result.to_json())
-                else:
-                    stdout.print(result.line())
+    def run(path: Path) -> None:
+        for call in read_texts(path):
+            scored = score_text(scorer, verdict, call)
+            if as_json:
+                _print_json(scored)
+            else:
+                stdout.print(score_line(scored))
 
-        _each_file(files, run)
+    _each_file(files, run)
 
 
 @app.command()
@@ -209,7 +214,9 @@ def _version(wanted: bool) -> None:
 
 @app.callback()
 def _root(
-    _version: Annotated[bool, typer.Option("--version", callback=_version, is_eager=True, help="Print and exit.")] = False,
+    _version: Annotated[
+        bool, typer.Option("--version", callback=_version, is_eager=True, help="Print and exit.")
+    ] = False,
 ) -> None:
     pass
 

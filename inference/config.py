@@ -14,7 +14,8 @@ from inference.audio.segmenter import SegmenterConfig
 from inference.errors import ConfigError
 from inference.intent.scorer import IntentConfig
 from inference.rtp.plane import PlaneConfig
-from inference.service.api import ApiConfig, CallSpec
+from inference.service.api import ApiConfig
+from inference.service.spec import CallSpec
 from inference.service.watch import WatchConfig
 from inference.speech.recogniser import RecogniserConfig
 from inference.verdict.verdict import VerdictConfig
@@ -45,7 +46,11 @@ class Settings(BaseSettings):
     """The whole configuration. Every field has a default but ``privacy.legal_basis``."""
 
     model_config = SettingsConfigDict(
-        extra="forbid", frozen=True, env_prefix="SCAMTAP__", env_nested_delimiter="__", nested_model_default_partial_update=True
+        extra="forbid",
+        frozen=True,
+        env_prefix="SCAMTAP__",
+        env_nested_delimiter="__",
+        nested_model_default_partial_update=True,
     )
 
     privacy: PrivacyConfig = PrivacyConfig()
@@ -62,13 +67,13 @@ class Settings(BaseSettings):
     calls: tuple[CallSpec, ...] = ()
 
     @classmethod
-    def settings_customise_sources(
+    def settings_customise_sources(  # the names are the library's
         cls,
-        settings_cls: type[BaseSettings],
+        settings_cls: type[BaseSettings],  # noqa: ARG003
         init_settings: PydanticBaseSettingsSource,
         env_settings: PydanticBaseSettingsSource,
-        dotenv_settings: PydanticBaseSettingsSource,
-        file_secret_settings: PydanticBaseSettingsSource,
+        dotenv_settings: PydanticBaseSettingsSource,  # noqa: ARG003
+        file_secret_settings: PydanticBaseSettingsSource,  # noqa: ARG003
     ) -> tuple[PydanticBaseSettingsSource, ...]:
         """The environment wins over the file, so that secrets need not stand in it."""
         return env_settings, init_settings

@@ -1,60 +1,40 @@
-"""Puts the intent model into the model repository: pulled base weights and the shipped head make one graph."""
+"""Puts the intent model into the model repository, made of pulled weights and the head we ship."""
 
 import shutil
 from pathlib import Path
 
 from inference.engine.graph import Precision
 from inference.engine.repository import write_atomically, write_model
-from inference.errors import WeightsError
-from inference.intent.calibration import CALIBRATION_FILE, load_calibration
+from inference.intent.calibration import CALIBRATION_FILE
 from inference.intent.graph import Tensors, build_intent
 
-NAME = "scam_intent"
+INTENT_MODEL = "scam_intent"
 HEAD_FILE = "head.safetensors"
 TOKENIZER_FILE = "tokenizer.json"
 
 
-def tokenizer_path(models_dir: Path, version: int = 1) -> Path:
+def tokenizer_path(models_dir: Path) -> Path:
     """Where the intent model's tokenizer lies in the repository."""
-    return models_dir / NAME / str(version) / TOKENIZER_FILE
+    return models_dir / INTENT_MODEL / "1" / TOKENIZER_FILE
 
 
-def calibration_path(models_dir: Path, version: int = 1) -> Path:
+def calibration_path(models_dir: Path) -> Path:
     """Where its calibration lies."""
-    return models_dir / NAME / str(version) / CALIBRATION_FILE
+    return models_dir / INTENT_MODEL / "1" / CALIBRATION_FILE
 
 
-def install_intent(
-    models_dir: Path,
-    base_tensors: Tensors,
-    tokenizer_file: Path,
-    shipped_dir: Path,
-    precision: Precision = "int8",
-    version: int = 1,
-) -> None:
-    """Build ``scam_intent`` and write it with its tokenizer and calibration.
+def install_intent(models_dir: Path, base: Tensors, tokenizer_file: Path, precision: Precision = "int8") -> None:
+    """Build ``scam_intent`` from the published encoder and ``head.safetensors`` beside it, with its tokenizer.
 
     Args:
-        models_dir: the model repository.
-        base_tensors: all-MiniLM-L6-v2 under its published names.
-        tokenizer_file: ``tokenizer.json`` of the same checkpoint.
-        shipped_dir: holds our ``head.safetensors`` and ``calibration.json``; may be the target itself.
+        models_dir: the model repository; holds the shipped head.
+        base: the encoder's weights under their published names.
+        tokenizer_file: ``tokenizer.json`` of the same encoder.
         precision: ``int8`` for CPU, ``fp16`` for GPU.
-        version: number under which it is installed.
 
     Raises:
-        WeightsError: something is missing, malformed or does not fit together, or the folder cannot be written.
+        WeightsError: head or weights are missing or do not fit, or the folder cannot be written.
     """
-    head_path = shipped_dir / HEAD_FILE
-    if not head_path.is_file():
-        raise WeightsError(f"{head_path}: is missing; restore it from the repository")
-    load_calibration(shipped_dir / CALIBRATION_FILE)
-    model = build_intent(base_tensors, head_path, precision)
-    _copy(tokenizer_file, tokenizer_path(models_dir, version))
-    _copy(shipped_dir / CALIBRATION_FILE, calibration_path(models_dir, version))
-    write_model(models_dir, NAME, model, version)
-
-
-def _copy(source: Path, target: Path) -> None:
-    if source.resolve() != target.resolve():
-        write_atomically(target, lambda temporary: shutil.copyfile(source, temporary))
+    model = build_intent(base, models_dir / INTENT_MODEL / "1" / HEAD_FILE, precision)
+    write_atomically(tokenizer_path(models_dir), lambda temporary: shutil.copyfile(tokenizer_file, temporary))
+    write_model(models_dir, INTENT_MODEL, model)

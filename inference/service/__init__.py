@@ -1,1 +1,1 @@
-"""Wires the stages: one call (:mod:`.call`), all calls (:mod:`.watch`), and the doors to them. Start with ``call.py``."""
+"""Wires the stages: one call (``call.py``, read it first), all calls (``watch.py``), and the doors to them."""

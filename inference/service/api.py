@@ -1,7 +1,7 @@
 """The control API: register and end calls, list them, follow what happens. HTTP, meant for this host.
 
-Everything that arrives is hostile: bodies are bounded and validated, the Host header is checked (a web page must not reach
-it by DNS rebinding), and beyond loopback a bearer token is required.
+Everything that arrives is hostile: bodies are bounded and validated, the Host header is checked (a web page must not
+reach it by DNS rebinding), and beyond loopback a bearer token is required.
 """
 
 import asyncio

@@ -132,10 +132,7 @@ async def _send_legs(
     encode: Callable[[PCM], bytes],
 ) -> None:
     payloads = {leg: encode(samples) for leg, samples in call.legs.items()}
-    sequence, timestamp, ssrc = (
-        {leg: random.getrandbits(bits) for leg in LEGS}  # noqa: S311 -- RFC 3550 wants them unlike, not secret
-        for bits in (16, 32, 32)
-    )
+    sequence, timestamp, ssrc = ({leg: random.getrandbits(bits) for leg in LEGS} for bits in (16, 32, 32))
     started_s = time.monotonic()
     for number in range(len(payloads["far"]) // PACKET_NUM_SAMPLES):
         offset = number * PACKET_NUM_SAMPLES

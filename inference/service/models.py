@@ -4,6 +4,7 @@ import hashlib
 import os
 from collections.abc import Iterator
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -21,13 +22,15 @@ from inference.engine.graph import Precision
 from inference.engine.onnx import OnnxEngine
 from inference.engine.repository import MODEL_FILE, write_atomically
 from inference.errors import WeightsError
-from inference.intent.install import HEAD_FILE, INTENT_MODEL, install_intent
+from inference.intent.install import HEAD_FILE, INTENT_MODEL, calibration_path, install_intent
+from inference.intent.install import tokenizer_path as intent_tokenizer_path
 from inference.intent.scorer import IntentScorer
 from inference.service.call import CallParts
 from inference.service.progress import pull_progress
 from inference.service.stages import Stages
 from inference.speech.graph import DECODER, ENCODER
-from inference.speech.install import install_speech, tokenizer_path
+from inference.speech.install import install_speech
+from inference.speech.install import tokenizer_path as speech_tokenizer_path
 from inference.speech.recogniser import Recogniser
 from inference.verdict.verdict import Verdict
 from inference.weights import cache_dir, file, load_lock, open_tensors, pull, status
@@ -59,16 +62,14 @@ def default_models_dir() -> Path:
         return Path(configured)
     folder = Path(__file__).resolve().parents[2] / "models"
     if not (folder / VAD_MODEL).is_dir():
-        raise WeightsError("the model repository is not here: install from a clone (pip install -e .) or set models_dir")
+        raise WeightsError("no model repository here: install from a clone (pip install -e .) or set models_dir")
     return folder
 
 
 def _builds(models_dir: Path) -> tuple[_Built, _Built]:
     shared = Path(graph.__file__)
     return (
-        _Built(
-            SPEECH_WEIGHTS, (ENCODER, DECODER), (shared, *sorted(Path(speech.__path__[0]).glob("[gmv]*.py")))
-        ),
+        _Built(SPEECH_WEIGHTS, (ENCODER, DECODER), (shared, *sorted(Path(speech.__path__[0]).glob("[gmv]*.py")))),
         _Built(
             TEXT_WEIGHTS,
             (INTENT_MODEL,),
@@ -121,8 +122,9 @@ def pull_models(source: Path | None, *, console: Console | None, models_dir: Pat
             install_speech(models_dir, tensors, file(SPEECH_WEIGHTS, "tokenizer.json"), PRECISION)
         else:
             install_intent(models_dir, tensors, file(TEXT_WEIGHTS, "tokenizer.json"), PRECISION)
-        key = _build_key(built)
-        write_atomically(models_dir / built.names[0] / "1" / BUILD_KEY_FILE, lambda path, key=key: path.write_text(key))
+        write_atomically(
+            models_dir / built.names[0] / "1" / BUILD_KEY_FILE, partial(Path.write_text, data=_build_key(built))
+        )
 
 
 def model_lines(models_dir: Path | None = None) -> Iterator[str]:
@@ -139,11 +141,6 @@ def model_lines(models_dir: Path | None = None) -> Iterator[str]:
     yield f"weights are kept in {cache_dir()}"
 
 
-def build_engine(settings: "Settings") -> OnnxEngine:
-    """The engine over the configured model repository."""
-    return OnnxEngine(settings.models_dir or default_models_dir())
-
-
 def build_stages(settings: "Settings") -> Stages:
     """Load the models.
 
@@ -151,22 +148,36 @@ def build_stages(settings: "Settings") -> Stages:
         WeightsError, EngineError: they were not pulled or are damaged; the remedy is in the message.
     """
     models_dir = settings.models_dir or default_models_dir()
-    engine = build_engine(settings)
-    recogniser = Recogniser(engine, tokenizer_path(models_dir), settings.speech)
-    scorer = IntentScorer(engine, models_dir, settings.intent)
-    return Stages(recogniser, scorer, engine)
+    engine = OnnxEngine(models_dir)
+    recogniser = Recogniser(engine, speech_tokenizer_path(models_dir), settings.speech)
+    return Stages(recogniser, build_scorer(settings, engine), engine)
 
 
-def build_parts(settings: "Settings", engine: Engine) -> CallParts:
+def build_scorer(settings: "Settings", engine: Engine | None = None) -> IntentScorer:
+    """Load the intent model alone."""
+    models_dir = settings.models_dir or default_models_dir()
+    engine = engine or OnnxEngine(models_dir)
+    return IntentScorer(engine, intent_tokenizer_path(models_dir), calibration_path(models_dir), settings.intent)
+
+
+def build_parts(settings: "Settings", stages: Stages) -> CallParts:
     """Factories for what each call needs of its own."""
+    engine = stages.engine
 
     def network(frames: PCM, state: np.ndarray) -> tuple[Probabilities, np.ndarray]:
         out = engine.infer(VAD_MODEL, {"frames": frames, "state": state})
         return out["speech"].astype(np.float32, copy=False), out["next_state"]
 
     vad = default_vad(network)
+    calibration = stages.scorer.calibration
+    verdict = settings.verdict.calibrated(calibration)
 
     def segmenter(leg: Leg) -> Segmenter:
         return Segmenter(leg, settings.segmenter, vad)
 
-    return CallParts(segmenter, lambda: Verdict(settings.verdict))
+    return CallParts(segmenter, lambda: Verdict(verdict, calibration.stage_thresholds))
+
+
+def default_language(settings: "Settings") -> str | None:
+    """Language of calls that do not say: a code, or None to detect it."""
+    return None if settings.speech.language == "auto" else settings.speech.language

@@ -25,7 +25,8 @@ def replay(
 
     Args:
         recorded: where the audio comes from.
-        parts, stages: as a live call has them.
+        parts: as a live call has them.
+        stages: likewise.
         language: ISO 639-1 code, or None to detect.
         realtime: wait until each block would have been heard.
         sleep: seconds; for tests.

@@ -3,15 +3,17 @@
 import json
 from collections.abc import Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import Annotated, Any
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+from rich.text import Text
 
 from inference.audio import Leg
 from inference.errors import MediaError
-
-if TYPE_CHECKING:
-    from inference.config import Settings
+from inference.intent.scorer import IntentScorer
+from inference.service.terminal import STYLE, meter, printable
+from inference.verdict.offline import score_call
+from inference.verdict.verdict import VerdictConfig
 
 MAX_LINE_CHARS = 1_000_000
 
@@ -74,3 +76,33 @@ def _parse(line: str, where: str) -> CallText:
         first = error.errors(include_url=False, include_input=False)[0]
         field = ".".join(str(part) for part in first["loc"])
         raise MediaError(f"{where}: {field + ': ' if field else ''}{first['msg']}") from None
+
+
+def score_text(scorer: IntentScorer, verdict: VerdictConfig, call: CallText) -> dict[str, Any]:
+    """Score one call; the line ``scamtap score --json`` prints.
+
+    Args:
+        scorer: the intent model.
+        verdict: settings with the model's operating point.
+        call: what was said.
+    """
+    result = score_call(scorer, verdict, call.all_turns(), call.lang, scorer.calibration.stage_thresholds)
+    return {
+        "id": call.id,
+        "level": result.level,
+        "risk": [round(risk, 4) for risk in result.risk],
+        "first_alert_turn": result.first_alert_turn,
+        "family": result.family,
+        "stage": result.stage,
+    }
+
+
+def score_line(scored: dict[str, Any]) -> Text:
+    """One call for a person: its highest risk, level, and when."""
+    level = scored["level"]
+    when = (
+        "" if scored["first_alert_turn"] is None else f" at turn {scored['first_alert_turn'] + 1}, {scored['family']}"
+    )
+    return Text.assemble(
+        meter(max(scored["risk"], default=0.0), level), (f" {level}{when} ", STYLE[level]), printable(scored["id"])
+    )

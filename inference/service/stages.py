@@ -46,7 +46,7 @@ class Stages:
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self.recogniser = recogniser
-        self._scorer = scorer
+        self.scorer = scorer
         self.engine = engine
         self.clock = clock
 
@@ -59,7 +59,7 @@ class Stages:
         heard = self.recogniser.transcribe([due.segment for due in batch], [due.call.language for due in batch])
         worded = [index for index, utterance in enumerate(heard) if utterance.text]
         windows = [batch[index].call.remember(heard[index]) for index in worded]
-        scores = self._scorer.score(windows)
+        scores = self.scorer.score(windows)
         known_s = self.clock()
         events: list[list[Event]] = [[] for _ in batch]
         for index, scored in zip(worded, scores, strict=True):

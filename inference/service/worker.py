@@ -17,7 +17,7 @@ from inference.errors import ConfigError
 from inference.rtp.plane import PacketPlane
 from inference.service.api import ApiConfig, create_app
 from inference.service.bus import EventBus
-from inference.service.models import build_parts, build_stages
+from inference.service.models import build_parts, build_stages, default_language
 from inference.service.telemetry import Telemetry
 from inference.service.watch import Watch
 
@@ -105,13 +105,13 @@ class Worker:
         self._exit.push_async_callback(dispatcher.aclose)
         self.watch = Watch(
             plane,
-            build_parts(settings, stages.engine),
+            build_parts(settings, stages),
             stages,
             settings.watch,
             dispatcher=dispatcher,
             bus=self.bus,
             telemetry=self.telemetry,
-            default_language=settings.speech.default_language,
+            default_language=default_language(settings),
         )
         self._exit.callback(self.bus.close)
         self._exit.push_async_callback(self.watch.drain)
@@ -136,8 +136,8 @@ class Worker:
             await serving
 
         self._exit.push_async_callback(stop)
-        while not server.started and not serving.done():
-            await asyncio.sleep(0.01)
+        while not server.started and not serving.done():  # noqa: ASYNC110
+            await asyncio.sleep(0.01)  # uvicorn tells nobody when it has started
 
     async def __aexit__(self, *_: object) -> None:
         await self._exit.aclose()
