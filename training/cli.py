@@ -1,0 +1,104 @@
+"""The ``scamtap-train`` command: from call scripts and texts to the models under ``models/``."""
+
+import sys
+import time
+from pathlib import Path
+from typing import Annotated
+
+import typer
+from rich.console import Console
+
+from inference.errors import ConfigError, ScamTapError
+
+# torch and onnxruntime are imported by the commands that need them: `scamtap-train --help` answers at once.
+
+app = typer.Typer(
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    help="Trains and measures ScamTap's models. Begin with: scamtap models pull, then scamtap-train intent.",
+)
+stdout = Console(highlight=False, soft_wrap=True)
+stderr = Console(stderr=True, highlight=False, soft_wrap=True)
+
+ScriptsOption = Annotated[Path, typer.Option("--scripts", help="Call scripts (YAML), see datasets/scripts/README.md.")]
+DataOption = Annotated[
+    Path | None,
+    typer.Option(
+        "--data", help="Folder with outside call texts (*.jsonl), see datasets/README.md.", show_default="none"
+    ),
+]
+ModelOption = Annotated[Path, typer.Option("--model", help="Version folder of the intent model.")]
+
+
+@app.command()
+def intent(
+    scripts: ScriptsOption = Path("datasets/scripts"),
+    data: DataOption = None,
+    out: Annotated[Path, typer.Option(help="Version folder to write: head, calibration, report.")] = Path(
+        "models/scam_intent/1"
+    ),
+    epochs: Annotated[int, typer.Option(min=1, max=50)] = 3,
+    layers: Annotated[int, typer.Option(min=0, max=6, help="Upper encoder layers that are tuned and shipped.")] = 2,
+    seed: Annotated[int, typer.Option(help="Same data, same seed, same machine: same model.")] = 1,
+    threads: Annotated[int, typer.Option(min=1, max=256, help="Cores to use.")] = 2,
+    without_family: Annotated[
+        str | None, typer.Option(help="Leave one scam family out, to see how an unknown one fares.", show_default=False)
+    ] = None,
+) -> None:
+    """Train the scam-intent head, calibrate it, measure it, and write all of it to --out.
+
+    Our scripts alone suffice to run it; with --data the outside texts that may train shipped weights are added.
+    About 10 minutes on two free cores.
+    """
+    import torch
+
+    from training.intent.fit import FitConfig
+    from training.intent.pipeline import REPORT_FILE, Sources, evaluate, test_slices, train, write_report
+
+    torch.set_num_threads(threads)
+    sources = Sources(scripts, data, without_family=without_family)
+    config = FitConfig(seed=seed, epochs=epochs, num_tuned=layers)
+    started = time.monotonic()
+    report = train(sources, out, config, "int8", stderr)
+    report["minutes"] = round((time.monotonic() - started) / 60, 1)
+    report["command"] = f"scamtap-train intent --epochs {epochs} --layers {layers} --seed {seed}"
+    report["test"] = evaluate(out, test_slices(sources, 40), stderr, lambda text: stdout.print(text, markup=False))
+    write_report(out / REPORT_FILE, report)
+    stdout.print(f"wrote {out}")
+
+
+@app.command()
+def evaluate(
+    scripts: ScriptsOption = Path("datasets/scripts"),
+    data: DataOption = None,
+    model: ModelOption = Path("models/scam_intent/1"),
+    limit: Annotated[int, typer.Option(min=1, help="At most so many calls per outside source and label.")] = 100,
+    only: Annotated[list[str] | None, typer.Option(help="Slices to run; all where left out.")] = None,
+    out: Annotated[Path | None, typer.Option(help="Write the figures here as JSON.", show_default="none")] = None,
+) -> None:
+    """Measure the intent model and the verdict on calls kept apart, through the door that `scamtap score` uses.
+
+    Prints a line per source: recall, share warned before the ask, false alarms. Each says what its calls are.
+    """
+    from training.intent.pipeline import Sources, test_slices, write_report
+    from training.intent.pipeline import evaluate as run
+
+    slices = test_slices(Sources(scripts, data), limit)
+    if unknown := set(only or ()) - set(slices):
+        raise ConfigError(f"--only {min(unknown)}: no such slice; there are {', '.join(slices)}")
+    chosen = {name: calls for name, calls in slices.items() if not only or name in only}
+    report = run(model, chosen, stderr, lambda text: stdout.print(text, markup=False))
+    if out is not None:
+        write_report(out, report)
+
+
+def main() -> None:
+    """Console entry point: one line per error, never a traceback for what we raise on purpose."""
+    try:
+        app(standalone_mode=True)
+    except ScamTapError as error:
+        stderr.print(f"scamtap-train: {error}", style="red", markup=False)
+        sys.exit(error.exit_code)
+    except KeyboardInterrupt:
+        sys.exit(130)

@@ -1,0 +1,211 @@
+"""Calls as the intent model learns them: legs, pieces of speech, labels; from our scripts and from outside texts.
+
+Outside texts (JSON Lines: ``id, text, label, lang, group, source``) are never part of the repository. Which file may
+train shipped weights is fixed here: :data:`TRAINABLE`; Switchboard is licensed for evaluation only.
+"""
+
+import hashlib
+import json
+import re
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+from inference.audio import Leg
+from inference.errors import ConfigError
+from inference.intent.context import CONTEXT_UTTERANCES, ContextWindow, Said
+from inference.intent.text import split_utterances
+from training.scripts import Script, Split, load_scripts
+
+HELD_OUT_PREFIX = "en-demo-"
+"""The two demo calls: in no split, looked at only by the final evaluation."""
+
+TRAINABLE = {
+    "en_synthetic_bothbosu": "bothbosu",
+    "en_scam_calls_youtube": "youtube",
+    "en_scam_robocalls_ftc": "ftc",
+    "en_benign_sgd": "sgd",
+}
+"""File stem -> source name, of the outside texts that may train shipped weights."""
+
+EVALUATION_ONLY = {"en_benign_switchboard": "switchboard"}
+"""Licences that allow no more (LDC, non-commercial)."""
+
+_PREFIX: dict[str, dict[str, Leg]] = {
+    "bothbosu": {"Suspect": "far", "Innocent": "near"},
+    # In these task dialogues the CALLER is a customer who rings a service: the subscriber is the caller.
+    "sgd": {"CALLEE": "far", "CALLER": "near"},
+    "switchboard": {"A": "far", "B": "near"},
+}
+
+_FAMILY_RULES: tuple[tuple[str, str], ...] = (
+    ("warranty", r"warrant(?!.{0,20}(arrest|issued|police))|health insurance|auto insurance|car insurance"),
+    ("gift_card", r"gift cards?\b.{0,80}(code|number|scratch|store|buy)|(buy|purchase).{0,40}gift card"),
+    ("benefits", r"social security|medicare|medicaid|benefit|pension|stimulus|health program"),
+    ("tax", r"\birs\b|internal revenue|\btax"),
+    ("utility", r"electric|utility|power (will|is|cut)|energy|gas bill|water bill"),
+    (
+        "tech_support",
+        r"computer|virus|microsoft|windows|remote|any ?desk|team ?viewer|malware|antivirus|router|internet",
+    ),
+    ("refund", r"refund|subscription|renewal|invoice|amazon|order|auto.?debit|charged|cancel"),
+    ("parcel", r"parcel|package|customs|courier|fedex|\bdhl\b|\bups\b|shipment|deliver"),
+    ("prize", r"prize|lottery|sweepstake|winner|\bwon\b|reward|free (cruise|vacation|trip)|congratulations|gift card"),
+    ("loan", r"\bloan|debt|interest rate|credit card (services|rate)|lower your|student|financ|mortgage"),
+    ("investment", r"invest|crypto|bitcoin|trading|stock"),
+    ("family_emergency", r"grand(ma|pa|son|mother)|bail|accident|your (son|daughter|nephew)"),
+    ("romance", r"dating|love|met online"),
+    ("job", r"\bjob\b|work from home|employ|hiring|task"),
+    (
+        "card_otp",
+        r"one.?time|passcode|\botp\b|verification code|card (has been|is|was) (block|lock)|debit card|credit card",
+    ),
+    ("bank_safe_account", r"bank|account"),
+    ("authority", r"police|warrant|arrest|court|legal|immigration|officer|federal|crime|case"),
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Piece:
+    """One utterance of a call: leg, words, which turn it comes from, stages (None: not labelled)."""
+
+    leg: Leg
+    text: str
+    turn: int
+    stages: tuple[str, ...] | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Call:
+    """One call as training and evaluation see it.
+
+    Attributes:
+        source: ``scripts`` or the outside source; weights and slices go by it.
+        is_scam, family: labels; the family of outside calls is a keyword rule's guess (weak).
+        group: what must stay on one side of a split.
+        ask_turn: index of the turn that asks, for our scam scripts.
+    """
+
+    id: str
+    source: str
+    is_scam: bool
+    family: str | None
+    topic: str
+    group: str
+    split: Split
+    pieces: tuple[Piece, ...]
+    ask_turn: int | None = None
+
+
+def split_of(group: str) -> Split:
+    """70/15/15 % by a stable hash of the group, as :attr:`training.scripts.Script.split` does by id."""
+    bucket = int.from_bytes(hashlib.sha256(group.encode()).digest()[:4], "big") % 100
+    return "train" if bucket < 70 else "dev" if bucket < 85 else "test"
+
+
+def guess_family(text: str) -> str:
+    """Family of an outside scam text by keywords: the rule with the most hits, the earlier one on a tie."""
+    lowered = text.lower()
+    hits = [(len(re.findall(pattern, lowered)), -rank, family) for rank, (family, pattern) in enumerate(_FAMILY_RULES)]
+    count, _, family = max(hits)
+    return family if count else "other"
+
+
+def outside_turns(source: str, text: str) -> list[tuple[Leg, str]]:
+    """Text of an outside row -> turns; a source without speaker marks is one turn of the far leg."""
+    prefixes = _PREFIX.get(source)
+    if prefixes is None:
+        return [("far", text)]
+    parts = re.split(rf"\b({'|'.join(prefixes)}):", text)
+    turns: list[tuple[Leg, str]] = []
+    for mark, words in zip(parts[1::2], parts[2::2], strict=True):
+        leg = prefixes[mark]
+        if turns and turns[-1][0] == leg:
+            turns[-1] = (leg, f"{turns[-1][1]} {words.strip()}")
+        elif words.strip():
+            turns.append((leg, words.strip()))
+    return turns or [("far", text)]
+
+
+def script_call(script: Script) -> Call:
+    """A written call, cut into pieces; every piece of a turn carries the turn's stages."""
+    pieces = tuple(
+        Piece(turn.leg, text, number, turn.stages)
+        for number, turn in enumerate(script.turns)
+        for text in split_utterances(turn.text)
+    )
+    return Call(
+        id=script.id,
+        source="scripts",
+        is_scam=script.label == "scam",
+        family=script.family,
+        topic=script.topic,
+        group=script.id,
+        split=script.split,
+        pieces=pieces,
+        ask_turn=script.ask_turn if script.label == "scam" else None,
+    )
+
+
+def read_scripts(root: Path) -> list[Call]:
+    """Every English script under ``root`` but the demo calls."""
+    return [script_call(s) for s in load_scripts(root) if s.lang == "en" and not s.id.startswith(HELD_OUT_PREFIX)]
+
+
+def read_demo(root: Path) -> list[Call]:
+    """The demo calls alone."""
+    return [script_call(s) for s in load_scripts(root) if s.id.startswith(HELD_OUT_PREFIX)]
+
+
+def read_outside(path: Path, source: str) -> Iterator[Call]:
+    """Calls of one JSON Lines file of outside texts.
+
+    Raises:
+        ConfigError: a line is not the JSON described above; names file and line.
+    """
+    with path.open(encoding="utf-8") as lines:
+        for number, line in enumerate(lines, 1):
+            try:
+                row = json.loads(line)
+                is_scam = {"scam": True, "benign": False}[row["label"]]
+                text, group, call_id = str(row["text"]), str(row["group"]), str(row["id"])
+            except (ValueError, KeyError, TypeError) as error:
+                raise ConfigError(
+                    f"{path}: line {number}: want JSON with id, text, group, label scam|benign"
+                ) from error
+            pieces = tuple(
+                Piece(leg, piece, turn)
+                for turn, (leg, words) in enumerate(outside_turns(source, text))
+                for piece in split_utterances(words)
+            )
+            if pieces:
+                family = guess_family(text) if is_scam else None
+                yield Call(call_id, source, is_scam, family, family or source, group, split_of(group), pieces)
+
+
+def read_all(data: Path | None, files: dict[str, str]) -> list[Call]:
+    """All calls of the outside ``files`` (stem -> source) that lie under ``data``.
+
+    Raises:
+        ConfigError: ``data`` is given and holds none of them.
+    """
+    if data is None:
+        return []
+    found = [(data / f"{stem}.jsonl", source) for stem, source in files.items()]
+    present = [(path, source) for path, source in found if path.exists()]
+    if not present:
+        raise ConfigError(
+            f"{data}: none of {', '.join(path.name for path, _ in found)} is there; see datasets/README.md"
+        )
+    return [call for path, source in present for call in read_outside(path, source)]
+
+
+def sha256_of(paths: Iterable[Path]) -> dict[str, str]:
+    """File name -> sha256, for report.json."""
+    return {path.name: hashlib.sha256(path.read_bytes()).hexdigest() for path in sorted(paths)}
+
+
+def windows_of(call: Call, limit: int | None = None) -> list[ContextWindow]:
+    """The windows in which the utterances of ``call`` are scored, fillers included."""
+    said = [Said(p.leg, p.text) for p in call.pieces[:limit]]
+    return [ContextWindow(s, tuple(said[max(0, i - CONTEXT_UTTERANCES) : i])) for i, s in enumerate(said)]

@@ -1,0 +1,238 @@
+"""``scamtap-train intent`` and ``evaluate`` from end to end: read, draw, fit, ship, calibrate, measure."""
+
+import dataclasses
+import hashlib
+import io
+import json
+from collections import Counter
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
+from tokenizers import Tokenizer
+
+from inference.engine.graph import Precision
+from inference.engine.onnx import OnnxEngine
+from inference.engine.repository import write_atomically, write_model
+from inference.errors import ConfigError
+from inference.intent.calibration import CALIBRATION_FILE
+from inference.intent.context import WindowTokenizer
+from inference.intent.graph import build_intent
+from inference.intent.install import HEAD_FILE, INTENT_MODEL, calibration_path, install_intent, tokenizer_path
+from inference.intent.scorer import IntentConfig, IntentScorer
+from inference.verdict.verdict import VerdictConfig
+from inference.weights import file as weights_file
+from inference.weights import open_tensors
+from inference.weights.safetensors import write_safetensors
+from training.intent.calibrate import calibrate
+from training.intent.corrupt import Corruptor
+from training.intent.data import EVALUATION_ONLY, TRAINABLE, Call, read_all, read_demo, read_scripts, sha256_of
+from training.intent.evaluate import KIND, Judged, by_topic, judge, line, metrics, worst_calls
+from training.intent.raw import raw_calls
+from training.intent.recipe import DEV, TRAIN, damage, draw, weights
+
+ARTEFACT = "all-minilm-l6-v2"
+REPORT_FILE = "report.json"
+Tensors = Mapping[str, np.ndarray]
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Sources:
+    """Where the data lies, and what is done with it."""
+
+    scripts: Path
+    data: Path | None
+    recognised: Path | None = None
+    without_family: str | None = None
+
+
+def read_sources(sources: Sources) -> list[Call]:
+    """All calls that may train, our own first.
+
+    Raises:
+        ConfigError: no English script, or malformed data.
+    """
+    scripts = read_scripts(sources.scripts)
+    if not scripts:
+        raise ConfigError(f"{sources.scripts}: no English call scripts there; give --scripts datasets/scripts")
+    calls = scripts + read_all(sources.data, TRAINABLE)
+    return [c for c in calls if sources.without_family is None or c.family != sources.without_family]
+
+
+def models_dir_of(version_dir: Path) -> Path:
+    """The model repository of ``<models>/scam_intent/1``.
+
+    Raises:
+        ConfigError: the path does not end so.
+    """
+    if version_dir.parts[-2:] != (INTENT_MODEL, "1"):
+        raise ConfigError(f"{version_dir}: want a folder that ends in {INTENT_MODEL}/1, as models/{INTENT_MODEL}/1")
+    return version_dir.parent.parent
+
+
+def progress_bar(console: Console) -> Progress:
+    """The progress bar of every long step."""
+    return Progress(
+        TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn(), console=console
+    )
+
+
+def write_head(path: Path, tensors: Mapping[str, np.ndarray]) -> str:
+    """Write head.safetensors; returns its sha256."""
+    buffer = io.BytesIO()
+    shapes = {name: tuple(int(n) for n in tensor.shape) for name, tensor in tensors.items()}
+    write_safetensors(buffer, shapes, "float16", lambda name: tensors[name])
+    content = buffer.getvalue()
+    write_atomically(path, lambda temporary: temporary.write_bytes(content))
+    return hashlib.sha256(content).hexdigest()
+
+
+def window_tokenizer() -> WindowTokenizer:
+    """The tokenizer of the pulled encoder."""
+    path = weights_file(ARTEFACT, "tokenizer.json")
+    return WindowTokenizer(Tokenizer.from_file(str(path)), IntentConfig().max_tokens)
+
+
+def calibrate_head(
+    out: Path, calls: Sequence[Call], head_sha256: str, precision: Precision, seed: int, console: Console
+) -> dict[str, Any]:
+    """Build the served graph of ``out``'s head, fit calibration.json on development calls, install all of it.
+
+    ``out`` is ``<models>/scam_intent/<version>``.
+    """
+    models_dir = models_dir_of(out)
+    base = open_tensors(ARTEFACT)
+    write_model(models_dir, INTENT_MODEL, build_intent(base, out / HEAD_FILE, precision))
+    dev = draw(calls, DEV, "dev", seed)
+    corruptor = Corruptor(calls)
+    rng = np.random.default_rng(seed)
+    dev += [corruptor.call(call, rng, rate=0.15, mono=0.0) for call in dev if call.source == "scripts"]
+    engine = OnnxEngine(models_dir)
+    try:
+        with progress_bar(console) as bar:
+            task = bar.add_task("calibrating", total=len(dev))
+            raws = raw_calls(engine, window_tokenizer(), dev, lambda: bar.advance(task))
+    finally:
+        engine.close()
+    calibration, loss = calibrate(raws, weights(dev, DEV), head_sha256)
+    text = calibration.model_dump_json(indent=2) + "\n"
+    write_atomically(out / CALIBRATION_FILE, lambda temporary: temporary.write_text(text, encoding="utf-8"))
+    install_intent(models_dir, base, weights_file(ARTEFACT, "tokenizer.json"), precision)
+    return {"dev_log_loss": round(loss, 4), "dev_calls": counts(dev)}
+
+
+def counts(calls: Sequence[Call]) -> dict[str, int]:
+    """Calls per source and label, for the report."""
+    counted = Counter(f"{c.source} {'scam' if c.is_scam else 'genuine'}" for c in calls)
+    return dict(sorted(counted.items()))
+
+
+def provenance(sources: Sources) -> dict[str, Any]:
+    """Hashes of everything read."""
+    scripts = sha256_of(sources.scripts.rglob("*.yaml"))
+    data = sources.data
+    outside = sha256_of(p for stem in TRAINABLE if data and (p := data / f"{stem}.jsonl").exists())
+    return {"scripts": scripts, "outside": outside}
+
+
+def train(sources: Sources, out: Path, recipe: Any, precision: Precision, console: Console) -> dict[str, Any]:
+    """Fit a head and write ``out``: head.safetensors, calibration.json, and the model built from them.
+
+    Args:
+        sources: the data.
+        out: ``<models>/scam_intent/<version>``.
+        recipe: a :class:`training.intent.fit.FitConfig`.
+        precision: of the served graph that is calibrated.
+        console: where progress goes.
+
+    Returns:
+        The training part of report.json.
+    """
+    # torch is imported by these two alone, so that `evaluate` works where it is not installed.
+    from training.intent.fit import fit, prepare, with_stage_masks
+    from training.intent.network import LowerLayers
+
+    calls = read_sources(sources)
+    corruptor = Corruptor(c for c in calls if c.split == "train")
+    drawn = damage(draw(calls, TRAIN, "train", recipe.seed), TRAIN, corruptor, recipe.seed)
+    drawn = [with_stage_masks(call) for call in drawn]
+    base = {name: np.asarray(value, np.float32) for name, value in open_tensors(ARTEFACT).items()}
+    lower = LowerLayers(base, 6 - recipe.num_tuned)
+    with progress_bar(console) as bar:
+        task = bar.add_task("frozen layers", total=len(drawn))
+        prepared = prepare(drawn, weights(drawn, TRAIN), lower, window_tokenizer(), lambda n: bar.advance(task, n))
+    with progress_bar(console) as bar:
+        task = bar.add_task("fitting", total=100)
+        network = fit(
+            base, prepared, recipe, lambda text, done: bar.update(task, completed=int(100 * done), description=text)
+        )
+    digest = write_head(out / HEAD_FILE, network.shipped())
+    report = {
+        "model": {"base": ARTEFACT, "head_sha256": digest, "precision": precision},
+        "recipe": dataclasses.asdict(recipe) | {"train": shares_json(TRAIN), "dev": shares_json(DEV)},
+        "data": provenance(sources),
+        "train_calls": counts(drawn),
+        "left_out_family": sources.without_family,
+    }
+    return report | calibrate_head(out, calls, digest, precision, recipe.seed, console)
+
+
+def shares_json(shares: Mapping[tuple[str, bool], Any]) -> dict[str, Any]:
+    """The recipe's shares as JSON."""
+    return {f"{source} {'scam' if scam else 'genuine'}": dataclasses.asdict(s) for (source, scam), s in shares.items()}
+
+
+def test_slices(sources: Sources, limit: int) -> dict[str, list[Call]]:
+    """The calls kept for the test, by slice; at most ``limit`` per outside source and label."""
+    scripts = [c for c in read_scripts(sources.scripts) if c.split == "test"]
+    corruptor = Corruptor(read_scripts(sources.scripts))
+    rng = np.random.default_rng(7)
+    slices = {
+        "scripts": scripts,
+        "scripts-damaged": [corruptor.call(c, rng, rate=0.25, mono=0.0) for c in scripts],
+        "demo": read_demo(sources.scripts),
+    }
+    if sources.data is not None:
+        outside = [c for c in read_all(sources.data, TRAINABLE) if c.split == "test"]
+        if (sources.data / "en_benign_switchboard.jsonl").exists():
+            outside += read_all(sources.data, EVALUATION_ONLY)
+        for source in ("bothbosu", "youtube", "ftc", "sgd", "switchboard"):
+            pool = [c for c in outside if c.source == source]
+            pool = [pool[i] for i in np.random.default_rng(3).permutation(len(pool))]
+            slices[source] = [c for label in (True, False) for c in [c for c in pool if c.is_scam == label][:limit]]
+    return {name: calls for name, calls in slices.items() if calls}
+
+
+def evaluate(
+    model_dir: Path, slices: Mapping[str, Sequence[Call]], console: Console, on_line: Callable[[str], None]
+) -> dict[str, Any]:
+    """Measure the model in ``model_dir`` (``<models>/scam_intent/<version>``) on every slice; returns the figures."""
+    models_dir = models_dir_of(model_dir)
+    engine = OnnxEngine(models_dir)
+    try:
+        scorer = IntentScorer(engine, tokenizer_path(models_dir), calibration_path(models_dir))
+        config = VerdictConfig().calibrated(scorer.calibration)
+        results: dict[str, list[Judged]] = {}
+        with progress_bar(console) as bar:
+            task = bar.add_task("judging", total=sum(len(calls) for calls in slices.values()))
+            for name, calls in slices.items():
+                results[name] = judge(scorer, config, calls, lambda: bar.advance(task))
+    finally:
+        engine.close()
+    report: dict[str, Any] = {}
+    for name, judged in results.items():
+        figures = metrics(judged)
+        on_line(line(name, KIND[name], figures))
+        report[name] = {"what": KIND[name], **figures, "wrong": worst_calls(judged)}
+        if name.startswith("scripts"):
+            report[name]["by_topic"] = by_topic(judged)
+    return report
+
+
+def write_report(path: Path, report: Mapping[str, Any]) -> None:
+    """Write report.json."""
+    text = json.dumps(report, indent=1, ensure_ascii=False) + "\n"
+    write_atomically(path, lambda temporary: temporary.write_text(text, encoding="utf-8"))

@@ -1,0 +1,61 @@
+"""Raw outputs of a served intent model for whole calls: calibration and evaluation read the graph that is served."""
+
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from inference.engine.base import Engine
+from inference.intent.context import WindowTokenizer
+from inference.intent.install import INTENT_MODEL
+from inference.intent.text import is_filler
+from training.intent.data import Call, windows_of
+
+Floats = npt.NDArray[np.floating[Any]]
+BATCH = 32
+
+
+@dataclass(frozen=True, slots=True)
+class RawCall:
+    """Outputs for one call.
+
+    Attributes:
+        call: which.
+        llr: ``[utterances]`` before calibration, 0 for fillers.
+        is_far: ``[utterances]`` bool.
+        stages: ``[utterances, stages]`` probabilities.
+    """
+
+    call: Call
+    llr: Floats
+    is_far: npt.NDArray[np.bool_]
+    stages: Floats
+
+
+def raw_calls(
+    engine: Engine, tokenizer: WindowTokenizer, calls: Sequence[Call], advance: Callable[[], None]
+) -> list[RawCall]:
+    """Run every utterance of ``calls``; ``advance`` is told after each call."""
+    out = []
+    for call in calls:
+        windows = windows_of(call)
+        parts = [tokenizer.batch(windows[at : at + BATCH]) for at in range(0, len(windows), BATCH)]
+        answers = [engine.infer(INTENT_MODEL, {"input_ids": p.input_ids, "part": p.part}) for p in parts]
+        spoken = np.array([not is_filler(p.text) for p in call.pieces], np.float64)
+        llr = np.concatenate([np.asarray(a["llr"], np.float64) for a in answers]) * spoken
+        stages = np.concatenate([np.asarray(a["stages"], np.float64) for a in answers])
+        is_far = np.array([p.leg == "far" for p in call.pieces])
+        out.append(RawCall(call, llr, is_far, 1 / (1 + np.exp(-stages))))
+        advance()
+    return out
+
+
+def evidence(llr: Iterable[float], floor: float, ceiling: float) -> Floats:
+    """Accumulated evidence after each utterance, as :class:`inference.verdict.verdict.Verdict` holds it."""
+    total, out = 0.0, []
+    for value in llr:
+        total = min(ceiling, max(-floor, total + value))
+        out.append(total)
+    return np.array(out)

@@ -1,0 +1,101 @@
+"""Which calls a model is trained and calibrated on, and how much each source weighs.
+
+Style must not be the signal: outside scams are prose of one language model, robocalls or captions, so our own
+genuine calls, written to sound like scams, carry most of the genuine weight, and every source but the one-sided ones
+gives both labels. Numbers of calls are small on purpose (a CPU trains this in minutes); groups are drawn evenly, so a
+robocall campaign with a hundred near copies counts as a few.
+"""
+
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from training.intent.corrupt import Corruptor
+from training.intent.data import Call
+from training.scripts import Split
+
+
+@dataclass(frozen=True, slots=True)
+class Share:
+    """What one source gives to one label.
+
+    Attributes:
+        mass: its share of the label's total weight.
+        num_calls: at most so many calls.
+        per_group: at most so many of one campaign, video or conversation.
+        copies: damaged copies beside each clean call; below 1, that share of calls is damaged instead.
+    """
+
+    mass: float
+    num_calls: int
+    per_group: int = 1
+    copies: float = 0.5
+
+
+TRAIN: dict[tuple[str, bool], Share] = {
+    ("scripts", True): Share(0.40, 10_000, copies=1),
+    ("bothbosu", True): Share(0.20, 120),
+    ("youtube", True): Share(0.20, 120, per_group=2, copies=0.3),
+    ("ftc", True): Share(0.20, 110, per_group=6, copies=0.3),
+    ("scripts", False): Share(0.65, 10_000, copies=1),
+    ("bothbosu", False): Share(0.22, 120),
+    ("sgd", False): Share(0.13, 60),
+}
+
+DEV: dict[tuple[str, bool], Share] = {
+    ("scripts", True): Share(0.5, 10_000),
+    ("bothbosu", True): Share(0.15, 60),
+    ("youtube", True): Share(0.2, 30, per_group=2),
+    ("ftc", True): Share(0.15, 40, per_group=4),
+    ("scripts", False): Share(0.7, 10_000),
+    ("bothbosu", False): Share(0.2, 60),
+    ("sgd", False): Share(0.1, 40),
+}
+
+
+def draw(calls: Sequence[Call], shares: dict[tuple[str, bool], Share], split: Split, seed: int) -> list[Call]:
+    """The calls of ``split``, as many of each source as ``shares`` allow, groups evenly; stable for a seed."""
+    rng = np.random.default_rng(seed)
+    chosen: list[Call] = []
+    for (source, is_scam), share in shares.items():
+        pool = [c for c in calls if c.source == source and c.is_scam == is_scam and c.split == split]
+        pool = [pool[i] for i in rng.permutation(len(pool))]
+        seen: Counter[str] = Counter()
+        kept: list[Call] = []
+        for call in pool:
+            if seen[call.group] < share.per_group and len(kept) < share.num_calls:
+                seen[call.group] += 1
+                kept.append(call)
+        chosen += kept
+    return chosen
+
+
+def damage(calls: Sequence[Call], shares: dict[tuple[str, bool], Share], corruptor: Corruptor, seed: int) -> list[Call]:
+    """``calls`` with recognition-like copies added (or, below one copy, put in their place)."""
+    rng = np.random.default_rng(seed)
+    out: list[Call] = []
+    for call in calls:
+        copies = shares[(call.source, call.is_scam)].copies
+        if copies >= 1:
+            out.append(call)
+            out += [corruptor.call(call, rng) for _ in range(int(copies))]
+        else:
+            out.append(corruptor.call(call, rng) if rng.random() < copies else call)
+    return out
+
+
+def weights(calls: Sequence[Call], shares: dict[tuple[str, bool], Share]) -> list[float]:
+    """Weight of each call: its source's mass shared evenly, both labels alike, 1 on average.
+
+    Where a source is missing (no outside data), its mass goes to the others of the label.
+    """
+    counts = Counter((call.source, call.is_scam) for call in calls)
+    mass = {
+        label: sum(share.mass for key, share in shares.items() if counts[key] and key[1] == label)
+        for label in (True, False)
+    }
+    raw = [shares[(c.source, c.is_scam)].mass / mass[c.is_scam] / counts[(c.source, c.is_scam)] for c in calls]
+    average = sum(raw) / max(1, len(raw))
+    return [value / average for value in raw]
