@@ -68,15 +68,17 @@ class _NeuralState:
 class NeuralVad:
     """Silero's 8 kHz network (models/vad), batched over legs: 1.1 kB of state per leg.
 
-    The network judges a voice against what it heard before. From a state of zeros, or across silence that it was
-    not shown, it misses a quiet voice altogether; so a leg begins in the state that silence leaves behind.
+    The network judges a voice against what it heard before, and may miss a quiet one that begins out of nothing. So
+    a leg begins, and goes on after a long pause, in the state that silence leaves behind.
     """
 
     def __init__(self, network: Network) -> None:
         self._network = network
-        rest = _NeuralState(np.zeros(CONTEXT_NUM_SAMPLES, np.int16), np.zeros((2, STATE_SIZE), np.float32))
-        self._hear_silence(rest, _SETTLED_FRAMES)
-        self._rest = rest.lstm
+        self._rest = np.zeros((2, STATE_SIZE), np.float32)
+        silence = self.open()
+        for _ in range(_SETTLED_FRAMES):
+            self.score(np.zeros((1, FRAME_NUM_SAMPLES), np.int16), [silence])
+        self._rest = silence.lstm
 
     def open(self) -> _NeuralState:
         """See :class:`Vad`."""
@@ -93,17 +95,10 @@ class NeuralVad:
         return probabilities
 
     def skip(self, state: _NeuralState, num_frames: int) -> None:
-        """See :class:`Vad`. A short silence is shown to the network after all, a long one is known beforehand."""
-        if num_frames < _SETTLED_FRAMES:
-            self._hear_silence(state, num_frames)
-        else:
-            state.context = np.zeros(CONTEXT_NUM_SAMPLES, np.int16)
+        """See :class:`Vad`. After a short silence the voice goes on; after a long one nothing is left of it."""
+        state.context = np.zeros(CONTEXT_NUM_SAMPLES, np.int16)
+        if num_frames >= _SETTLED_FRAMES:
             state.lstm = self._rest.copy()
-
-    def _hear_silence(self, state: _NeuralState, num_frames: int) -> None:
-        silence = np.zeros((1, FRAME_NUM_SAMPLES), np.int16)
-        for _ in range(num_frames):
-            self.score(silence, [state])
 
 
 _WEBRTC_NUM_SAMPLES = SAMPLE_RATE_HZ * 10 // 1000  # the smallest of the frames it takes: 10, 20, 30 ms

@@ -134,10 +134,11 @@ def _blocks(
             counters.foreign += 1
             continue
         now_s = datagram.arrival_s - began_s
-        if all(placement.is_idle(now_s) for placement in placements.values()):  # hold, or a damaged clock: no zeros
-            for placement in placements.values():
-                placement.skip_to(now_s)
         while all(placement.is_due(now_s) for placement in placements.values()):
+            if all(placement.is_idle(now_s) for placement in placements.values()):  # hold, or a damaged clock: no zeros
+                for placement in placements.values():
+                    placement.skip_to(now_s)
+                break
             yield from _step(placements)
         placements[leg].place(packet, now_s)
     while any(placement.has_more for placement in placements.values()):

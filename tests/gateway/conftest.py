@@ -1,6 +1,8 @@
 """Small captures and recordings, made here; dpkt writes the files, so it is the oracle of our reader."""
 
 import struct
+from ipaddress import ip_address
+from types import SimpleNamespace
 
 import dpkt
 import numpy as np
@@ -10,7 +12,7 @@ from inference.rtp.g711 import encode_alaw, encode_ulaw
 from inference.rtp.packet import RtpPacket
 
 RATE = 8000
-GATEWAY, SUBSCRIBER, US = "10.0.0.1", "10.0.0.2", "10.0.0.9"
+GATEWAY, SUBSCRIBER = "10.0.0.1", "10.0.0.2"
 
 
 def voice(seconds, hz, amplitude=8000):
@@ -21,8 +23,9 @@ def ethernet(source, destination, payload, vlan=None):
     """An Ethernet frame; addresses are (ip, port)."""
     udp = dpkt.udp.UDP(sport=source[1], dport=destination[1], data=payload, ulen=8 + len(payload))
     if ":" in source[0]:
-        pack = dpkt.utils.inet_to_str and __import__("ipaddress").ip_address
-        ip = dpkt.ip6.IP6(src=pack(source[0]).packed, dst=pack(destination[0]).packed, nxt=17, plen=len(udp), data=udp)
+        ip = dpkt.ip6.IP6(
+            src=ip_address(source[0]).packed, dst=ip_address(destination[0]).packed, nxt=17, plen=len(udp), data=udp
+        )
         kind = 0x86DD
     else:
         packed = [bytes(map(int, address[0].split("."))) for address in (source, destination)]
@@ -73,6 +76,12 @@ def heard(call):
         out[block.leg][0].append(block.samples)
         out[block.leg][1].append(present)
     return {leg: tuple(map(np.concatenate, parts)) for leg, parts in out.items() if parts[0]}
+
+
+@pytest.fixture
+def wire():
+    """The makers above; test modules cannot import each other (import-mode=importlib)."""
+    return SimpleNamespace(ethernet=ethernet, rtp_frames=rtp_frames, write_pcap=write_pcap, heard=heard, voice=voice)
 
 
 @pytest.fixture
