@@ -4,8 +4,9 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 
 from rich.console import Console
-from rich.progress import BarColumn, DownloadColumn, TextColumn, TimeRemainingColumn, TransferSpeedColumn
+from rich.progress import BarColumn, DownloadColumn, TextColumn, TransferSpeedColumn
 from rich.progress import Progress as Bars
+from rich.table import Column
 
 from inference.weights.store import Progress, ProgressCallback
 
@@ -15,14 +16,8 @@ _VERBS = {"download": "fetching", "unpack": "unpacking", "verify": "checking", "
 @contextmanager
 def progress_bars(console: Console) -> Iterator[ProgressCallback]:
     """Show one bar per file on ``console`` while open; sources that did not work and waits become lines above."""
-    bars = Bars(
-        TextColumn("{task.description}"),
-        BarColumn(),
-        DownloadColumn(),
-        TransferSpeedColumn(),
-        TimeRemainingColumn(),
-        console=console,
-    )
+    name = TextColumn("{task.description}", table_column=Column(ratio=1, no_wrap=True, overflow="ellipsis"))
+    bars = Bars(name, BarColumn(20), DownloadColumn(), TransferSpeedColumn(), console=console, expand=True)
     tasks = {}
 
     def show(progress: Progress, /) -> None:
