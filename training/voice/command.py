@@ -111,7 +111,7 @@ def voice(
 
     \b
     Try one call (about a minute):
-      scamtap-train voice --ids en-demo-scam --preset clean --out /tmp/voiced
+      scamtap-train voice --ids en-demo-scam --preset clean --out voiced
     The development recordings, as evaluated in the README (about 20 minutes on one core):
       scamtap-train voice --manifest datasets/dev.yaml --out DIR
     All training scripts, resumable, with another seed:

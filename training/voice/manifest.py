@@ -72,6 +72,13 @@ class Manifest(BaseModel):
     scripts: Path
     calls: tuple[ManifestCall, ...]
 
+    @model_validator(mode="after")
+    def _check(self) -> "Manifest":
+        stems = [call.stem for call in self.calls]
+        if twice := sorted({stem for stem in stems if stems.count(stem) > 1}):
+            raise ValueError(f"{', '.join(twice)} would be written twice; give one of them a name")
+        return self
+
 
 def manifest_call(script: Script, recipe: Recipe) -> ManifestCall:
     """The entry that recreates ``recipe``."""
@@ -115,7 +122,7 @@ def save_manifest(path: Path, scripts: Path, calls: tuple[ManifestCall, ...]) ->
     relative = Path(os.path.relpath(scripts.resolve(), path.parent.resolve()))
     lines = [_HEADER, f"scripts: {relative.as_posix()}\n", "calls:\n"]
     for call in calls:
-        entry = call.model_dump(exclude_defaults=True) | {"preset": call.preset}
+        entry = call.model_dump(exclude={"name"} if not call.name else None)
         flow = yaml.safe_dump(entry, default_flow_style=True, sort_keys=False, width=10_000).strip()
         lines.append(f"- {flow}\n")
     try:

@@ -80,7 +80,7 @@ class KokoroSpeaker:
             self._kokoro = self._load()
         try:
             audio, _ = self._kokoro.create(text, voice=voice, speed=speed, lang=language, trim=False)
-        except ValueError as error:
+        except (ValueError, RuntimeError) as error:  # no phonemes; espeak or the runtime failed
             raise ScamTapError(f"the synthesiser cannot say a turn of {len(text)} characters; reword it") from error
         samples = trim(np.round(np.clip(audio, -1, 1) * 32767).astype(np.int16))
         if samples.size == 0:

@@ -1,0 +1,136 @@
+import json
+from dataclasses import replace
+
+import numpy as np
+import pytest
+import soundfile as sf
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from inference.errors import ConfigError
+from training.scripts import Script, parse_turns
+from training.voice.call import is_voiced, place_turns, save_call, voice_call
+from training.voice.recipe import draw_recipe, generator
+from training.voice.voices import VOICES
+
+from .conftest import Hummer, make_script
+
+
+def voiced(script, seed=1, preset="telephone", **kwargs):
+    return voice_call(script, draw_recipe(script, seed, preset, **kwargs), Hummer())
+
+
+def test_labels_say_when_each_turn_is_heard(script):
+    call = voiced(script, preset="clean")
+    loud = np.abs(call.samples.astype(int)) > 1000
+    for i, turn in enumerate(call.turns):
+        leg = 0 if turn.turn.leg == "far" else 1
+        heard = np.flatnonzero(loud[int((turn.start_s - 0.1) * 8000) : int((turn.end_s + 0.1) * 8000), leg]) / 8000
+        assert heard[0] - 0.1 == pytest.approx(0, abs=0.02), f"turn {i} starts late or early"
+        assert turn.end_s - turn.start_s == pytest.approx(heard[-1] - heard[0], abs=0.02)
+    quiet = np.ones(len(loud), bool)
+    for turn in call.turns:
+        quiet[int((turn.start_s - 0.02) * 8000) : int((turn.end_s + 0.02) * 8000)] = False
+    assert not loud[quiet].any()
+
+
+def test_the_ask_is_the_first_ask_of_the_far_party_and_only_in_a_scam():
+    scam, genuine = voiced(make_script()), voiced(make_script("en-genuine-test", "genuine"))
+    assert scam.ask_s == scam.labels()["ask_s"] == scam.turns[6].start_s
+    assert genuine.ask_s is None
+    assert genuine.labels()["turns"][6]["stages"] == ["ask"]
+
+
+def test_the_same_seed_makes_the_same_recording_and_another_does_not(script):
+    one, same, other = voiced(script, 1), voiced(script, 1), voiced(script, 2)
+    assert np.array_equal(one.samples, same.samples)
+    assert one.labels() == same.labels()
+    assert one.key != other.key
+    assert one.samples.shape != other.samples.shape or not np.array_equal(one.samples, other.samples)
+
+
+def test_a_call_is_whole_packets_long_on_both_legs(script):
+    assert voiced(script).samples.shape[0] % 160 == 0
+    assert voiced(script).samples.shape[1] == 2
+
+
+@given(
+    seed=st.integers(0, 2**32),
+    legs=st.lists(st.sampled_from(["far", "near"]), min_size=2, max_size=30),
+    barge_in=st.sampled_from([0.0, 0.12, 1.0]),
+    data=st.data(),
+)
+@settings(deadline=None, max_examples=80)
+def test_turns_keep_their_order_and_a_mouth_says_one_thing_at_a_time(seed, legs, barge_in, data):
+    turns = parse_turns("\n".join(f"{leg}: Words." for leg in legs))
+    durations = data.draw(st.lists(st.floats(0.05, 20), min_size=len(legs), max_size=len(legs)))
+    recipe = replace(draw_recipe(make_script(), 0), barge_in=barge_in)
+    starts = place_turns(turns, durations, recipe, np.random.default_rng(seed))
+    ends = [start + duration for start, duration in zip(starts, durations, strict=True)]
+    assert starts == sorted(starts)
+    for i in range(1, len(legs)):
+        gap = starts[i] - max(ends[:i])
+        assert gap >= -recipe.max_overlap_s - 1e-3
+        if barge_in == 0 or legs[i] == legs[i - 1]:
+            assert 0.199 <= gap <= 0.901
+        same_leg = [ends[j] for j in range(i) if legs[j] == legs[i]]
+        assert not same_leg or starts[i] >= max(same_leg) + 0.199
+
+
+def test_only_long_calls_on_the_telephone_preset_have_barge_in():
+    long, short = make_script(), make_script("en-scam-short", num_turns=8)
+    assert draw_recipe(long, 1).barge_in > 0
+    assert draw_recipe(short, 1).barge_in == draw_recipe(long, 1, "clean").barge_in == 0
+
+
+def test_drawn_voices_are_two_of_the_scripts_own_split():
+    for i in range(60):
+        script = make_script(f"en-scam-{i}")
+        recipe = draw_recipe(script, 3)
+        assert recipe.voices["far"] != recipe.voices["near"]
+        assert set(recipe.voices.values()) <= set(VOICES[script.split])
+
+
+@pytest.mark.parametrize(
+    ("voices", "message"),
+    [
+        ({"far": "am_puck", "near": "af_nova"}, "am_puck is reserved"),
+        ({"far": "af_nova", "near": "af_nova"}, "two different ones"),
+    ],
+)
+def test_voices_that_must_not_be_are_refused(script, voices, message):
+    with pytest.raises(ConfigError, match=message):
+        draw_recipe(script, 1, voices=voices)
+
+
+def test_a_language_without_voices_is_refused():
+    turns = parse_turns("far: 你好\nnear: 你好")
+    with pytest.raises(ConfigError, match="no voices for language 'zh' yet"):
+        draw_recipe(Script(id="zh-genuine-x", label="genuine", topic="bank", turns=turns), 1)
+
+
+def test_each_purpose_has_random_numbers_of_its_own():
+    draws = {generator(i, 1, p).random() for i in ("en-a", "en-b") for p in ("pauses", "far channel")}
+    assert len(draws) == 4
+
+
+@pytest.mark.parametrize(("preset", "subtypes"), [("clean", {"ULAW"}), ("telephone", {"ULAW", "ALAW", "PCM_16"})])
+def test_a_saved_call_reads_back_sample_by_sample(script, tmp_path, preset, subtypes):
+    call = voiced(script, preset=preset)
+    path = save_call(call, tmp_path, "call")
+    samples, rate_hz = sf.read(path, dtype="int16")
+    assert rate_hz == 8000
+    assert np.array_equal(samples, call.samples)
+    assert sf.info(path).subtype in subtypes
+    assert json.loads(path.with_suffix(".json").read_text()) == json.loads(json.dumps(call.labels()))
+    assert {file.name for file in tmp_path.iterdir()} == {"call.wav", "call.json"}
+    assert is_voiced(tmp_path, "call", call.key)
+    assert not is_voiced(tmp_path, "call", voiced(script, 2).key)
+
+
+def test_labels_without_their_sound_do_not_count(script, tmp_path):
+    call = voiced(script)
+    save_call(call, tmp_path, "call").unlink()
+    assert not is_voiced(tmp_path, "call", call.key)
+    (tmp_path / "call.json").write_text("{")
+    assert not is_voiced(tmp_path, "call", call.key)
