@@ -41,7 +41,7 @@ static int64_t clock_ns(clockid_t id) {
 }
 
 static uint32_t home(uint64_t source) {
-  return ((source ^ (uint64_t)local_port << 48) * 0x9E3779B97F4A7C15ull) >> 40 & last_place;
+  return (((source ^ (uint64_t)local_port << 48) * 0x9E3779B97F4A7C15ull) >> 40) * (last_place + 1ull) >> 24;
 }
 
 static uint64_t source_key(uint32_t ip, uint16_t port) { return (uint64_t)ip << 32 | (uint32_t)port << 16 | AF_INET; }

@@ -201,7 +201,7 @@ class LegTable:
 
     def _place(self, key: Key) -> int:
         mixed = (key[0] ^ key[1] * HASH_WORDS[1] ^ key[2] * HASH_WORDS[2] ^ key[3] << 48) * HASH_WORDS[0] & _MASK_64
-        return mixed >> 40 & len(self.tables.places) - 1
+        return (mixed >> 40) * len(self.tables.places) >> 24
 
     def _insert(self, key: Key, slot: int) -> None:
         places, place = self.tables.places, self._place(key)

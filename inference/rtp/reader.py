@@ -4,7 +4,7 @@ import numpy as np
 import numpy.typing as npt
 
 from inference.rtp.jit import ALL_BITS, ZERO, jit
-from inference.rtp.layout import FIRST_POS, GAP, READ, Int64s, Tables, UInt64s
+from inference.rtp.layout import FIRST_POS, GAP, READ, Int, Int64s, Tables, UInt64s
 
 
 @jit
@@ -28,57 +28,60 @@ def read(
         samples: int16 ``[K, W]``, filled; 0 where nothing was received.
         present: bool ``[K, W]``, filled.
     """
-    width = samples.shape[1]
+    width, size = samples.shape[1], tables.ring.shape[1]
+    states, ring, bitmap = tables.state, tables.ring, tables.bitmap
     for k in range(slots.shape[0]):
-        out, flags, num = samples[k], present[k], 0
+        slot, num, num_present = slots[k], 0, 0
         starts[k] = 0
-        if slots[k] >= 0:
-            state, ring, bitmap = tables.state[slots[k]], tables.ring[slots[k]], tables.bitmap[slots[k]]
-            start = state[READ]
+        if slot >= 0:
+            start = states[slot, READ]
             num = max(0, min(until - start, width))
-            num_present = _read_one(ring, bitmap, start, num, out, flags)
+            done = 0
+            while done < num:
+                at = (start + done) & (size - 1)
+                take = min(64 - (at & 63), num - done)
+                num_present += copy_word(ring, bitmap, slot, at, take, samples, present, k, done)
+                done += take
             starts[k] = start
-            state[READ] = start + num
-            if state[FIRST_POS] >= 0:
-                before = max(0, min(start + num, state[FIRST_POS]) - start)
-                state[GAP] += num - before - num_present
+            states[slot, READ] = start + num
+            if states[slot, FIRST_POS] >= 0:
+                before = max(0, min(start + num, states[slot, FIRST_POS]) - start)
+                states[slot, GAP] += num - before - num_present
         nums[k] = num
-        out[num:] = 0
-        flags[num:] = False
+        for i in range(num, width):
+            samples[k, i] = 0
+            present[k, i] = False
 
 
 @jit
-def _read_one(
+def copy_word(
     ring: npt.NDArray[np.int16],
     bitmap: UInt64s,
-    start: int,
-    num: int,
-    out: npt.NDArray[np.int16],
-    flags: npt.NDArray[np.bool_],
+    slot: Int,
+    at: Int,
+    num: Int,
+    samples: npt.NDArray[np.int16],
+    present: npt.NDArray[np.bool_],
+    row: Int,
+    column: Int,
 ) -> int:
-    """Copy ``num`` samples from position ``start``, clear their bits, and return how many were there."""
-    done, num_present = 0, 0
-    while done < num:
-        at = (start + done) & (ring.shape[0] - 1)
-        word, bit = at >> 6, at & 63
-        take = min(64 - bit, num - done)
-        mask = (ALL_BITS >> np.uint64(64 - take)) << np.uint64(bit)
-        bits = bitmap[word] & mask
-        if bits == mask:
-            for i in range(take):
-                out[done + i] = ring[at + i]
-                flags[done + i] = True
-            num_present += take
-        elif bits == ZERO:
-            for i in range(take):
-                out[done + i] = 0
-                flags[done + i] = False
-        else:
-            for i in range(take):
-                is_there = (bits >> np.uint64(bit + i)) & np.uint64(1) != ZERO
-                out[done + i] = ring[at + i] if is_there else 0
-                flags[done + i] = is_there
-                num_present += is_there
-        bitmap[word] &= ~mask
-        done += take
+    """Copy ``num`` samples that share a presence word, clear their bits, and return how many were there."""
+    # Unsigned indices spare the compiled loops Python's negative ones.
+    leg, out, word, bit = np.uint64(slot), np.uint64(row), np.uint64(at >> 6), np.uint64(at & 63)
+    source, target = np.uint64(at), np.uint64(column)
+    mask = (ALL_BITS >> np.uint64(64 - num)) << bit
+    bits = bitmap[leg, word] & mask
+    bitmap[leg, word] &= ~mask
+    if bits == mask:
+        for i in range(num):
+            samples[out, target + np.uint64(i)] = ring[leg, source + np.uint64(i)]
+        for i in range(num):
+            present[out, target + np.uint64(i)] = True
+        return int(num)
+    num_present = 0
+    for i in range(num):
+        is_there = (bits >> (bit + np.uint64(i))) & np.uint64(1) != ZERO
+        samples[out, target + np.uint64(i)] = ring[leg, source + np.uint64(i)] if is_there else 0
+        present[out, target + np.uint64(i)] = is_there
+        num_present += is_there
     return num_present
