@@ -186,6 +186,9 @@ def doctor(config: ConfigOption = None) -> None:
 
 @models_app.command()
 def pull(
+    names: Annotated[
+        list[str] | None, typer.Argument(help="Which weights; all that a worker needs if none is named.")
+    ] = None,
     source: Annotated[
         Path | None, typer.Option("--from", help="A folder that has the weights already; else the sources of the lock.")
     ] = None,
@@ -194,7 +197,7 @@ def pull(
     """Fetch the published weights once, verify them, and build the ONNX models (about 160 MB, resumable)."""
     from inference.service.models import pull_models
 
-    pull_models(source, console=None if quiet else stderr)
+    pull_models(names or (), source, console=None if quiet else stderr)
 
 
 @models_app.command(name="list")

@@ -2,7 +2,7 @@
 
 import hashlib
 import os
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -21,12 +21,11 @@ from inference.engine.base import Engine
 from inference.engine.graph import Precision
 from inference.engine.onnx import OnnxEngine
 from inference.engine.repository import MODEL_FILE, write_atomically
-from inference.errors import WeightsError
+from inference.errors import ConfigError, WeightsError
 from inference.intent.install import HEAD_FILE, INTENT_MODEL, calibration_path, install_intent
 from inference.intent.install import tokenizer_path as intent_tokenizer_path
 from inference.intent.scorer import IntentScorer
 from inference.service.call import CallParts
-from inference.service.progress import pull_progress
 from inference.service.stages import Stages
 from inference.speech.graph import DECODER, ENCODER
 from inference.speech.install import install_speech
@@ -34,6 +33,7 @@ from inference.speech.install import tokenizer_path as speech_tokenizer_path
 from inference.speech.recogniser import Recogniser
 from inference.verdict.verdict import Verdict
 from inference.weights import cache_dir, file, load_lock, open_tensors, pull, status
+from inference.weights.bar import progress_bars
 
 if TYPE_CHECKING:
     from inference.config import Settings
@@ -94,37 +94,52 @@ def _is_current(models_dir: Path, built: _Built) -> bool:
     return key_file.is_file() and key_file.read_text() == _build_key(built)
 
 
-def pull_models(source: Path | None, *, console: Console | None, models_dir: Path | None = None) -> None:
+def pull_models(
+    names: Sequence[str] = (),
+    source: Path | None = None,
+    *,
+    console: Console | None,
+    models_dir: Path | None = None,
+) -> None:
     """Fetch what is missing and build what is out of date; a second run does nothing.
 
     Args:
-        source: a folder that has the weights, tried first.
+        names: weights to pull; empty for all that a worker needs.
+        source: a folder that has them, instead of the sources of the lock.
         console: where progress is shown; None shows nothing.
         models_dir: the model repository.
 
     Raises:
+        ConfigError: no weights have such a name.
         WeightsError: no source worked, a hash is wrong, or the disk is full.
     """
     models_dir = models_dir or default_models_dir()
-    for built in _builds(models_dir):
-        with pull_progress(console) as on_progress:
-            pulled = pull(built.artefact, source_dir=source, progress=on_progress)
-        if console is not None:
-            console.print(
-                f"{pulled.title}: {pulled.licence}, {pulled.num_bytes / 1e6:.0f} MB, from {pulled.source}", markup=False
-            )
-        if _is_current(models_dir, built):
+    artefacts = load_lock().artefacts
+    if unknown := set(names) - set(artefacts):
+        raise ConfigError(f"no weights are called {min(unknown)}; there are {', '.join(sorted(artefacts))}")
+    for name in names or [name for name, artefact in artefacts.items() if not artefact.training_only]:
+        if console is None:
+            pull(name, source_dir=source)
             continue
-        if console is not None:
-            console.print(f"building {', '.join(built.names)} ({PRECISION}) in {models_dir}", markup=False)
-        tensors = open_tensors(built.artefact)
-        if built.artefact == SPEECH_WEIGHTS:
-            install_speech(models_dir, tensors, file(SPEECH_WEIGHTS, "tokenizer.json"), PRECISION)
-        else:
-            install_intent(models_dir, tensors, file(TEXT_WEIGHTS, "tokenizer.json"), PRECISION)
-        write_atomically(
-            models_dir / built.names[0] / "1" / BUILD_KEY_FILE, partial(Path.write_text, data=_build_key(built))
-        )
+        with progress_bars(console) as bars:
+            pulled = pull(name, source_dir=source, progress=bars)
+        origin = f"from {pulled.source}" if pulled.is_new else f"here already, from {pulled.source}"
+        console.print(f"{pulled.title}: {pulled.licence}, {pulled.num_bytes / 1e6:.0f} MB, {origin}", markup=False)
+    for built in _builds(models_dir):
+        if (not names or built.artefact in names) and not _is_current(models_dir, built):
+            if console is not None:
+                console.print(f"building {', '.join(built.names)} ({PRECISION}) in {models_dir}", markup=False)
+            _build(models_dir, built)
+
+
+def _build(models_dir: Path, built: _Built) -> None:
+    tensors, tokenizer = open_tensors(built.artefact), file(built.artefact, "tokenizer.json")
+    if built.artefact == SPEECH_WEIGHTS:
+        install_speech(models_dir, tensors, tokenizer, PRECISION)
+    else:
+        install_intent(models_dir, tensors, tokenizer, PRECISION)
+    key = _build_key(built)
+    write_atomically(models_dir / built.names[0] / "1" / BUILD_KEY_FILE, partial(Path.write_text, data=key))
 
 
 def model_lines(models_dir: Path | None = None) -> Iterator[str]:

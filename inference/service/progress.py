@@ -4,36 +4,7 @@ import contextlib
 from collections.abc import Callable, Iterator
 
 from rich.console import Console
-from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TimeElapsedColumn, TransferSpeedColumn
-
-from inference.weights import Progress as PullProgress
-
-
-@contextlib.contextmanager
-def pull_progress(console: Console | None) -> Iterator[Callable[[PullProgress], None]]:
-    """A bar per file that is fetched, unpacked or verified; notes about sources that did not work stay on screen."""
-    if console is None:
-        yield lambda _progress: None
-        return
-    columns = (
-        TextColumn("{task.description}", markup=False),
-        BarColumn(),
-        DownloadColumn(),
-        TransferSpeedColumn(),
-    )
-    with Progress(*columns, console=console, transient=True, disable=not console.is_terminal) as bars:
-        tasks = {}
-
-        def show(progress: PullProgress) -> None:
-            if progress.step == "skip":
-                console.print(progress.what, style="dim", markup=False)
-                return
-            key = (progress.step, progress.what)
-            if key not in tasks:
-                tasks[key] = bars.add_task(f"{progress.step} {progress.what}", total=None)
-            bars.update(tasks[key], completed=progress.done_bytes, total=progress.total_bytes or None)
-
-        yield show
+from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
 
 
 @contextlib.contextmanager
