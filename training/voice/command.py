@@ -10,6 +10,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 
 from inference.errors import ConfigError
 from inference.weights import cache_dir
+from training.intent.data import HELD_OUT_PREFIX
 from training.scripts import Script, Split, load_scripts
 from training.voice.call import call_key, is_voiced, save_call, script_hash, voice_call
 from training.voice.manifest import ManifestCall, load_manifest, manifest_call, save_manifest
@@ -38,7 +39,7 @@ def default_cache() -> Path:
 def choose_scripts(
     folder: Path, *, ids: frozenset[str] = frozenset(), split: Split | None = None, limit: int | None = None
 ) -> list[Script]:
-    """The scripts under ``folder`` that are asked for, in path order.
+    """The scripts under ``folder`` that are asked for, in path order; the demo calls are in no split.
 
     Raises:
         ConfigError: the folder or an id is not there, a script is malformed, or nothing is left.
@@ -48,7 +49,9 @@ def choose_scripts(
     scripts = list(load_scripts(folder))
     if missing := ids - {script.id for script in scripts}:
         raise ConfigError(f"{folder}: no script has the id {', '.join(sorted(missing))}; look the ids up in its files")
-    chosen = [s for s in scripts if (not ids or s.id in ids) and (split is None or s.split == split)]
+    chosen = [s for s in scripts if not ids or s.id in ids]
+    if split is not None:
+        chosen = [s for s in chosen if s.split == split and not s.id.startswith(HELD_OUT_PREFIX)]
     if not chosen:
         raise ConfigError(f"{folder}: no script fits what was asked for; give fewer of --ids and --split")
     return chosen[:limit]

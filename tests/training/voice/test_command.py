@@ -128,6 +128,14 @@ def test_split_chooses_by_the_scripts_own(scripts):
     assert not by_split["train"] & by_split["dev"]
 
 
+def test_the_demo_calls_are_in_no_split():
+    folder = Path(__file__).parents[3] / "datasets" / "scripts" / "en"
+    ids = {s.id for split in ("train", "dev", "test") for s in choose_scripts(folder, split=split)}
+    assert len(ids) > 200
+    assert not [i for i in ids if i.startswith("en-demo-")]
+    assert len(choose_scripts(folder, ids=frozenset({"en-demo-scam", "en-demo-bank"}))) == 2
+
+
 @pytest.mark.parametrize(
     ("change", "message"),
     [
