@@ -1,6 +1,6 @@
 """From one leg's samples to speech segments, the same whether they come in packets or all at once.
 
-Policy (measured on telephone audio, see DESIGN notes in :class:`SegmenterConfig`): a segment opens when enough speech
+Policy (:class:`SegmenterConfig` says what it was measured to give): a segment opens when enough speech
 was heard, reaches back by a lead-in, ends after a pause, and is cut at its quietest recent point when it grows too
 long. All decisions are made per frame of 32 ms on a fixed grid, so chunking cannot change them.
 """
@@ -143,10 +143,13 @@ class Segmenter:
         if skipped < 0:
             samples, present = samples[-skipped:], present[-skipped:]
             skipped = 0
-        pcm = np.concatenate([self._rest, np.zeros(skipped, np.int16), samples])
-        there = np.concatenate([self._rest_present, np.zeros(skipped, np.bool_), present])
+        if skipped:
+            samples = np.concatenate([np.zeros(skipped, np.int16), samples])
+            present = np.concatenate([np.zeros(skipped, np.bool_), present])
+        pcm = np.concatenate([self._rest, samples])  # copies: the caller may reuse its buffer
+        there = np.concatenate([self._rest_present, present])
         whole = len(pcm) // FRAME_NUM_SAMPLES * FRAME_NUM_SAMPLES
-        self._rest, self._rest_present = pcm[whole:].copy(), there[whole:].copy()
+        self._rest, self._rest_present = pcm[whole:].copy(), there[whole:].copy()  # not views: they would keep it all
         shape = (-1, FRAME_NUM_SAMPLES)
         return pcm[:whole].reshape(shape), there[:whole].reshape(shape)
 
@@ -266,20 +269,21 @@ def push_all(pushes: Sequence[Push]) -> list[list[SpeechSegment]]:
     """
     out = [segmenter._jump(start) for segmenter, _, start, _ in pushes]
     taken = [segmenter._take(samples, start, present) for segmenter, samples, start, present in pushes]
-    powers = [np.square(pcm, dtype=np.float32).mean(axis=1).tolist() for pcm, _ in taken]
-    presents = [there.sum(axis=1).tolist() for _, there in taken]
-    for step in range(max((len(pcm) for pcm, _ in taken), default=0)):
-        live = [i for i, power in enumerate(powers) if step < len(power)]
-        asked = [i for i in live if pushes[i][0]._needs_vad(powers[i][step], presents[i][step])]
-        scores: dict[int, float] = {}
+    steps = max((len(pcm) for pcm, _ in taken), default=0)
+    for step in range(steps):
+        live = [i for i, (pcm, _) in enumerate(taken) if step < len(pcm)]
+        frames = np.stack([taken[i][0][step] for i in live])
+        powers = np.square(frames, dtype=np.float32).mean(axis=1).tolist()
+        presents = np.stack([taken[i][1][step] for i in live]).sum(axis=1).tolist()
+        legs = [pushes[i][0] for i in live]
+        asked = [row for row, leg in enumerate(legs) if leg._needs_vad(powers[row], presents[row])]
+        scores: list[float | None] = [None] * len(live)
         if asked:
-            legs = [pushes[i][0] for i in asked]
-            for leg in legs:
-                leg._wake()
-            frames = np.stack([taken[i][0][step] for i in asked])
-            scored = legs[0]._vad.score(frames, [leg._state for leg in legs])
-            scores = dict(zip(asked, scored.tolist(), strict=True))
-        for i in live:
-            samples = taken[i][0][step].copy()
-            out[i] += pushes[i][0]._advance(samples, powers[i][step], presents[i][step], scores.get(i))
+            for row in asked:
+                legs[row]._wake()
+            scored = legs[0]._vad.score(frames[asked], [legs[row]._state for row in asked])
+            for row, score in zip(asked, scored.tolist(), strict=True):
+                scores[row] = score
+        for row, i in enumerate(live):
+            out[i] += legs[row]._advance(frames[row].copy(), powers[row], presents[row], scores[row])
     return out
