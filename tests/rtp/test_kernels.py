@@ -1,0 +1,83 @@
+"""Compiled kernel, NumPy twin and slow model agree on everything a listener can see."""
+
+import dataclasses
+
+import pytest
+from hypothesis import example, given, settings
+from hypothesis import strategies as st
+
+from inference.rtp.jit import HAS_NUMBA
+from inference.rtp.plane import PacketPlane, PlaneConfig
+from tests.rtp.model import LEG_COUNTERS, ModelLeg, ModelPlane
+from tests.rtp.traffic import LOCAL_PORT, SOURCES, play, scripts
+
+CONFIG = PlaneConfig(host="::", max_legs=3, ring_samples=8192, batch_packets=16)
+CODECS = {0: "audio", 8: "audio", 13: "noise", 101: "event"}
+MAX_READ = 8000
+
+
+def model_plane(begin: int) -> ModelPlane:
+    ahead = round(CONFIG.max_ahead_ms * 8)
+    return ModelPlane({source: ModelLeg(begin, CONFIG.ring_samples, ahead, CODECS) for source in SOURCES[:2]})
+
+
+def check(script: list[tuple[str, int, tuple]], seed: int) -> None:
+    backends = ("numba", "numpy") if HAS_NUMBA else ("numpy",)
+    planes = [PacketPlane(CONFIG, backend=backend) for backend in backends]
+    handles = [[plane.register(LOCAL_PORT, source, now_s=0.9) for source in SOURCES[:2]] for plane in planes]
+    model = model_plane(round(0.9 * 8000))
+    legs = list(model.legs.values())
+    for kind, value in play(script, seed):
+        if kind == "feed":
+            for datagram in value:
+                model.take(datagram.data, datagram.source, round(datagram.arrived_s * 8000))
+            for plane in planes:
+                plane.feed(value)
+            continue
+        until = round(value * 8000) - round(CONFIG.playout_delay_ms * 8)
+        wanted = [leg.take(min(until, leg.read + MAX_READ)) for leg in legs]
+        for plane, leg_handles in zip(planes, handles, strict=True):
+            batch = plane.read(leg_handles, now_s=value)
+            for k, (start, samples, present) in enumerate(wanted):
+                assert batch.start_samples[k] == start
+                assert batch.num_samples[k] == len(samples)
+                assert batch.samples[k, : len(samples)].tolist() == samples
+                assert batch.present[k, : len(samples)].tolist() == present
+                assert not batch.present[k, len(samples) :].any()
+    for plane, leg_handles in zip(planes, handles, strict=True):
+        compare_counters(plane, leg_handles, model)
+
+
+def compare_counters(plane: PacketPlane, handles: list[int], model: ModelPlane) -> None:
+    seen = dataclasses.asdict(plane.plane_counters())
+    for name in ("datagrams", "oversized", "malformed", "rtcp", "unregistered"):
+        assert (name, seen[name]) == (name, getattr(model, name))
+    events = plane.telephone_events()
+    for handle, leg in zip(handles, model.legs.values(), strict=True):
+        counters = plane.counters(handle)
+        assert {name: getattr(counters, name) for name in LEG_COUNTERS} == leg.counts
+        assert (counters.lost, counters.num_bytes) == (leg.lost, leg.num_bytes)
+        assert (counters.gap_s, counters.silence_s) == (leg.gap / 8000, leg.silence / 8000)
+        assert counters.last_arrival_s == (None if leg.last_arrival is None else leg.last_arrival / 8000)
+        ours = [
+            (event.code, event.at_s * 8000, event.duration_s * 8000, event.is_complete)
+            for event in events
+            if event.leg == handle
+        ]
+        assert ours == leg.events
+
+
+@given(scripts, st.integers(0, 3))
+@example([("run", 0, (40,)), ("lose", 0, (2,)), ("run", 0, (40,)), ("read", 0, (0,)), ("run", 0, (40,))], 0)
+@example([("run", 0, (9,)), ("run", 1, (9,)), ("new_ssrc", 0, (1,)), ("key", 0, (5, 3, True)), ("run", 0, (9,))], 2)
+@example([("run", 0, (40,)), ("read", 0, (0,))] * 12, 1)
+@settings(deadline=None, max_examples=120)
+def test_the_three_agree(script: list[tuple[str, int, tuple]], seed: int) -> None:
+    check(script, seed)
+
+
+@pytest.mark.slow
+@given(scripts, st.integers(0, 1000))
+@settings(deadline=None, max_examples=4000)
+def test_the_three_agree_at_length(script: list[tuple[str, int, tuple]], seed: int) -> None:
+    check(script, seed)
