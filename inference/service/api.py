@@ -13,6 +13,7 @@ from collections.abc import AsyncIterator, Awaitable, Callable
 from typing import Annotated, Any, Self
 
 from fastapi import Depends, FastAPI, HTTPException, Path, Request, Response
+from fastapi.exceptions import RequestValidationError
 from fastapi.responses import JSONResponse, StreamingResponse
 from prometheus_client import CONTENT_TYPE_LATEST, generate_latest
 from pydantic import BaseModel, ConfigDict, Field, SecretStr, model_validator
@@ -26,6 +27,7 @@ from inference.service.telemetry import Telemetry
 from inference.service.watch import Watch
 
 MAX_BODY_BYTES = 16_384
+MAX_FAULTS = 8  # told about one bad request
 KEEP_ALIVE_S = 15.0
 
 
@@ -74,14 +76,23 @@ def create_app(watch: Watch, bus: EventBus, telemetry: Telemetry, config: ApiCon
     @app.middleware("http")
     async def bound_body(request: Request, call_next: Callable[[Request], Awaitable[Response]]) -> Response:
         length = request.headers.get("content-length", "0")
-        if "transfer-encoding" in request.headers or not length.isdigit() or int(length) > MAX_BODY_BYTES:
+        is_number = len(length) <= 8 and length.isascii() and length.isdigit()
+        if "transfer-encoding" in request.headers or not is_number or int(length) > MAX_BODY_BYTES:
             return JSONResponse({"detail": f"body must be at most {MAX_BODY_BYTES} bytes"}, status_code=413)
         return await call_next(request)
+
+    @app.exception_handler(RequestValidationError)
+    async def refuse(_request: Request, error: RequestValidationError) -> Response:
+        # What was wrong and where, without the input: it may be no JSON at all (NaN), no text (half a surrogate pair),
+        # nested too deep to be written back, or personal data.
+        first = [{"loc": fault["loc"], "msg": fault["msg"]} for fault in error.errors()[:MAX_FAULTS]]
+        body = json.dumps({"detail": first}, ensure_ascii=True, default=str)
+        return Response(body, 422, media_type="application/json")
 
     def authorised(request: Request) -> None:
         if token is None:
             return
-        given = request.headers.get("authorization", "").encode()
+        given = request.headers.get("authorization", "").encode("latin-1")  # as the bytes came
         if not hmac.compare_digest(given, b"Bearer " + token):
             raise HTTPException(401, "give the token: Authorization: Bearer ...", {"WWW-Authenticate": "Bearer"})
 
@@ -93,7 +104,7 @@ def create_app(watch: Watch, bus: EventBus, telemetry: Telemetry, config: ApiCon
 
     @app.get("/metrics", dependencies=guarded)
     async def metrics() -> Response:
-        telemetry.observe(watch)
+        telemetry.observe(watch, bus)
         return Response(generate_latest(telemetry.registry), media_type=CONTENT_TYPE_LATEST)
 
     @app.post("/v1/calls", status_code=201, dependencies=guarded)
@@ -125,13 +136,12 @@ def create_app(watch: Watch, bus: EventBus, telemetry: Telemetry, config: ApiCon
 
     @app.get("/v1/events", dependencies=guarded)
     async def events() -> StreamingResponse:
-        try:
-            follower = bus.follow()
-        except CapacityError as error:
-            raise HTTPException(503, str(error)) from error
+        if bus.is_full:
+            raise HTTPException(503, f"{config.max_followers} event streams are open already: raise api.max_followers")
 
         async def stream() -> AsyncIterator[bytes]:
-            with contextlib.closing(follower):
+            # Followed only once the stream runs: a client that left before costs no place.
+            with contextlib.closing(bus.follow()) as follower:
                 yield b": connected\n\n"
                 while True:
                     try:

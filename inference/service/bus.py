@@ -56,6 +56,11 @@ class EventBus:
         self._max_followers = max_followers
         self.num_missed = 0
 
+    @property
+    def is_full(self) -> bool:
+        """Whether nobody more may follow."""
+        return len(self._followers) >= self._max_followers
+
     def publish(self, event: Event) -> None:
         """Give ``event`` to every follower."""
         for follower in self._followers:
@@ -67,7 +72,7 @@ class EventBus:
         Raises:
             CapacityError: too many followers.
         """
-        if len(self._followers) >= self._max_followers:
+        if self.is_full:
             raise CapacityError(f"{self._max_followers} event streams are open already: raise api.max_followers")
         follower = Follower(self)
         self._followers.add(follower)

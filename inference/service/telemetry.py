@@ -7,6 +7,7 @@ from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
 from inference.service.events import AlertEvent, Event, UtteranceEvent, VerdictEvent
 
 if TYPE_CHECKING:
+    from inference.service.bus import EventBus
     from inference.service.watch import Watch
 
 
@@ -17,6 +18,7 @@ class Telemetry:
         self.registry = CollectorRegistry()
         self._calls = Gauge("scamtap_calls", "Calls followed now", registry=self.registry)
         self._waiting = Gauge("scamtap_segments_waiting", "Segments waiting for the models", registry=self.registry)
+        self._missed = Gauge("scamtap_events_missed_total", "Events that slow followers lost", registry=self.registry)
         self._media = Gauge(
             "scamtap_media_total", "Packets and samples, by what became of them", ["what"], registry=self.registry
         )
@@ -50,8 +52,9 @@ class Telemetry:
             case VerdictEvent(level=level):
                 self.verdicts.labels(level).inc()
 
-    def observe(self, watch: "Watch") -> None:
+    def observe(self, watch: "Watch", bus: "EventBus") -> None:
         """Read the gauges off the running service."""
+        self._missed.set(bus.num_missed)
         self._calls.set(len(watch.call_ids))
         self._waiting.set(watch.num_waiting)
         for what, value in watch.media_counters().items():

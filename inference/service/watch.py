@@ -111,6 +111,7 @@ class Watch:
         self._ending: set[asyncio.Task[VerdictEvent]] = set()
         self._batcher: MicroBatcher[DueSegment, list[Event]] = MicroBatcher(stages.understand, config.batcher)
         self._ticking: asyncio.Task[None] | None = None
+        self._is_failing = False
         self._idle_checked_s = clock()
         self.is_draining = False
 
@@ -128,6 +129,13 @@ class Watch:
     def num_waiting(self) -> int:
         """Segments with the models or waiting for them."""
         return sum(len(followed.understanding) for followed in self._calls.values())
+
+    @property
+    def ticking(self) -> "asyncio.Task[None]":
+        """Runs from :meth:`start` to :meth:`drain`; done before that, it broke down."""
+        if self._ticking is None:
+            raise RuntimeError("the watch was not started")
+        return self._ticking
 
     def start(self) -> None:
         """Begin to tick."""
@@ -156,7 +164,7 @@ class Watch:
                 )
         except ScamTapError:
             for handle in handles.values():
-                self._plane.release(handle)
+                self._plane.release(handle, now_s=now_s)
             raise
         language = self._default_language if spec.language is None else spec.language
         call = Call(spec.id, self._parts, language=None if language == "auto" else language)
@@ -178,12 +186,17 @@ class Watch:
         return ending
 
     async def _end(self, followed: _Followed) -> VerdictEvent:
-        delay_s = self._plane.config.playout_delay_ms / 1000
+        now_s = self._clock()
         # Asked for later than now, the plane gives what it still holds back against reordering.
-        self._hear([followed], self._clock() + delay_s)
-        for segment in followed.call.hang_up():
-            self._submit(followed, segment)
-        counters = {leg: self._plane.release(handle) for leg, handle in followed.handles.items()}
+        until_s = now_s + self._plane.config.playout_delay_ms / 1000
+        try:
+            while self._hear([followed], until_s):  # a second at a time, should the ticks have been late
+                pass
+            for segment in followed.call.hang_up():
+                self._submit(followed, segment)
+        except ScamTapError as error:
+            self._failed(error)
+        counters = {leg: self._plane.release(handle, now_s=now_s) for leg, handle in followed.handles.items()}
         if followed.understanding:
             await asyncio.wait(followed.understanding)
         verdict = followed.call.close(packet_counters(counters))
@@ -228,7 +241,11 @@ class Watch:
         period_s = self._config.tick_ms / 1000
         due_s = self._clock()
         while True:
-            self.tick()
+            try:
+                self.tick()
+                self._is_failing = False
+            except ScamTapError as error:
+                self._failed(error)
             due_s = max(due_s + period_s, self._clock())  # after a stall: catch up at once, do not tick twice
             await asyncio.sleep(due_s - self._clock())
 
@@ -240,7 +257,15 @@ class Watch:
                 idle.append(call_id)
         return idle
 
-    def _hear(self, calls: list[_Followed], now_s: float) -> None:
+    def _failed(self, error: ScamTapError) -> None:
+        """Speech could not be looked for: counted every time, logged when it begins; the calls go on."""
+        self._telemetry.failures.inc()
+        if not self._is_failing:
+            log.error("calls not heard", why=str(error))
+        self._is_failing = True
+
+    def _hear(self, calls: list[_Followed], now_s: float) -> bool:
+        """Take what is new up to ``now_s``; False where nothing was."""
         rows = [(followed, leg) for followed in calls for leg in LEGS]
         batch = self._plane.read([followed.handles[leg] for followed, leg in rows], now_s=now_s)
         heard, owners = [], []
@@ -253,6 +278,7 @@ class Watch:
         for followed, segments in zip(owners, hear_all(heard), strict=True):
             for segment in segments:
                 self._submit(followed, segment)
+        return bool(heard)
 
     def _submit(self, followed: _Followed, segment: SpeechSegment) -> None:
         task = asyncio.create_task(self._understand(followed, segment))

@@ -4,16 +4,18 @@ import asyncio
 import contextlib
 import signal
 import socket
+import traceback
 from collections.abc import Iterator
+from pathlib import Path
 from types import FrameType
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import structlog
 import uvicorn
 
 from inference.alerts.dispatcher import Dispatcher
 from inference.alerts.outbox import Outbox
-from inference.errors import ConfigError
+from inference.errors import ConfigError, ScamTapError
 from inference.rtp.plane import PacketPlane
 from inference.service.api import ApiConfig, create_app
 from inference.service.bus import EventBus
@@ -26,6 +28,7 @@ if TYPE_CHECKING:
 
 log = structlog.get_logger(__name__)
 
+STOP_SIGNALS = (signal.SIGTERM, signal.SIGINT)
 LEGAL_BASIS_MISSING = (
     "privacy.legal_basis is not set, so no call is analysed: write in the config why this installation may listen, "
     "e.g. legal_basis: subscriber opted in, service contract 4.2"
@@ -51,6 +54,7 @@ def listen(config: ApiConfig) -> socket.socket:
     listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
     try:
         listener.bind((config.host, config.port))
+        listener.listen()  # from now on the port is ours: loading models takes a while, and another worker may start
     except OSError as error:
         listener.close()
         raise ConfigError(
@@ -77,6 +81,8 @@ class Worker:
         self.bus = EventBus(settings.api.max_followers)
         self.telemetry = Telemetry()
         self._exit = contextlib.AsyncExitStack()
+        self._server: _Server | None = None
+        self._serving: asyncio.Task[None] | None = None
         self.watch: Watch
         self.api_address: tuple[str, int]
 
@@ -113,6 +119,8 @@ class Worker:
             telemetry=self.telemetry,
             default_language=default_language(settings),
         )
+        # While calls drain the API still answers (no new calls) and followers see how each call ends.
+        self._exit.push_async_callback(self._close_api)
         self._exit.callback(self.bus.close)
         self._exit.push_async_callback(self.watch.drain)
         plane.start()
@@ -125,22 +133,42 @@ class Worker:
     async def _open_api(self, listener: socket.socket) -> None:
         app = create_app(self.watch, self.bus, self.telemetry, self.settings.api)
         config = uvicorn.Config(app, log_config=None, access_log=False, lifespan="off", timeout_graceful_shutdown=2)
-        server = _Server(config)
+        self._server = server = _Server(config)
         host, port = listener.getsockname()[:2]
         self.api_address = (host, port)
-        serving = asyncio.create_task(server.serve(sockets=[listener]))
-
-        async def stop() -> None:
-            self.bus.close()
-            server.should_exit = True
-            await serving
-
-        self._exit.push_async_callback(stop)
+        self._serving = serving = asyncio.create_task(server.serve(sockets=[listener]))
         while not server.started and not serving.done():  # noqa: ASYNC110
             await asyncio.sleep(0.01)  # uvicorn tells nobody when it has started
 
+    async def _close_api(self) -> None:
+        if self._server is not None and self._serving is not None:
+            self._server.should_exit = True
+            await self._serving
+
+    async def run(self, stop: asyncio.Event) -> None:
+        """Serve until ``stop`` is set.
+
+        Raises:
+            ScamTapError: following calls broke down: better restarted than deaf.
+        """
+        stopping = asyncio.create_task(stop.wait())
+        try:
+            await asyncio.wait({stopping, self.watch.ticking}, return_when=asyncio.FIRST_COMPLETED)
+            if not stopping.done():
+                raise ScamTapError("the calls are not followed any more, an internal error; restart, see the log")
+        finally:
+            stopping.cancel()
+
     async def __aexit__(self, *_: object) -> None:
         await self._exit.aclose()
+
+
+def log_failure(_loop: asyncio.AbstractEventLoop, context: dict[str, Any]) -> None:
+    """What nobody caught, without its message and traceback: a library may have put what was said into them."""
+    error = context.get("exception")
+    frame = traceback.extract_tb(error.__traceback__)[-1:] if isinstance(error, BaseException) else []
+    where = "".join(f"{Path(f.filename).name}:{f.lineno}" for f in frame)
+    log.error("internal error", kind=type(error).__name__, where=where)
 
 
 async def serve_until_signal(settings: "Settings") -> None:
@@ -148,12 +176,14 @@ async def serve_until_signal(settings: "Settings") -> None:
     loop = asyncio.get_running_loop()
     stop = asyncio.Event()
 
-    def on_signal(number: int, _frame: FrameType | None) -> None:
-        signal.signal(number, signal.SIG_DFL)  # the second one is for those in a hurry
+    def on_signal(_number: int, _frame: FrameType | None) -> None:
+        for either in STOP_SIGNALS:
+            signal.signal(either, signal.SIG_DFL)  # the second one is for those in a hurry
         loop.call_soon_threadsafe(stop.set)
 
-    for number in (signal.SIGTERM, signal.SIGINT):
+    for number in STOP_SIGNALS:
         signal.signal(number, on_signal)
+    loop.set_exception_handler(log_failure)
     async with Worker(settings) as worker:
         log.info(
             "serving",
@@ -161,5 +191,5 @@ async def serve_until_signal(settings: "Settings") -> None:
             media=f"{settings.media.host}:{','.join(map(str, worker.watch.media_ports))}",
             legal_basis=settings.privacy.legal_basis,
         )
-        await stop.wait()
+        await worker.run(stop)
         log.info("draining", calls=len(worker.watch.call_ids))

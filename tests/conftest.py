@@ -1,0 +1,86 @@
+"""What tests of the whole share: scripted models (``doubles``), the real ones (``models``), and the command line."""
+
+import importlib.util
+import subprocess
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+from types import ModuleType
+
+import pytest
+
+from inference.errors import ScamTapError
+
+ROOT = Path(__file__).resolve().parents[1]
+DOUBLES = Path(__file__).with_name("service") / "doubles.py"
+
+
+def _load(path: Path) -> ModuleType:
+    spec = importlib.util.spec_from_file_location(f"scamtap_tests_{path.stem}", path)
+    module = importlib.util.module_from_spec(spec)
+    sys.modules[spec.name] = module
+    spec.loader.exec_module(module)
+    return module
+
+
+@pytest.fixture(scope="session")
+def doubles() -> ModuleType:
+    """tests/service/doubles.py; test modules cannot import each other (import-mode=importlib)."""
+    return _load(DOUBLES)
+
+
+@pytest.fixture
+def scripted(doubles, monkeypatch):
+    """The service and the command line get the scripted models; gives the stages they use."""
+    return doubles.install(monkeypatch.setattr)
+
+
+@dataclass(frozen=True)
+class Models:
+    """The real models and settings they were loaded with."""
+
+    settings: object
+    stages: object
+    parts: object
+
+
+@pytest.fixture(scope="session")
+def models():
+    """The real models, loaded once; skips where they were not pulled and built."""
+    from inference.config import Settings
+    from inference.service.models import build_parts, build_stages
+
+    settings = Settings()
+    try:
+        stages = build_stages(settings)
+    except ScamTapError as error:
+        pytest.skip(f"needs the models: {error}")
+    yield Models(settings, stages, build_parts(settings, stages))
+    stages.close()
+
+
+@dataclass(frozen=True)
+class Ran:
+    """How a ``scamtap`` command in a process of its own ended."""
+
+    exit_code: int
+    out: str
+    err: str
+
+
+@pytest.fixture
+def scamtap():
+    """``scamtap(*arguments, scripted=True)``: run the command in a process of its own."""
+
+    def run(*arguments, scripted: bool = True, timeout_s: float = 60, **more) -> Ran:
+        program = [str(DOUBLES)] if scripted else ["-c", "from inference.cli import main; main()"]
+        done = subprocess.run(
+            [sys.executable, *program, *map(str, arguments)],
+            capture_output=True,
+            timeout=timeout_s,
+            check=False,
+            **more,
+        )
+        return Ran(done.returncode, done.stdout.decode(), done.stderr.decode())
+
+    return run

@@ -1,0 +1,147 @@
+"""One call over real UDP and HTTP, as a gateway and an operator see it."""
+
+import asyncio
+import json
+
+import pytest
+
+LEG_COUNTERS = {"received", "lost", "late", "duplicate", "foreign", "gap_s"}
+
+
+async def until(condition, timeout_s=10):
+    async with asyncio.timeout(timeout_s):
+        while not condition():
+            await asyncio.sleep(0.01)
+
+
+@pytest.mark.parametrize("payload_type", [0, 8], ids=["PCMU", "PCMA"])
+def test_a_call_from_register_to_verdict(live, following, doubles, tmp_path, payload_type):
+    far = doubles.packets(
+        doubles.speech(doubles.HELLO, doubles.THREAT, None, doubles.ASK), payload_type=payload_type, ssrc=7
+    )
+    near = doubles.packets(doubles.speech(None, None, doubles.FINE, None), payload_type=payload_type, ssrc=7, first=9)
+    jsonl = tmp_path / "alerts.jsonl"
+
+    async def run():
+        from inference.service.api import ApiConfig
+
+        alerts = {"jsonl_path": jsonl}
+        async with (
+            live(alerts=alerts, api=ApiConfig(port=0, include_text=True)) as (_, api, gateway),
+            following(api) as events,
+        ):
+            begun = await api.post("/v1/calls", json=gateway.spec("call-1"))
+            assert begun.status_code == 201
+            assert begun.json()["id"] == "call-1"
+            await gateway.send(far=far, near=near)
+            listed = (await api.get("/v1/calls")).json()
+            shown = (await api.get("/v1/calls/call-1")).json()
+            ended = await api.delete("/v1/calls/call-1")
+            await until(lambda: any(event["type"] == "verdict" for event in events))
+            assert (await api.get("/v1/calls")).json() == []
+            assert (await api.get("/v1/calls/call-1")).status_code == 404
+            assert (await api.delete("/v1/calls/call-1")).status_code == 404
+            metrics = (await api.get("/metrics")).text
+        return events, listed, shown, ended, metrics
+
+    events, listed, shown, ended, metrics = asyncio.run(run())
+    said = [(e["leg"], e["text"]) for e in events if e["type"] == "utterance"]
+    assert sorted(said) == sorted(
+        [("far", p.text) for p in (doubles.HELLO, doubles.THREAT, doubles.ASK)] + [("near", doubles.FINE.text)]
+    )
+    alerts = [event for event in events if event["type"] == "alert"]
+    assert [alert["level"] for alert in alerts] == ["suspect", "danger"]
+    assert alerts[0]["family"] == "card_otp"
+    assert {"type", "call", "level", "at_s", "risk", "family", "stage", "evidence"} <= alerts[0].keys()
+    verdict = ended.json()
+    assert events[-1] == verdict
+    assert (verdict["type"], verdict["call"], verdict["level"]) == ("verdict", "call-1", "danger")
+    assert verdict["first_alert_s"] == alerts[0]["at_s"]
+    assert verdict["speech_s"]["far"] > verdict["speech_s"]["near"] > 0.3
+    for leg, sent in (("far", far), ("near", near)):
+        counters = verdict["packets"][leg]
+        assert counters.keys() >= LEG_COUNTERS
+        assert (counters["received"], counters["lost"], counters["duplicate"]) == (len(sent), 0, 0)
+    assert listed == [shown] or listed[0]["id"] == shown["id"] == "call-1"
+    assert shown["packets"]["far"]["received"] > 0
+    assert [json.loads(line)["level"] for line in jsonl.read_text().splitlines()] == ["suspect", "danger"]
+    assert 'scamtap_utterances_total{leg="far"} 3.0' in metrics
+    assert 'scamtap_alerts_total{level="danger"} 1.0' in metrics
+    assert 'scamtap_alert_deliveries_total{channel="jsonl",outcome="delivered"} 2.0' in metrics
+
+
+def test_an_alert_comes_while_the_call_is_still_on(live, following, doubles):
+    far = doubles.packets(doubles.speech(doubles.HELLO, doubles.THREAT, None, None))
+
+    async def run():
+        async with live() as (_, api, gateway), following(api) as events:
+            await api.post("/v1/calls", json=gateway.spec("call-1"))
+            sending = asyncio.create_task(gateway.send(far=far))
+            await until(lambda: any(event["type"] == "alert" for event in events))
+            was_sending = not sending.done()
+            await sending
+            await api.delete("/v1/calls/call-1")
+        alert = next(event for event in events if event["type"] == "alert")
+        ended_s = 2 * doubles.SPOKEN_S + doubles.PAUSE_S  # when the phrase that tipped it was over
+        assert was_sending
+        assert ended_s + doubles.SEGMENTS.end_silence_s <= alert["at_s"] + 0.1 < ended_s + 1.0
+
+    asyncio.run(run())
+
+
+def test_no_words_reach_followers_unless_configured(live, following, doubles):
+    far = doubles.packets(doubles.speech(doubles.THREAT))
+
+    async def run():
+        async with live() as (_, api, gateway), following(api) as events:
+            await api.post("/v1/calls", json=gateway.spec("call-1"))
+            await gateway.send(far=far)
+            await api.delete("/v1/calls/call-1")
+            await until(lambda: any(event["type"] == "verdict" for event in events))
+            return events
+
+    events = asyncio.run(run())
+    assert {event["type"] for event in events} == {"utterance", "alert", "verdict"}
+    assert doubles.PLANTED not in json.dumps(events)
+    assert all("text" not in item for event in events for item in [event, *event.get("evidence", [])])
+
+
+def test_leaving_drains_what_was_heard_and_followers_see_it(live, following, doubles, tmp_path):
+    jsonl = tmp_path / "alerts.jsonl"
+    far = doubles.packets(doubles.speech(doubles.THREAT)[: round(8000 * doubles.SPOKEN_S)])  # not even a pause
+
+    async def run():
+        events = []
+        async with live(alerts={"jsonl_path": jsonl}) as (_, api, gateway), following(api) as events:
+            await api.post("/v1/calls", json=gateway.spec("call-1"))
+            await gateway.send(far=far)
+            leaving = events
+        return leaving
+
+    asyncio.run(run())
+    (alert,) = map(json.loads, jsonl.read_text().splitlines())
+    assert (alert["call"], alert["level"]) == ("call-1", "suspect")
+
+
+def test_configured_calls_are_there_from_the_start(live, doubles):
+    spec = {
+        "id": "line-1",
+        "far": {"local_port": 0, "source": "127.0.0.1:30000"},
+        "near": {"local_port": 0, "source": "127.0.0.1:30002"},
+    }
+
+    async def run(port):
+        for leg in ("far", "near"):
+            spec[leg]["local_port"] = port
+        from inference.rtp.plane import PlaneConfig
+
+        async with live(calls=[spec], media=PlaneConfig(ports=(port,), max_legs=4)) as (_, api, _gateway):
+            return (await api.get("/v1/calls")).json()
+
+    import socket
+
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as probe:
+        probe.bind(("127.0.0.1", 0))
+        port = probe.getsockname()[1]
+    (call,) = asyncio.run(run(port))
+    assert call["id"] == "line-1"
