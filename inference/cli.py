@@ -46,8 +46,16 @@ JsonOption = Annotated[bool, typer.Option("--json", help="JSON Lines on standard
 
 
 def _print_json(value: Any) -> None:
-    sys.stdout.write(json.dumps(value, ensure_ascii=False) + "\n")
+    # UTF-8 whatever the locale. Half a surrogate pair (a file name that is no text) comes out as JSON's own escape.
+    line = json.dumps(value, ensure_ascii=False).encode("utf-8", "backslashreplace")
+    sys.stdout.buffer.write(line + b"\n")
     sys.stdout.flush()
+
+
+def _complain(error: ScamTapError) -> None:
+    from inference.service.terminal import printable
+
+    stderr.print(f"scamtap: {printable(str(error))}", style="red", markup=False)
 
 
 def _each_file(files: list[Path], run: Callable[[Path], None]) -> None:
@@ -57,7 +65,7 @@ def _each_file(files: list[Path], run: Callable[[Path], None]) -> None:
         try:
             run(path)
         except ScamTapError as error:
-            stderr.print(f"scamtap: {error}", style="red", markup=False)
+            _complain(error)
             failed = error
     if failed is not None:
         raise typer.Exit(failed.exit_code)
@@ -85,7 +93,7 @@ def replay(
     from inference.service.models import build_parts, build_stages, default_language
     from inference.service.progress import replay_progress
     from inference.service.replay import replay as replay_call
-    from inference.service.terminal import event_line
+    from inference.service.terminal import event_line, printable
 
     settings = load_settings(config)
     spoken = default_language(settings) if language is None else None if language == "auto" else str(language)
@@ -96,8 +104,9 @@ def replay(
         for recorded in open_recording(path, far_channel=far_channel, far=far):
             if not as_json:
                 for notice in recorded.notices:
-                    stderr.print(notice, style="dim", markup=False)
-            with replay_progress(stderr if not as_json else None, recorded.id, recorded.duration_s) as on_progress:
+                    stderr.print(printable(notice), style="dim", markup=False)
+            bar = None if as_json else stderr
+            with replay_progress(bar, printable(recorded.id), recorded.duration_s) as on_progress:
                 for event in replay_call(
                     recorded, parts, stages, language=spoken, realtime=realtime, on_progress=on_progress
                 ):
@@ -229,7 +238,7 @@ def main() -> None:
     try:
         app(standalone_mode=True)
     except ScamTapError as error:
-        stderr.print(f"scamtap: {error}", style="red", markup=False)
+        _complain(error)
         sys.exit(error.exit_code)
     except KeyboardInterrupt:
         sys.exit(130)

@@ -3,11 +3,11 @@
 import difflib
 import os
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, Self, get_args, get_origin
 
 import yaml
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
-from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict, SettingsError
 
 from inference.alerts.dispatcher import AlertsConfig
 from inference.audio.segmenter import SegmenterConfig
@@ -17,7 +17,7 @@ from inference.rtp.plane import PlaneConfig
 from inference.service.api import ApiConfig
 from inference.service.spec import CallSpec
 from inference.service.watch import WatchConfig
-from inference.speech.recogniser import RecogniserConfig
+from inference.speech.recogniser import MAX_WINDOW_S, RecogniserConfig
 from inference.verdict.verdict import VerdictConfig
 
 
@@ -66,6 +66,16 @@ class Settings(BaseSettings):
     log: LogConfig = LogConfig()
     calls: tuple[CallSpec, ...] = ()
 
+    @model_validator(mode="after")
+    def _segments_fit_the_recogniser(self) -> Self:
+        longest_s = self.segmenter.max_segment_s + self.speech.silence_s + self.speech.window_step_s
+        if longest_s > MAX_WINDOW_S:
+            raise ValueError(
+                f"segmenter.max_segment_s + speech.silence_s + speech.window_step_s is {longest_s:g} s, "
+                f"and must not exceed {MAX_WINDOW_S:g}"
+            )
+        return self
+
     @classmethod
     def settings_customise_sources(  # the names are the library's
         cls,
@@ -82,8 +92,12 @@ class Settings(BaseSettings):
 def _known_names(location: tuple[int | str, ...]) -> list[str]:
     model: Any = Settings
     for part in location[:-1]:
+        if isinstance(part, int):
+            continue  # an item of a list of settings
         field = getattr(model, "model_fields", {}).get(part)
         model = field.annotation if field is not None else None
+        if get_origin(model) is tuple:
+            model = get_args(model)[0]
     return list(getattr(model, "model_fields", {}))
 
 
@@ -91,11 +105,11 @@ def _one_line(error: ValidationError, source: str) -> str:
     first = error.errors(include_url=False, include_input=False)[0]
     location = tuple(first["loc"])
     where = ".".join(str(part) for part in location)
+    more = f" (and {error.error_count() - 1} more)" if error.error_count() > 1 else ""
     if first["type"] == "extra_forbidden":
         near = difflib.get_close_matches(str(location[-1]), _known_names(location), n=1)
         hint = f"; did you mean '{near[0]}'?" if near else ""
-        return f"{source}: unknown setting '{where}'{hint}"
-    more = f" (and {error.error_count() - 1} more)" if error.error_count() > 1 else ""
+        return f"{source}: unknown setting '{where}'{hint}{more}"
     return f"{source}: {where}: {first['msg']}{more}"
 
 
@@ -113,15 +127,22 @@ def load_settings(path: Path | None = None) -> Settings:
             values = yaml.safe_load(path.read_text(encoding="utf-8")) or {}
         except OSError as error:
             raise ConfigError(f"{path}: {os.strerror(error.errno or 0)}; give --config a readable YAML file") from error
-        except (yaml.YAMLError, UnicodeDecodeError) as error:
+        except (yaml.YAMLError, UnicodeDecodeError, RecursionError) as error:
             mark = getattr(error, "problem_mark", None)
             line = f" at line {mark.line + 1}" if mark is not None else ""
             raise ConfigError(f"{path}: not valid YAML{line}") from error
         if not isinstance(values, dict):
             raise ConfigError(f"{path}: want a mapping of settings")
+        for name in values:
+            if not isinstance(name, str) or name.startswith("_"):  # the settings library takes _names for itself
+                raise ConfigError(f"{path}: unknown setting '{name}'")
+    known = {f"SCAMTAP__{name}".upper() for name in Settings.model_fields}
+    for variable in os.environ:
+        if variable.startswith("SCAMTAP__") and "__".join(variable.split("__")[:2]).upper() not in known:
+            raise ConfigError(f"environment: unknown setting '{variable}'")
     try:
         return Settings(**values)
     except ValidationError as error:
         raise ConfigError(_one_line(error, source)) from error
-    except TypeError as error:
-        raise ConfigError(f"{source}: setting names must be text") from error
+    except SettingsError as error:
+        raise ConfigError(f"environment: {error}: give it as JSON, e.g. [40000]") from None

@@ -4,8 +4,9 @@ import asyncio
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
+import httpx
 import structlog
-from pydantic import BaseModel, ConfigDict, SecretStr, model_validator
+from pydantic import BaseModel, ConfigDict, Field, SecretStr, model_validator
 
 from inference.alerts.alert import Alert
 from inference.alerts.channels import Channel, JsonLinesChannel, WebhookChannel
@@ -31,7 +32,7 @@ class AlertsConfig(BaseModel):
     jsonl_path: Path | None = None
     webhook_url: str | None = None
     webhook_secret: SecretStr | None = None
-    webhook_timeout_s: float = 5.0
+    webhook_timeout_s: float = Field(default=5.0, gt=0, le=60)
     outbox_path: Path | None = None
     include_text: bool = False
 
@@ -39,8 +40,13 @@ class AlertsConfig(BaseModel):
     def _secret_goes_with_url(self) -> "AlertsConfig":
         if (self.webhook_url is None) != (self.webhook_secret is None):
             raise ValueError("webhook_url and webhook_secret go together: unsigned alerts are not sent")
-        if self.webhook_url is not None and not self.webhook_url.startswith(("http://", "https://")):
-            raise ValueError("webhook_url must begin with http:// or https://")
+        if self.webhook_url is not None:
+            try:
+                url = httpx.URL(self.webhook_url)
+            except httpx.InvalidURL as error:
+                raise ValueError("webhook_url is not a URL") from error
+            if url.scheme not in ("http", "https") or not url.host:
+                raise ValueError("webhook_url must begin with http:// or https:// and name a host")
         return self
 
     def channels(self) -> list[Channel]:
@@ -65,6 +71,7 @@ class Dispatcher:
         channels: where they go.
         include_text: whether transcripts leave the process.
         idle_s: how long a channel sleeps when nothing is due; a new alert wakes it at once.
+        drain_s: at the end, how long each channel may take for what is due.
         on_outcome: told ``(channel, "delivered" | "retry" | "dropped")``, for metrics.
     """
 
@@ -75,12 +82,14 @@ class Dispatcher:
         *,
         include_text: bool = False,
         idle_s: float = 1.0,
+        drain_s: float = 10.0,
         on_outcome: Callable[[str, str], None] = lambda _channel, _outcome: None,
     ) -> None:
         self._outbox = outbox
         self._channels = list(channels)
         self._include_text = include_text
         self._idle_s = idle_s
+        self._drain_s = drain_s
         self._on_outcome = on_outcome
         self._wake = {channel.name: asyncio.Event() for channel in self._channels}
         self._tasks: list[asyncio.Task[None]] = []
@@ -102,7 +111,11 @@ class Dispatcher:
             event.set()
 
     async def deliver_due(self, channel: Channel) -> int:
-        """One pass over what is due for ``channel``; returns how many were taken."""
+        """One pass over what is due for ``channel``; returns how many were taken.
+
+        Raises:
+            AlertError: the outbox cannot be read or written.
+        """
         taken = 0
         for delivery in self._outbox.due(channel.name):
             try:
@@ -121,7 +134,12 @@ class Dispatcher:
         wake = self._wake[channel.name]
         while True:
             wake.clear()
-            if await self.deliver_due(channel) == 0:
+            try:
+                taken = await self.deliver_due(channel)
+            except AlertError as error:  # the outbox itself; what is in it is tried again
+                log.error("alerts not delivered", channel=channel.name, why=str(error))
+                taken = 0
+            if taken == 0:
                 try:
                     await asyncio.wait_for(wake.wait(), self._idle_s)
                 except TimeoutError:
@@ -133,6 +151,10 @@ class Dispatcher:
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
         for channel in self._channels:
-            await self.deliver_due(channel)
+            try:
+                async with asyncio.timeout(self._drain_s):
+                    await self.deliver_due(channel)
+            except (AlertError, TimeoutError) as error:
+                log.error("alerts kept for the next start", channel=channel.name, why=str(error) or "took too long")
             await channel.aclose()
         self._outbox.close()

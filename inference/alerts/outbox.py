@@ -81,7 +81,7 @@ class Outbox:
 
     def due(self, channel: str, limit: int = 64) -> list[Delivery]:
         """Deliveries of ``channel`` whose time has come, oldest first."""
-        rows = self._db.execute(
+        rows = self._execute(
             "SELECT alert_id, channel, body, attempts FROM delivery WHERE channel = ? AND due_s <= ? "
             "ORDER BY created_s LIMIT ?",
             (channel, self._clock(), limit),
@@ -90,16 +90,14 @@ class Outbox:
 
     def done(self, delivery: Delivery) -> None:
         """The channel has it."""
-        self._db.execute(
-            "DELETE FROM delivery WHERE alert_id = ? AND channel = ?", (delivery.alert_id, delivery.channel)
-        )
+        self._execute("DELETE FROM delivery WHERE alert_id = ? AND channel = ?", (delivery.alert_id, delivery.channel))
 
     def failed(self, delivery: Delivery) -> bool:
         """Try again later; False where the schedule is used up and the delivery is given up."""
         if delivery.attempts >= len(RETRY_AFTER_S):
             self.done(delivery)
             return False
-        self._db.execute(
+        self._execute(
             "UPDATE delivery SET attempts = attempts + 1, due_s = ? WHERE alert_id = ? AND channel = ?",
             (self._clock() + RETRY_AFTER_S[delivery.attempts], delivery.alert_id, delivery.channel),
         )
@@ -107,8 +105,14 @@ class Outbox:
 
     def pending(self) -> int:
         """How many deliveries are owed."""
-        (count,) = self._db.execute("SELECT COUNT(*) FROM delivery").fetchone()
+        ((count,),) = self._execute("SELECT COUNT(*) FROM delivery")
         return int(count)
+
+    def _execute(self, statement: str, values: tuple[Any, ...] = ()) -> list[tuple[Any, ...]]:
+        try:
+            return self._db.execute(statement, values).fetchall()
+        except sqlite3.Error as error:
+            raise AlertError(f"alert outbox cannot be used ({error}); check its disk") from error
 
     def close(self) -> None:
         """Close the file; what is owed stays in it."""
