@@ -178,8 +178,8 @@ def measure(vad: Vad, config: SegmenterConfig, speech: list[Wave], other: dict[s
                 row[f"miss_%, {name} {snr} dB"] = round(100 * float((truth & ~inside).sum() / truth.sum()), 2)
     for kind, waves in other.items():
         for level in (-18, -35):
-            inside = [covered(vad, config, telephone(wave, level)) for wave in waves]
-            row[f"false_s/min, {kind} {level} dBFS"] = round(60 * sum(map(sum, inside)) / sum(map(len, inside)), 2)
+            heard = [covered(vad, config, telephone(wave, level)) for wave in waves]
+            row[f"false_s/min, {kind} {level} dBFS"] = round(60 * sum(map(sum, heard)) / sum(map(len, heard)), 2)
     talk = telephone(np.resize(np.concatenate(speech) if speech else made_music(), 10 * SAMPLE_RATE_HZ), -20)
     row["cpu µs/s, talking"] = cpu(vad, config, talk)
     row["cpu µs/s, quiet line"] = cpu(vad, config, telephone(RNG.standard_normal(10 * SAMPLE_RATE_HZ), -50))

@@ -1,3 +1,4 @@
+import hashlib
 from pathlib import Path
 
 import numpy as np
@@ -44,6 +45,11 @@ def scores(vad, audio):
 def speech_s(vad, audio):
     segmenter = Segmenter("far", SegmenterConfig(), vad)
     return sum(s.end_s - s.start_s for s in segmenter.push(audio, 0) + segmenter.flush())
+
+
+def test_the_model_is_the_one_its_readme_describes():
+    digest = hashlib.sha256((ROOT / "models/vad/1/model.onnx").read_bytes()).hexdigest()
+    assert digest in (ROOT / "models/vad/README.md").read_text()
 
 
 def test_network_tells_a_voice_from_noise_and_tones(network):
