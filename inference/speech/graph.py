@@ -4,7 +4,9 @@
 decoder layer, the cross-attention keys and values. No padding to 30 s: a window is as long as its audio.
 
 ``speech_decoder``: one step of greedy decoding. ``tokens [batch, steps]``, what it kept of earlier steps (``past_*``)
-and of the audio (``cross_*``) -> ``next [batch]``, the best permitted token, and ``present_*``, the next ``past_*``.
+and of the audio (``cross_*``) -> ``next [batch]``, the best permitted token, its ``probability [batch]`` among them,
+and ``present_*``, the next ``past_*``. ``no_speech [batch]`` is, on the step that starts with the start token, the
+probability that nobody speaks.
 Choosing inside the graph keeps 51,865 logits a row from ever leaving it, in process and over the network.
 
 ``phase [batch]`` says what may be chosen: :data:`PHASE_LANGUAGE` a language, :data:`PHASE_FIRST` the first word,
@@ -29,6 +31,7 @@ ENCODER = "speech"
 DECODER = "speech_decoder"
 PHASE_LANGUAGE, PHASE_FIRST, PHASE_TEXT = range(3)
 HEAD_WIDTH = 64  # of every Whisper size
+END = np.iinfo(np.int64).max  # of a slice
 DETECTABLE = ("en", "zh")  # what ScamTap scores
 FORBIDDEN = -60000.0  # added to a logit: out of reach, and still a number in fp16
 
@@ -153,8 +156,7 @@ def _build_encoder(weights: _Weights, precision: Precision, head_width: int, met
 def _convolution(graph: GraphBuilder, x: str, weight: Array, bias: Array, stride: int) -> str:
     """GELU of a 3-tap convolution over ``[batch, time, channels]``, written as a product so that int8 serves it too."""
     padded = graph.op("Pad", x, graph.ints(0, 1, 0, 0, 1, 0))
-    last = np.iinfo(np.int64).max
-    taps = [graph.slice(padded, k, k - 2 if k < 2 else last, axis=1, step=stride) for k in range(3)]
+    taps = [graph.slice(padded, k, k - 2 if k < 2 else END, axis=1, step=stride) for k in range(3)]
     flat = np.asarray(weight).transpose(0, 2, 1).reshape(len(weight), -1)  # [out, tap * in]
     return graph.gelu(graph.linear(graph.op("Concat", *taps, axis=-1), flat, bias))
 
@@ -228,10 +230,17 @@ def _build_decoder(
 
     candidates, forbidden = _candidates(vocabulary, detectable)
     last = _EvenRows(graph, phase, width)  # one row a batch item: that of its newest token
-    newest = graph.slice(rows.unpack(x), -1, np.iinfo(np.int64).max, axis=1)
+    states = rows.unpack(x)
+    specials = [*vocabulary.languages.values(), vocabulary.no_speech]
+    oldest = graph.op("Squeeze", graph.slice(states, 0, 1, axis=1), graph.ints(1))
+    chances = graph.op("Softmax", last.unpack(graph.linear(last.pack(oldest), embedding[specials])), axis=-1)
+    graph.output("no_speech", graph.reshape(graph.slice(chances, -1, END, axis=1), -1), np.float32, ["batch"])
+    newest = graph.slice(states, -1, END, axis=1)
     logits = last.unpack(graph.linear(last.pack(newest), embedding[candidates]))
     logits = graph.op("Add", logits, graph.op("Gather", graph.floats(forbidden), phase))
-    best = graph.op("ArgMax", logits, axis=-1, keepdims=0)
+    chances = graph.op("Softmax", logits, axis=-1)
+    graph.output("probability", graph.op("ReduceMax", chances, graph.ints(-1), keepdims=0), np.float32, ["batch"])
+    best = graph.op("ArgMax", chances, axis=-1, keepdims=0)
     graph.output("next", graph.op("Gather", graph.constant(candidates), best), np.int64, ["batch"])
     return graph.build(metadata, DECODER)
 

@@ -24,6 +24,7 @@ from inference.speech.utterance import Utterance
 from inference.speech.vocabulary import Vocabulary
 
 MAX_WINDOW_S = 30.0  # positions that Whisper has
+TINY = 1e-9  # below any probability worth telling apart; its logarithm is finite
 LEAVE_FRACTION = 0.25  # finished rows leave once they are this much of a batch: leaving copies the others' tensors
 
 
@@ -45,6 +46,8 @@ class RecogniserConfig(BaseModel):
         default=3, ge=1, description="shortest phrase whose immediate repetition ends a transcript"
     )
     guard_max_tokens: int = Field(default=24, ge=1, description="longest such phrase")
+    no_speech: float = Field(default=0.6, ge=0, le=1, description="probability of no speech from which text is doubted")
+    min_log_prob: float = Field(default=-1.0, le=0, description="doubted text stays if its tokens' mean is above this")
     max_rows: int = Field(
         default=16, ge=1, description="segments decoded together; bounds memory (8 MB per row and 6 s)"
     )
@@ -59,6 +62,17 @@ class _Row:
     max_tokens: int
     language: str | None
     tokens: list[int] = field(default_factory=list)
+    no_speech: float = 0.0
+    log_probs: list[float] = field(default_factory=list)  # of all tokens chosen, the end too
+
+
+@dataclass(frozen=True, slots=True)
+class _Step:
+    """What one decoder step said, a value per row; ``no_speech`` means something on the first step only."""
+
+    tokens: list[int]
+    log_probs: list[float]
+    no_speech: list[float]
 
 
 class Recogniser:
@@ -146,36 +160,41 @@ class Recogniser:
         kept = {name: tensor for name, tensor in encoded.items() if name.startswith("cross_")}
         kept |= {name: np.zeros((len(rows), *empty.shape[1:]), empty.dtype) for name, empty in self._past.items()}
         tokens = np.array([row.prompt for row in rows], np.int64)
-        if rows[0].language is None:
-            chosen, kept = self._step(tokens, PHASE_LANGUAGE, kept)
-            for row, token in zip(rows, chosen, strict=True):
-                row.language = self._vocabulary.language_of[token]
-            tokens = np.array([self._vocabulary.prompt(row.language or "en") for row in rows], np.int64)
-        chosen, kept = self._step(tokens, PHASE_FIRST, kept)
+        is_detecting = rows[0].language is None
+        step, kept = self._step(tokens, PHASE_LANGUAGE if is_detecting else PHASE_FIRST, kept)
+        for row, no_speech, token in zip(rows, step.no_speech, step.tokens, strict=True):
+            row.no_speech = no_speech
+            row.language = self._vocabulary.language_of[token] if is_detecting else row.language
+        if is_detecting:
+            tokens = np.array([self._vocabulary.prompt(str(row.language)) for row in rows], np.int64)
+            step, kept = self._step(tokens, PHASE_FIRST, kept)
         alive: list[_Row | None] = list(rows)
         while True:
-            for line, (alive_row, token) in enumerate(zip(alive, chosen, strict=True)):
-                if alive_row is not None and self._is_over(alive_row, token):
+            for line, (row_alive, token, log_prob) in enumerate(zip(alive, step.tokens, step.log_probs, strict=True)):
+                if row_alive is not None and self._is_over(row_alive, token, log_prob):
                     alive[line] = None
-            stay = [line for line, alive_row in enumerate(alive) if alive_row is not None]
+            stay = [line for line, row_alive in enumerate(alive) if row_alive is not None]
             if not stay:
                 return
-            tokens = np.array(chosen, np.int64)[:, None]
+            tokens = np.array(step.tokens, np.int64)[:, None]
             if len(stay) <= (1 - LEAVE_FRACTION) * len(alive):
                 alive, tokens = [alive[line] for line in stay], tokens[stay]
                 kept = {name: tensor[stay] for name, tensor in kept.items()}
-            chosen, kept = self._step(tokens, PHASE_TEXT, kept)
+            step, kept = self._step(tokens, PHASE_TEXT, kept)
 
-    def _step(self, tokens: Tensor, phase: int, kept: Mapping[str, Tensor]) -> tuple[list[int], dict[str, Tensor]]:
-        """One decoder step: the next token of each row, and what the step after it needs."""
+    def _step(self, tokens: Tensor, phase: int, kept: Mapping[str, Tensor]) -> tuple[_Step, dict[str, Tensor]]:
+        """One decoder step: what it chose, and what the step after it needs."""
         phases = np.full(len(tokens), phase, np.int64)
         outputs = self._engine.infer(DECODER, {"tokens": tokens, "phase": phases, **kept})
-        chosen = [int(token) for token in outputs.pop("next")]
+        chosen, probability, no_speech = (outputs.pop(name) for name in ("next", "probability", "no_speech"))
+        log_probs = np.log(np.maximum(probability.astype(np.float64), TINY))
+        step = _Step(list(map(int, chosen)), log_probs.tolist(), list(map(float, no_speech)))
         present = {name.replace("present_", "past_"): tensor for name, tensor in outputs.items()}
-        return chosen, {**kept, **present}
+        return step, {**kept, **present}
 
-    def _is_over(self, row: _Row, token: int) -> bool:
+    def _is_over(self, row: _Row, token: int, log_prob: float) -> bool:
         """Take the row's next token; true where the transcript ends with or before it."""
+        row.log_probs.append(log_prob)
         if token >= self._vocabulary.end:
             return True
         row.tokens.append(token)
@@ -186,6 +205,9 @@ class Recogniser:
         return bool(repeated) or len(row.tokens) >= row.max_tokens
 
     def _utterance(self, segment: SpeechSegment, row: _Row) -> Utterance:
+        # Whisper's own rule against inventing words for noise: both signs must hold, either alone is often wrong.
+        if row.no_speech > self._config.no_speech and np.mean(row.log_probs) < self._config.min_log_prob:
+            row.tokens.clear()
         # A cap may cut a character of several tokens in half: what is left of it is not text.
         text = self._tokenizer.decode(row.tokens).strip().strip("\N{REPLACEMENT CHARACTER}").strip()
         return Utterance(

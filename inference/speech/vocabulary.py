@@ -27,6 +27,7 @@ class Vocabulary:
         size: rows of its embedding.
         end: the transcript is over; every id from here on is special, those below are text.
         start, transcribe, no_timestamps: the prompt, with a language after ``start``.
+        no_speech: probable after ``start`` where nobody speaks.
         languages: ISO 639 code -> id, in Whisper's order (by amount of training data).
         suppressed: text ids never chosen.
         suppressed_first: ids never chosen first: a lone space, and ``end`` (an empty transcript).
@@ -37,6 +38,7 @@ class Vocabulary:
     start: int
     transcribe: int
     no_timestamps: int
+    no_speech: int
     languages: Mapping[str, int]
     suppressed: tuple[int, ...]
     suppressed_first: tuple[int, ...]
@@ -53,11 +55,11 @@ class Vocabulary:
             WeightsError: it is some other tokenizer.
         """
 
-        def special(name: str) -> int:
-            token = tokenizer.token_to_id(f"<|{name}|>")
-            if token is None:
-                raise WeightsError(f"tokenizer has no <|{name}|>: not multilingual Whisper's; run: scamtap models pull")
-            return int(token)
+        def special(*names: str) -> int:
+            for name in names:
+                if (token := tokenizer.token_to_id(f"<|{name}|>")) is not None:
+                    return int(token)
+            raise WeightsError(f"tokenizer has no <|{names[0]}|>: not multilingual Whisper's; run: scamtap models pull")
 
         def encode(text: str) -> list[int]:
             return list(tokenizer.encode(text, add_special_tokens=False).ids)
@@ -81,6 +83,7 @@ class Vocabulary:
             start=start,
             transcribe=transcribe,
             no_timestamps=special("notimestamps"),
+            no_speech=special("nospeech", "nocaptions"),  # two names were published for it
             languages=languages,
             suppressed=tuple(sorted(suppressed)),
             suppressed_first=(encode(" ")[0], end),
