@@ -16,7 +16,7 @@ and studio speech, 166 s of noise, 185 s of tones (ringback, busy, DTMF), 180 s 
     CPU µs per s and leg, quiet line 547     589        655       1803     1583
 
 CPU holds the segmenter's own 370 µs (32 legs, 20 ms pushes). WebRTC alone takes music for speech, so it only wakes the
-network (default): almost the same answers, a third of the cost on a line where nobody talks. Its mode 3 would lose quiet
+network (default): almost the same answers, a third of the cost on a quiet line. Its mode 3 would lose quiet
 voices. Threshold .5 would spare the last false seconds; .3 was chosen for the word error, see segmenter.
 """
 
