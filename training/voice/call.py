@@ -22,6 +22,7 @@ from training.voice.speaker import SPEECH_RATE_HZ, Speaker, write_audio
 PCM = npt.NDArray[np.int16]
 
 SOURCE = "synthetic: Kokoro-82M (int8) reading a written script, over a simulated telephone line"
+_VERSION = 1  # raise it when the same recipe comes to sound different: recordings on disk then no longer count
 _LEAD_IN_S = (0.4, 0.9)  # from answering to the first word
 _TAIL_S = 0.6  # from the last word to hanging up
 _SAME_LEG_MIN_GAP_S = 0.2  # one mouth: turns of a leg never overlap
@@ -102,7 +103,7 @@ def script_hash(script: Script) -> str:
 
 def call_key(script: Script, recipe: Recipe, fingerprint: str) -> str:
     """Digest of script, recipe and synthesiser, stages included since labels hold them."""
-    parts = [script.model_dump(), asdict(recipe), fingerprint, SOURCE]
+    parts = [script.model_dump(), asdict(recipe), fingerprint, SOURCE, _VERSION]
     return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()
 
 
@@ -125,7 +126,7 @@ def place_turns(
         else:
             start_s = end_s + gap_s
         start_s = max(start_s, leg_end_s.get(turn.leg, -1.0) + _SAME_LEG_MIN_GAP_S)
-        starts.append(round(start_s * SAMPLE_RATE_HZ) / SAMPLE_RATE_HZ)
+        starts.append(round(start_s, 3))  # whole milliseconds: labels are exact, not rounded
         leg_end_s[turn.leg] = starts[-1] + duration_s
         end_s = max(end_s, leg_end_s[turn.leg])
     return starts
@@ -160,7 +161,7 @@ def voice_call(
         transmit(legs[leg], recipe.channels[leg], generator(script.id, recipe.seed, f"{leg} channel")) for leg in LEGS
     ]
     turns = tuple(
-        VoicedTurn(turn, round(start_s, 3), round(end_s, 3))
+        VoicedTurn(turn, start_s, round(end_s, 3))
         for turn, start_s, end_s in zip(script.turns, starts_s, ends_s, strict=True)
     )
     return VoicedCall(script, recipe, np.stack(heard, axis=1), turns, call_key(script, recipe, speaker.fingerprint))

@@ -63,6 +63,7 @@ def voice_all(jobs: list[tuple[ManifestCall, Script]], out: Path, speaker: Speak
     Raises:
         ScamTapError: a voice is reserved, the synthesiser is missing, or the disk is full.
     """
+    planned = [(job, script, job.recipe(script)) for job, script in jobs]  # refuses before the first minute is spent
     made_s, num_made, num_kept = 0.0, 0, 0
     columns = (
         TextColumn("{task.description}"),
@@ -73,8 +74,7 @@ def voice_all(jobs: list[tuple[ManifestCall, Script]], out: Path, speaker: Speak
     )
     with Progress(*columns, console=console, transient=True) as progress:
         task = progress.add_task("voicing", total=sum(len(script.turns) for _, script in jobs))
-        for job, script in jobs:
-            recipe = job.recipe(script)
+        for job, script, recipe in planned:
             progress.update(task, description=job.stem)
             if is_voiced(out, job.stem, call_key(script, recipe, speaker.fingerprint)):
                 progress.advance(task, len(script.turns))
@@ -115,13 +115,15 @@ def voice(
     \b
     Try one call (about a minute):
       scamtap-train voice --ids en-demo-scam --preset clean --out voiced
-    The development recordings, as evaluated in the README (about 20 minutes on one core):
+    The development recordings, as evaluated in the README (15 CPU minutes):
       scamtap-train voice --manifest datasets/dev.yaml --out DIR
     All training scripts, resumable, with another seed:
       scamtap-train voice --split train --seed 7 --out DIR
 
-    Speech is synthetic (Kokoro-82M; `scamtap models pull kokoro-82m` fetches it). Spoken sentences are kept in the
-    cache folder, so a run that was stopped (Ctrl-C is fine) goes on where it was, and another line costs no speech.
+    \b
+    Speech is synthetic: Kokoro-82M, fetched by `scamtap models pull kokoro-82m`.
+    Spoken sentences are kept in the cache folder, so a run that was stopped
+    (Ctrl-C is fine) goes on where it was, and another line costs no speech.
     Voices reserved for the final test are refused.
     """  # noqa: D301 -- typer wants its \b as it stands
     console = Console(stderr=True)

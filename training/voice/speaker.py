@@ -24,6 +24,8 @@ PCM = npt.NDArray[np.int16]
 SPEECH_RATE_HZ = 24000
 """What Kokoro makes; kept as it is in the cache, so that other codecs than narrow-band ones can be tried later."""
 
+_MODEL, _VOICES = "model.onnx", "voices.npz"
+
 TRIM_BELOW_DB = -40.0  # against the loudest frame
 TRIM_FRAME = SPEECH_RATE_HZ * 10 // 1000  # 10 ms
 TRIM_MARGIN_FRAMES = 2  # soft first and last consonants lie below the threshold
@@ -65,7 +67,8 @@ class KokoroSpeaker:
     def __init__(self, home: Path | None = None) -> None:
         self._home = home
         self._kokoro: Any = None
-        self.fingerprint = load_lock().artefact("kokoro-82m").files["model.onnx"].sha256
+        files = load_lock().artefact("kokoro-82m").files
+        self.fingerprint = " ".join(files[name].sha256 for name in (_MODEL, _VOICES))
 
     def speak(self, text: str, voice: str, speed: float) -> PCM:
         """See :class:`Speaker`.
@@ -96,9 +99,9 @@ class KokoroSpeaker:
         options = onnxruntime.SessionOptions()
         options.intra_op_num_threads = options.inter_op_num_threads = 1
         options.add_session_config_entry("session.intra_op.allow_spinning", "0")
-        model = str(file("kokoro-82m", "model.onnx", home=self._home))
+        model = str(file("kokoro-82m", _MODEL, home=self._home))
         session = onnxruntime.InferenceSession(model, options, providers=["CPUExecutionProvider"])
-        return Kokoro.from_session(session, str(file("kokoro-82m", "voices.npz", home=self._home)))
+        return Kokoro.from_session(session, str(file("kokoro-82m", _VOICES, home=self._home)))
 
 
 class CachedSpeaker:

@@ -6,11 +6,14 @@ from pathlib import Path
 import numpy as np
 import pytest
 import soundfile as sf
+import soxr
 
+from inference.weights import status
 from training.scripts import load_scripts
 from training.voice.call import call_key, script_hash
+from training.voice.channel import band_limit
 from training.voice.manifest import load_manifest
-from training.voice.speaker import KokoroSpeaker
+from training.voice.speaker import SPEECH_RATE_HZ, KokoroSpeaker
 from training.voice.voices import RESERVED, VOICES
 
 DATASETS = Path(__file__).parents[3] / "datasets"
@@ -50,6 +53,22 @@ def test_a_demo_recording_is_heard_where_its_labels_say(name):
     pauses[:-3] &= ~talks[3:]  # the band limit rings for some milliseconds
     pauses[3:] &= ~talks[:-3]
     assert power[pauses].max() < 10 ** (-45 / 10)
+
+
+@pytest.mark.slow
+def test_the_synthesiser_still_says_a_demo_turn_as_it_was_recorded():
+    pytest.importorskip("kokoro_onnx", reason="needs the synthesiser: make install-train")
+    if next(s.state for s in status() if s.name == "kokoro-82m") != "ok":
+        pytest.skip("needs the synthesiser's weights: scamtap models pull kokoro-82m")
+    labels = json.loads((TINY / "demo-scam.json").read_text(encoding="utf-8"))
+    turn = labels["turns"][1]
+    wide = KokoroSpeaker().speak(turn["text"], labels["voices"]["near"], labels["recipe"]["speeds"]["near"])
+    said = band_limit(soxr.resample(wide.astype(float), SPEECH_RATE_HZ, 8000), 300, 3400)
+    samples, _ = sf.read(TINY / "demo-scam.wav", dtype="int16")
+    start = round(turn["start_s"] * 8000)
+    heard = samples[start : start + said.size, 1]
+    assert said.size / 8000 == pytest.approx(turn["end_s"] - turn["start_s"], abs=0.002)
+    assert np.corrcoef(said, heard)[0, 1] > 0.98
 
 
 def test_the_demo_scam_asks_after_it_isolates_and_the_bank_never():

@@ -63,6 +63,11 @@ def test_an_unwritable_cache_is_said_in_one_line(hummer, tmp_path):
         CachedSpeaker(hummer, tmp_path / "file").speak("Good morning.", "af_nova", 1.0)
 
 
+def test_without_synthesiser_or_weights_the_remedy_is_named(tmp_path):
+    with pytest.raises(ScamTapError, match=r"run: (make install-train|scamtap models pull kokoro-82m)"):
+        KokoroSpeaker(home=tmp_path).speak("Good morning.", "af_nova", 1.0)
+
+
 def test_the_reserved_voices_are_those_of_the_final_test():
     assert set(SPEC_RESERVED.split()) == RESERVED
     assert not RESERVED & {name for names in VOICES.values() for name in names}
