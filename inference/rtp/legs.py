@@ -5,6 +5,7 @@ import socket
 import struct
 from collections import OrderedDict
 from collections.abc import Mapping
+from functools import lru_cache
 from typing import TypeAlias
 
 import numpy as np
@@ -47,6 +48,7 @@ _MASK_64 = (1 << 64) - 1
 _MAPPED = b"\0" * 10 + b"\xff\xff"  # ::ffff:0:0/96, how an IPv6 socket shows IPv4 peers
 
 
+@lru_cache(maxsize=4096)
 def source_words(host: str, port: int, family: int) -> Words:
     """Lay out a source address as the operating system hands it over with a datagram.
 

@@ -161,7 +161,7 @@ def open_socket(host: str, port: int, buffer_bytes: int) -> socket.socket:
             raise ConfigError(
                 f"UDP port {port} on {host} is in use: stop the program that has it or change plane.ports"
             ) from None
-        raise ConfigError(f"cannot bind UDP {host} port {port}: {error.strerror}; check plane.host and ports") from None
+        raise ConfigError(f"cannot bind UDP {host} port {port}: {error.strerror}; check plane host and ports") from None
     return sock
 
 

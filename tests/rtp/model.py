@@ -11,18 +11,10 @@ from inference.rtp.g711 import ALAW_TO_PCM, ULAW_TO_PCM
 from inference.rtp.packet import EventPayload, RtpPacket, is_rtcp
 
 PCM = {0: ULAW_TO_PCM.tolist(), 8: ALAW_TO_PCM.tolist()}
-LEG_COUNTERS = [
-    "received",
-    "late",
-    "duplicate",
-    "stray",
-    "unknown_payload",
-    "comfort_noise",
-    "telephone_events",
-    "ssrc_changes",
-    "reanchors",
-    "overrun",
-]
+LEG_COUNTERS = (
+    *("received", "late", "duplicate", "stray", "unknown_payload", "comfort_noise"),
+    *("telephone_events", "ssrc_changes", "reanchors", "overrun"),
+)
 
 
 def distance(new: int, old: int, bits: int) -> int:

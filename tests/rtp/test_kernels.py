@@ -60,7 +60,7 @@ def compare_counters(plane: PacketPlane, handles: list[int], model: ModelPlane) 
         assert (counters.gap_s, counters.silence_s) == (leg.gap / 8000, leg.silence / 8000)
         assert counters.last_arrival_s == (None if leg.last_arrival is None else leg.last_arrival / 8000)
         ours = [
-            (event.code, event.at_s * 8000, event.duration_s * 8000, event.is_complete)
+            (event.code, round(event.at_s * 8000), round(event.duration_s * 8000), event.is_complete)
             for event in events
             if event.leg == handle
         ]
