@@ -64,6 +64,10 @@ def voice_all(jobs: list[tuple[ManifestCall, Script]], out: Path, speaker: Speak
         ScamTapError: a voice is reserved, the synthesiser is missing, or the disk is full.
     """
     planned = [(job, script, job.recipe(script)) for job, script in jobs]  # refuses before the first minute is spent
+    try:
+        out.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise ConfigError(f"{out}: cannot be made ({error.strerror}); give another folder with --out") from error
     made_s, num_made, num_kept = 0.0, 0, 0
     columns = (
         TextColumn("{task.description}"),

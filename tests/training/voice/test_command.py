@@ -122,6 +122,15 @@ def test_what_cannot_be_done_is_said_in_one_line(app, scripts, tmp_path, args, m
     assert "\n" not in str(result.exception)
 
 
+def test_an_output_folder_that_cannot_be_is_refused_before_anything_is_spoken(tmp_path, hummer):
+    script = make_script()
+    (tmp_path / "file").write_text("not a folder")
+    jobs = [(manifest_call(script, draw_recipe(script, 1)), script)]
+    with pytest.raises(ConfigError, match="give another folder with --out"):
+        voice_all(jobs, tmp_path / "file", hummer, Console(file=io.StringIO()))
+    assert not hummer.said
+
+
 def test_split_chooses_by_the_scripts_own(scripts):
     by_split = {split: {s.id for s in choose_scripts(scripts, split=split)} for split in ("train", "dev")}
     assert by_split["train"]
