@@ -105,9 +105,7 @@ class Bench:
         await self.settle()
 
     async def settle(self) -> None:
-        async with asyncio.timeout(10):
-            while self.watch.num_waiting:
-                await asyncio.sleep(0.001)
+        await self.doubles.until(lambda: not self.watch.num_waiting)
 
     async def close(self) -> None:
         await self.watch.drain()

@@ -5,6 +5,7 @@ where the right audio came through sockets, kernel, rings and segmenter. Also ru
 these models in place of the real ones (a child process that can be sent signals).
 """
 
+import asyncio
 import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -160,6 +161,13 @@ def packets(samples, *, payload_type: int = 0, ssrc: int = 0xCAFE, first: int = 
         )
         for i in range(len(samples) // 160)
     ]
+
+
+async def until(condition, timeout_s: float = 10) -> None:
+    """Wait until ``condition()`` holds, at most ``timeout_s``."""
+    async with asyncio.timeout(timeout_s):
+        while not condition():  # noqa: ASYNC110
+            await asyncio.sleep(0.002)
 
 
 def install(setattr_=setattr) -> Stages:

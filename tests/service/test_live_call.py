@@ -8,12 +8,6 @@ import pytest
 LEG_COUNTERS = {"received", "lost", "late", "duplicate", "foreign", "gap_s"}
 
 
-async def until(condition, timeout_s=10):
-    async with asyncio.timeout(timeout_s):
-        while not condition():
-            await asyncio.sleep(0.01)
-
-
 @pytest.mark.parametrize("payload_type", [0, 8], ids=["PCMU", "PCMA"])
 def test_a_call_from_register_to_verdict(live, following, doubles, tmp_path, payload_type):
     far = doubles.packets(
@@ -37,7 +31,7 @@ def test_a_call_from_register_to_verdict(live, following, doubles, tmp_path, pay
             listed = (await api.get("/v1/calls")).json()
             shown = (await api.get("/v1/calls/call-1")).json()
             ended = await api.delete("/v1/calls/call-1")
-            await until(lambda: any(event["type"] == "verdict" for event in events))
+            await doubles.until(lambda: any(event["type"] == "verdict" for event in events))
             assert (await api.get("/v1/calls")).json() == []
             assert (await api.get("/v1/calls/call-1")).status_code == 404
             assert (await api.delete("/v1/calls/call-1")).status_code == 404
@@ -77,7 +71,7 @@ def test_an_alert_comes_while_the_call_is_still_on(live, following, doubles):
         async with live() as (_, api, gateway), following(api) as events:
             await api.post("/v1/calls", json=gateway.spec("call-1"))
             sending = asyncio.create_task(gateway.send(far=far))
-            await until(lambda: any(event["type"] == "alert" for event in events))
+            await doubles.until(lambda: any(event["type"] == "alert" for event in events))
             was_sending = not sending.done()
             await sending
             await api.delete("/v1/calls/call-1")
@@ -97,7 +91,7 @@ def test_no_words_reach_followers_unless_configured(live, following, doubles):
             await api.post("/v1/calls", json=gateway.spec("call-1"))
             await gateway.send(far=far)
             await api.delete("/v1/calls/call-1")
-            await until(lambda: any(event["type"] == "verdict" for event in events))
+            await doubles.until(lambda: any(event["type"] == "verdict" for event in events))
             return events
 
     events = asyncio.run(run())
@@ -106,17 +100,14 @@ def test_no_words_reach_followers_unless_configured(live, following, doubles):
     assert all("text" not in item for event in events for item in [event, *event.get("evidence", [])])
 
 
-def test_leaving_drains_what_was_heard_and_followers_see_it(live, following, doubles, tmp_path):
+def test_leaving_drains_what_was_heard(live, doubles, tmp_path):
     jsonl = tmp_path / "alerts.jsonl"
     far = doubles.packets(doubles.speech(doubles.THREAT)[: round(8000 * doubles.SPOKEN_S)])  # not even a pause
 
     async def run():
-        events = []
-        async with live(alerts={"jsonl_path": jsonl}) as (_, api, gateway), following(api) as events:
+        async with live(alerts={"jsonl_path": jsonl}) as (_, api, gateway):
             await api.post("/v1/calls", json=gateway.spec("call-1"))
             await gateway.send(far=far)
-            leaving = events
-        return leaving
 
     asyncio.run(run())
     (alert,) = map(json.loads, jsonl.read_text().splitlines())
