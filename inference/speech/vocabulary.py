@@ -64,11 +64,6 @@ class Vocabulary:
         def encode(text: str) -> list[int]:
             return list(tokenizer.encode(text, add_special_tokens=False).ids)
 
-        suppressed = {encode(" -")[0], encode(" '")[0]}
-        for symbol in (*_SYMBOLS, *_MUSIC):
-            for ids in (encode(symbol), encode(" " + symbol)):
-                if len(ids) == 1 or symbol in _MUSIC:
-                    suppressed.add(ids[0])
         end, start, transcribe = special("endoftext"), special("startoftranscript"), special("transcribe")
         translate = special("translate")
         languages = {}
@@ -77,6 +72,11 @@ class Vocabulary:
             if code in _NOT_LANGUAGES:
                 raise WeightsError("tokenizer orders its tokens unlike Whisper's; run: scamtap models pull")
             languages[code] = token
+        suppressed = {encode(" -")[0], encode(" '")[0]}
+        for symbol in (*_SYMBOLS, *_MUSIC):
+            for ids in (encode(symbol), encode(" " + symbol)):
+                if len(ids) == 1 or symbol in _MUSIC:
+                    suppressed.add(ids[0])
         return cls(
             size=tokenizer.get_vocab_size(),
             end=end,
