@@ -23,6 +23,7 @@ Function = TypeVar("Function", bound=Callable[..., object])
 def jit(function: Function) -> Function:
     """Compile without the GIL, cached on disk where a place can be written, else for this process only."""
     if not HAS_NUMBA:
+        function.__dict__["py_func"] = function  # as numba has it, and as plain() looks for it
         return function
     try:
         return cast(Function, numba.njit(nogil=True, cache=True)(function))
@@ -34,12 +35,12 @@ ALL_BITS = np.uint64(0xFFFFFFFFFFFFFFFF)
 ZERO = np.uint64(0)
 
 
-def plain(function: Function) -> Function:
-    """The kernel as Python itself runs it, and the kernels it calls likewise."""
+def plain(function: Function, **instead: Callable[..., object]) -> Function:
+    """The kernel as Python itself runs it, and the kernels it calls likewise, or ``instead`` of them others by name."""
     source = getattr(function, "py_func", function)
     names = {
-        name: plain(value)
+        name: instead.get(name) or plain(value, **instead)
         for name, value in source.__globals__.items()
-        if name in source.__code__.co_names and hasattr(value, "py_func")
+        if name in source.__code__.co_names and (hasattr(value, "py_func") or name in instead)
     }
     return cast(Function, FunctionType(source.__code__, {**source.__globals__, **names}))

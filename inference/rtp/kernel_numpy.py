@@ -1,7 +1,7 @@
 """The kernels in NumPy: what runs where numba cannot, and what the compiled ones are compared with.
 
 Packets of different legs do not touch each other, so the batch goes in rounds: the first packet of every leg, then the
-second of every leg that has one, and so on. Within a round, audio in order is stored for all legs at once; whatever
+second of every leg that has one, and so on. Within a round, audio in order is placed for all legs at once; whatever
 is unusual goes one packet at a time through the plain Python form of the kernel.
 """
 
@@ -29,6 +29,7 @@ from inference.rtp.layout import (
     NEXT_POS,
     OVERSIZED,
     READ,
+    REANCHORS,
     RECEIVED,
     REF_POS,
     REF_TS,
@@ -45,9 +46,36 @@ from inference.rtp.layout import (
     UInt64s,
 )
 
-_accept = plain(accept)
 _LOW_BITS = np.array([(1 << n) - 1 for n in range(65)], np.uint64)
 """uint64 ``[65]``: the lowest n bits set."""
+
+
+def _store_one(
+    ring: npt.NDArray[np.int16],
+    bitmap: UInt64s,
+    decode: npt.NDArray[np.int16],
+    slot: int,
+    codec: int,
+    position: Int,
+    rows: npt.NDArray[np.uint8],
+    row: int,
+    offset: int,
+    num: int,
+) -> None:
+    """See :func:`inference.rtp.accept.store`; slices instead of a loop over samples."""
+    size, position = ring.shape[1], int(position)
+    start = position & (size - 1)
+    samples = decode[codec - CODEC_PCMU].take(rows[row, offset : offset + num])
+    until_wrap = min(num, size - start)
+    ring[slot, start : start + until_wrap] = samples[:until_wrap]
+    ring[slot, : num - until_wrap] = samples[until_wrap:]
+    words = bitmap[slot]
+    for word in range(start >> 6, (start + num + 63) >> 6):
+        low, high = max(0, start - 64 * word), min(64, start + num - 64 * word)
+        words[word & (len(words) - 1)] |= np.uint64((1 << high) - (1 << low))
+
+
+_accept = plain(accept, store=_store_one)
 
 
 def receive(tables: Tables, arrived: Arrived, num: Int, port: Int, exclusive: Int, max_ahead: Int) -> None:
@@ -158,11 +186,11 @@ def _accept_round(tables: Tables, rows: npt.NDArray[np.uint8], packets: Int64s, 
         & ((codecs == CODEC_PCMU) | (codecs == CODEC_PCMA))
         & (state[:, IS_ANCHORED] == 1)
         & (nums > 0)
-        & (positions >= state[:, READ])
-        & (positions + nums <= arrivals + max_ahead)
-        & (positions + nums <= state[:, READ] + tables.ring.shape[1])
     )
-    _account(tables, packets[is_usual], steps[is_usual], positions[is_usual])
+    is_off = (positions < state[:, READ]) | (positions + nums > arrivals + max_ahead)
+    positions = np.where(is_off, np.maximum(arrivals - nums, state[:, READ]), positions)
+    is_usual &= positions + nums <= state[:, READ] + tables.ring.shape[1]
+    _account(tables, packets[is_usual], steps[is_usual], positions[is_usual], is_off[is_usual])
     for num in np.unique(nums[is_usual]):
         same = is_usual & (nums == num)
         _store(tables, rows, packets[same], positions[same], int(num))
@@ -170,7 +198,7 @@ def _accept_round(tables: Tables, rows: npt.NDArray[np.uint8], packets: Int64s, 
         _accept(tables, slot, codec, rows, row, begin, end, size, sequence, timestamp, ssrc, arrival, max_ahead)
 
 
-def _account(tables: Tables, packets: Int64s, steps: Int64s, positions: Int64s) -> None:
+def _account(tables: Tables, packets: Int64s, steps: Int64s, positions: Int64s, is_off: npt.NDArray[np.bool_]) -> None:
     """Counters and time base of legs whose next audio packet came in order."""
     _, slots, _, offsets, ends, num_bytes, _, timestamps, _, arrivals = packets.T
     state = tables.state[slots]
@@ -181,7 +209,8 @@ def _account(tables: Tables, packets: Int64s, steps: Int64s, positions: Int64s) 
     state[:, SEQ_MASK] = state[:, SEQ_MASK] << steps | 1
     state[:, EPOCH_RECEIVED] += 1
     state[:, BAD_SEQ] = -1
-    state[:, SILENCE] += np.where(steps == 1, np.maximum(positions - state[:, NEXT_POS], 0), 0)
+    state[:, REANCHORS] += is_off
+    state[:, SILENCE] += np.where((steps == 1) & ~is_off, np.maximum(positions - state[:, NEXT_POS], 0), 0)
     state[:, REF_TS] = timestamps
     state[:, REF_POS] = positions
     state[:, NEXT_POS] = positions + ends - offsets
@@ -230,6 +259,22 @@ def read(
     """See :func:`inference.rtp.reader.read`."""
     starts[:], nums[:], samples[:], present[:] = 0, 0, 0, False
     used = np.flatnonzero(slots >= 0)
+    legs_at_once = max(1, (1 << 17) // max(1, samples.shape[1]))  # index arrays that stay in the cache
+    for begin in range(0, len(used), legs_at_once):
+        _read_some(tables, slots, used[begin : begin + legs_at_once], until, starts, nums, samples, present)
+
+
+def _read_some(
+    tables: Tables,
+    slots: Int64s,
+    used: npt.NDArray[np.intp],
+    until: Int,
+    starts: Int64s,
+    nums: Int64s,
+    samples: npt.NDArray[np.int16],
+    present: npt.NDArray[np.bool_],
+) -> None:
+    """Read the legs ``used``, indices into ``slots``."""
     rows, width = slots[used], samples.shape[1]
     state = tables.state[rows]
     begins = state[:, READ]
