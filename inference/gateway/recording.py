@@ -3,6 +3,7 @@
 Mono is the far leg. In stereo one channel is the far leg and the other the near leg.
 """
 
+import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -57,7 +58,7 @@ def _sound(path: Path) -> Iterator[soundfile.SoundFile]:
     if path.suffix.lower() == ".raw":  # soundfile trusts this suffix over the content
         raise MediaError(f"{path}: raw samples do not say their rate: convert to WAV")
     try:
-        with soundfile.SoundFile(path) as sound:
+        with soundfile.SoundFile(os.fsencode(path)) as sound:
             yield sound
     except soundfile.SoundFileError as error:
         detail = str(error).rpartition(": ")[2].strip().rstrip(".")

@@ -67,7 +67,9 @@ CallId = Annotated[str, Path(pattern=CALL_ID_PATTERN)]
 
 def create_app(watch: Watch, bus: EventBus, telemetry: Telemetry, config: ApiConfig) -> FastAPI:
     """The API over one worker's calls."""
-    app = FastAPI(title="ScamTap control API", version=__version__, docs_url=None, redoc_url=None, redirect_slashes=False)
+    app = FastAPI(
+        title="ScamTap control API", version=__version__, docs_url=None, redoc_url=None, redirect_slashes=False
+    )
     app.add_middleware(
         TrustedHostMiddleware, allowed_hosts=["localhost", "127.0.0.1", "[::1]", config.host, *config.allowed_hosts]
     )

@@ -5,7 +5,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Annotated, Any
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError, model_validator
 from rich.text import Text
 
 from inference.audio import Leg
@@ -18,13 +18,22 @@ from inference.verdict.verdict import VerdictConfig
 MAX_LINE_CHARS = 1_000_000
 
 
+def _is_text(value: str) -> str:
+    if any("\ud800" <= character <= "\udfff" for character in value):
+        raise ValueError("holds half a surrogate pair")
+    return value
+
+
+Words = Annotated[str, AfterValidator(_is_text)]
+
+
 class TextTurn(BaseModel):
     """One turn of a call text."""
 
     model_config = ConfigDict(extra="ignore", frozen=True)
 
     leg: Leg
-    text: str
+    text: Words
 
 
 class CallText(BaseModel):
@@ -32,9 +41,9 @@ class CallText(BaseModel):
 
     model_config = ConfigDict(extra="ignore", frozen=True)
 
-    id: Annotated[str, Field(coerce_numbers_to_str=True)]
+    id: Annotated[str, Field(coerce_numbers_to_str=True), AfterValidator(_is_text)]
     lang: str = "en"
-    text: str | None = None
+    text: Words | None = None
     turns: tuple[TextTurn, ...] | None = None
 
     @model_validator(mode="after")
@@ -70,12 +79,14 @@ def _parse(line: str, where: str) -> CallText:
         raise MediaError(f"{where}: is longer than {MAX_LINE_CHARS} characters: one call a line")
     try:
         return CallText.model_validate(json.loads(line))
-    except (json.JSONDecodeError, RecursionError) as error:
-        raise MediaError(f"{where}: is not JSON: give one object a line") from error
+    except (json.JSONDecodeError, RecursionError):
+        raise MediaError(f"{where}: is not JSON: give one object a line") from None
     except ValidationError as error:
         first = error.errors(include_url=False, include_input=False)[0]
         field = ".".join(str(part) for part in first["loc"])
         raise MediaError(f"{where}: {field + ': ' if field else ''}{first['msg']}") from None
+    except ValueError:
+        raise MediaError(f"{where}: holds a number too long to read") from None
 
 
 def score_text(scorer: IntentScorer, verdict: VerdictConfig, call: CallText) -> dict[str, Any]:

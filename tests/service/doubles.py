@@ -40,7 +40,7 @@ class Phrase:
 HELLO = Phrase(400, f"hello {PLANTED} one from your bank", 0.5, "contact")
 THREAT = Phrase(700, f"your account {PLANTED} two is in danger", 3.2, "lure")
 ASK = Phrase(1000, f"read me the code {PLANTED} three", 3.0, "ask")
-FINE = Phrase(1300, f"no hurry {PLANTED} four call us back", -1.0, "reassure")
+FINE = Phrase(1300, f"no hurry {PLANTED} four call us back", -0.1, "reassure")
 STEERING = Phrase(1600, "\x1b[31mred\x07 \x9b2J \u202eright to left", 0.0, "contact")
 PHRASES = {phrase.hz: phrase for phrase in (HELLO, THREAT, ASK, FINE, STEERING)}
 BY_TEXT = {phrase.text: phrase for phrase in PHRASES.values()}
