@@ -225,11 +225,12 @@ def _store(tables: Tables, rows: npt.NDArray[np.uint8], packets: Int64s, positio
     size = tables.ring.shape[1]
     starts = positions & (size - 1)
     fields = np.stack([indices, slots, codecs - CODEC_PCMU, offsets, starts], axis=1)
-    for row, slot, law, begin, start in fields.tolist():  # slices beat index arrays fivefold
+    for row, slot, law, begin, start in fields.tolist():  # slices beat index arrays
         samples = tables.decode[law].take(rows[row, begin : begin + num])
         until_wrap = min(num, size - start)
         tables.ring[slot, start : start + until_wrap] = samples[:until_wrap]
-        tables.ring[slot, : num - until_wrap] = samples[until_wrap:]
+        if until_wrap < num:
+            tables.ring[slot, : num - until_wrap] = samples[until_wrap:]
     for words, mask in _spans(tables, positions, np.full(len(slots), num)):
         tables.bitmap[slots, words] |= mask
 
@@ -259,36 +260,42 @@ def read(
     """See :func:`inference.rtp.reader.read`."""
     starts[:], nums[:], samples[:], present[:] = 0, 0, 0, False
     used = np.flatnonzero(slots >= 0)
-    legs_at_once = max(1, (1 << 17) // max(1, samples.shape[1]))  # index arrays that stay in the cache
-    for begin in range(0, len(used), legs_at_once):
-        _read_some(tables, slots, used[begin : begin + legs_at_once], until, starts, nums, samples, present)
+    begins = tables.state[slots[used], READ]
+    for begin in np.unique(begins).tolist():  # one group, once all have been read to the same position
+        group = used[begins == begin]
+        num = min(max(until - begin, 0), samples.shape[1])
+        starts[group], nums[group] = begin, num
+        _read_group(tables, slots[group], int(begin), int(num), samples, present, group)
 
 
-def _read_some(
+def _read_group(
     tables: Tables,
     slots: Int64s,
-    used: npt.NDArray[np.intp],
-    until: Int,
-    starts: Int64s,
-    nums: Int64s,
+    begin: int,
+    num: int,
     samples: npt.NDArray[np.int16],
     present: npt.NDArray[np.bool_],
+    group: npt.NDArray[np.intp],
 ) -> None:
-    """Read the legs ``used``, indices into ``slots``."""
-    rows, width = slots[used], samples.shape[1]
-    state = tables.state[rows]
-    begins = state[:, READ]
-    counts = np.clip(until - begins, 0, width)
-    span = np.arange(width)
-    places = (begins[:, None] + span) & (tables.ring.shape[1] - 1)
-    bits = tables.bitmap[rows[:, None], places >> 6] >> (places & 63).astype(np.uint64) & np.uint64(1)
-    is_there = (bits == 1) & (span < counts[:, None])
-    present[used] = is_there
-    samples[used] = np.where(is_there, tables.ring[rows[:, None], places], 0)
-    for words, mask in _spans(tables, begins, counts):
-        tables.bitmap[rows, words] &= ~mask
-    before = np.clip(state[:, FIRST_POS] - begins, 0, counts)
-    gaps = counts - before - is_there.sum(axis=1)
-    tables.state[rows, GAP] += np.where(state[:, FIRST_POS] >= 0, gaps, 0)
-    tables.state[rows, READ] = begins + counts
-    starts[used], nums[used] = begins, counts
+    """Read ``num`` samples from position ``begin`` of legs whose readers stand there, into rows ``group``."""
+    size, num_present, done = tables.ring.shape[1], np.zeros(len(slots), np.int64), 0
+    while done < num:
+        start = (begin + done) & (size - 1)
+        end = min(start + num - done, size)
+        first_word, last_word = start >> 6, (end + 63) >> 6
+        words = tables.bitmap[slots, first_word:last_word]
+        bits = np.unpackbits(words.astype("<u8", copy=False).view(np.uint8), axis=1, bitorder="little")
+        bits = bits[:, start - 64 * first_word : end - 64 * first_word]
+        columns = slice(done, done + end - start)
+        present[group, columns] = bits
+        samples[group, columns] = tables.ring[slots, start:end] * bits
+        num_present += bits.sum(axis=1, dtype=np.int64)
+        kept = np.zeros(last_word - first_word, np.uint64)
+        kept[0] |= _LOW_BITS[start & 63]
+        kept[-1] |= ~_LOW_BITS[end - 64 * (last_word - 1)]
+        tables.bitmap[slots, first_word:last_word] = words & kept
+        done += end - start
+    first = tables.state[slots, FIRST_POS]
+    gaps = num - np.clip(first - begin, 0, num) - num_present
+    tables.state[slots, GAP] += np.where(first >= 0, gaps, 0)
+    tables.state[slots, READ] = begin + num
