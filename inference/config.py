@@ -102,7 +102,8 @@ def _known_names(location: tuple[int | str, ...]) -> list[str]:
 
 
 def _one_line(error: ValidationError, source: str) -> str:
-    first = error.errors(include_url=False, include_input=False)[0]
+    errors = error.errors(include_url=False, include_input=False)
+    first = next((fault for fault in errors if fault["type"] == "extra_forbidden"), errors[0])  # a typo explains more
     location = tuple(first["loc"])
     where = ".".join(str(part) for part in location)
     more = f" (and {error.error_count() - 1} more)" if error.error_count() > 1 else ""

@@ -43,7 +43,7 @@ class AlertsConfig(BaseModel):
         if self.webhook_url is not None:
             try:
                 url = httpx.URL(self.webhook_url)
-            except httpx.InvalidURL as error:
+            except (httpx.InvalidURL, UnicodeError) as error:
                 raise ValueError("webhook_url is not a URL") from error
             if url.scheme not in ("http", "https") or not url.host:
                 raise ValueError("webhook_url must begin with http:// or https:// and name a host")
