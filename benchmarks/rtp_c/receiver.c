@@ -197,7 +197,7 @@ static void *pages(size_t size) {  // large pages where the system has them, as 
 int main(int argc, char **argv) {
   if (argc != 5) return 2;
   local_port = atoi(argv[1]);
-  int src_port = atoi(argv[2]), num_legs = atoi(argv[3]), tick_ms = atoi(argv[4]), buffer = 16 << 20;
+  int src_port = atoi(argv[2]), num_legs = atoi(argv[3]), tick_ms = atoi(argv[4]), buffer = 64 << 20;
   for (int i = 0; i < 256; i++) {
     int u = ~i & 255, m = (((u & 15) << 3) + 132 << (u >> 4 & 7)) - 132, a = i ^ 0x55, chord = a >> 4 & 7;
     decode[0][i] = u & 128 ? -m : m;

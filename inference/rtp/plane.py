@@ -49,7 +49,7 @@ class PlaneConfig(BaseModel):
         playout_delay_ms: how long a reader waits for reordered packets.
         max_ahead_ms: audio further ahead of its arrival than this is anchored anew.
         reuse_guard_s: how long a released leg's SSRC is refused when its source is registered again.
-        receive_buffer_bytes: socket buffer wanted.
+        receive_buffer_bytes: socket buffer wanted; the system holds memory only for what waits in it.
         batch_packets: rows per ``recvmmsg``.
     """
 
@@ -63,7 +63,7 @@ class PlaneConfig(BaseModel):
     playout_delay_ms: float = Field(default=60.0, ge=0, le=1000)
     max_ahead_ms: float = Field(default=500.0, ge=100, le=900)
     reuse_guard_s: float = Field(default=5.0, ge=0, le=60)
-    receive_buffer_bytes: int = Field(default=16 << 20, ge=1 << 16)
+    receive_buffer_bytes: int = Field(default=64 << 20, ge=1 << 16)
     batch_packets: int = Field(default=512, ge=1, le=4096)
 
     @field_validator("ring_samples")
