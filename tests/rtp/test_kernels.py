@@ -71,6 +71,7 @@ def compare_counters(plane: PacketPlane, handles: list[int], model: ModelPlane) 
 @example([("run", 0, (40,)), ("lose", 0, (2,)), ("run", 0, (40,)), ("read", 0, (0,)), ("run", 0, (40,))], 0)
 @example([("run", 0, (9,)), ("run", 1, (9,)), ("new_ssrc", 0, (1,)), ("key", 0, (5, 3, True)), ("run", 0, (9,))], 2)
 @example([("run", 0, (40,)), ("read", 0, (0,))] * 12, 1)
+@example([("run", 0, (40,))] * 3 + [("repeat", 0, (age,)) for age in (64, 65, 101, 102)], 0)  # the windows' edges
 @settings(deadline=None, max_examples=120)
 def test_the_three_agree(script: list[tuple[str, int, tuple]], seed: int) -> None:
     check(script, seed)
