@@ -132,8 +132,8 @@ def _session_options(num_threads: int) -> Any:
 def _has_exact_products() -> bool:
     """Whether this CPU adds u8 x s8 products in 32 bits.
 
-    x86 without VNNI adds pairs of them in 16 bits and saturates. ONNX Runtime can avoid that, at twice the time, and does
-    so wherever it is told to: so it is only told where it must be.
+    x86 without VNNI adds pairs of them in 16 bits and saturates. ONNX Runtime can avoid that, at twice the time, and
+    does so wherever it is told to: so it is only told where it must be.
     """
     if platform.machine().lower() not in ("x86_64", "amd64"):
         return True
