@@ -200,7 +200,7 @@ class Watch:
         if followed.understanding:
             await asyncio.wait(followed.understanding)
         verdict = followed.call.close(packet_counters(counters))
-        log.info("call ends", call=verdict.call, level=verdict.level, risk=round(verdict.risk, 3))
+        log.info("call ends", call=verdict.call, call_level=verdict.level, risk=round(verdict.risk, 3))
         self._publish(verdict)
         return verdict
 
@@ -304,7 +304,9 @@ class Watch:
         self._bus.publish(event)
         if isinstance(event, AlertEvent):
             alert = event.alert
-            log.warning("alert", call=alert.call, level=alert.level, risk=round(alert.risk, 3), family=alert.family)
+            log.warning(
+                "alert", call=alert.call, call_level=alert.level, risk=round(alert.risk, 3), family=alert.family
+            )
             try:
                 self._dispatcher.send(alert)
             except AlertError as error:

@@ -108,6 +108,7 @@ def test_sigterm_drains_and_a_follower_sees_the_end(serve, doubles, following, t
     (alert,) = map(json.loads, (tmp_path / "alerts.jsonl").read_text().splitlines())
     assert alert["id"] == events[1]["id"]
     assert serve.event("draining")["calls"] == 1
+    assert serve.event("alert")["call_level"] == serve.event("call ends")["call_level"] == "suspect"
     assert not any("Traceback" in line["event"] for line in serve.lines)
 
 
