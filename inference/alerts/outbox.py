@@ -55,6 +55,8 @@ class Outbox:
             self._db.execute("PRAGMA journal_mode=WAL")
             self._db.executescript(_SCHEMA)
         except (sqlite3.Error, OSError) as error:
+            if hasattr(self, "_db"):
+                self._db.close()
             raise AlertError(f"alert outbox {path} cannot be opened ({error}); set alerts.outbox_path") from error
 
     def put(self, alert_id: str, body: Mapping[str, Any], channels: Sequence[str]) -> None:
