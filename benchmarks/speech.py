@@ -25,7 +25,7 @@ from typing import Any
 import numpy as np
 import soundfile
 from speech_peer import write_peer_model
-from speech_score import word_errors
+from training.wer import word_errors
 
 from inference.audio import LEGS, SAMPLE_RATE_HZ
 from inference.audio.segment import SpeechSegment

@@ -132,7 +132,7 @@ class LegTable:
             )
         codecs = _codec_row(payload_types)
         if not self._free:
-            raise CapacityError(f"all {self.max_legs} legs are in use: raise plane.max_legs or add a worker")
+            raise CapacityError(f"all {self.max_legs} legs are in use: raise media.max_legs or add a worker")
         slot = self._free.pop()
         tables, state = self.tables, self.tables.state[slot]
         generation = int(state[GENERATION]) + 1

@@ -235,7 +235,7 @@ class PacketPlane:
             ConfigError: a port we do not have, a source that is taken, or no address.
         """
         if self._sockets and local_port not in self._sockets:
-            raise ConfigError(f"UDP port {local_port} is not one of the plane's: add it to plane.ports")
+            raise ConfigError(f"UDP port {local_port} is not one of the plane's: add it to media.ports")
         words = None if source is None else source_words(*source, self._family(local_port))
         with self._lock:
             return self._legs.add(local_port, words, payload_types, self._position(now_s))

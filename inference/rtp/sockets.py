@@ -159,7 +159,7 @@ def open_socket(host: str, port: int, buffer_bytes: int) -> socket.socket:
         sock.close()
         if error.errno == errno.EADDRINUSE:
             raise ConfigError(
-                f"UDP port {port} on {host} is in use: stop the program that has it or change plane.ports"
+                f"UDP port {port} on {host} is in use: stop the program that has it or change media.ports"
             ) from None
         raise ConfigError(f"cannot bind UDP {host} port {port}: {error.strerror}; check plane host and ports") from None
     return sock

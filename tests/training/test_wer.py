@@ -1,15 +1,8 @@
-"""The benchmark's word error rate: what counts as the same words."""
-
-import importlib.util
-from pathlib import Path
+"""Word error rate: what counts as the same words."""
 
 import pytest
 
-_SPEC = importlib.util.spec_from_file_location(
-    "speech_score", Path(__file__).parents[2] / "benchmarks" / "speech_score.py"
-)
-score = importlib.util.module_from_spec(_SPEC)
-_SPEC.loader.exec_module(score)
+from training import wer as score
 
 
 @pytest.mark.parametrize(
