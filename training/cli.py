@@ -38,7 +38,7 @@ def intent(
     out: Annotated[Path, typer.Option(help="Version folder to write: head, calibration, report.")] = Path(
         "models/scam_intent/1"
     ),
-    epochs: Annotated[int, typer.Option(min=1, max=50)] = 3,
+    epochs: Annotated[int, typer.Option(min=1, max=50)] = 4,
     layers: Annotated[int, typer.Option(min=0, max=6, help="Upper encoder layers that are tuned and shipped.")] = 2,
     seed: Annotated[int, typer.Option(help="Same data, same seed, same machine: same model.")] = 1,
     threads: Annotated[int, typer.Option(min=1, max=256, help="Cores to use.")] = 2,

@@ -152,14 +152,13 @@ def train(sources: Sources, out: Path, recipe: Any, precision: Precision, consol
         The training part of report.json.
     """
     # torch is imported by these two alone, so that `evaluate` works where it is not installed.
-    from training.intent.fit import fit, prepare, with_stage_masks
+    from training.intent.fit import fit, prepare
     from training.intent.network import LowerLayers
 
     calls = read_sources(sources)
     corruptor = Corruptor(c for c in calls if c.split == "train")
     drawn = damage(draw(calls, TRAIN, "train", recipe.seed), TRAIN, corruptor, recipe.seed)
-    drawn = [with_stage_masks(call) for call in drawn]
-    base = {name: np.asarray(value, np.float32) for name, value in open_tensors(ARTEFACT).items()}
+    base = {name: np.array(value, np.float32) for name, value in open_tensors(ARTEFACT).items()}
     lower = LowerLayers(base, 6 - recipe.num_tuned)
     with progress_bar(console) as bar:
         task = bar.add_task("frozen layers", total=len(drawn))

@@ -35,13 +35,13 @@ class Share:
 
 
 TRAIN: dict[tuple[str, bool], Share] = {
-    ("scripts", True): Share(0.40, 10_000, copies=1),
-    ("bothbosu", True): Share(0.20, 120),
-    ("youtube", True): Share(0.20, 120, per_group=2, copies=0.3),
-    ("ftc", True): Share(0.20, 110, per_group=6, copies=0.3),
-    ("scripts", False): Share(0.65, 10_000, copies=1),
-    ("bothbosu", False): Share(0.22, 120),
-    ("sgd", False): Share(0.13, 60),
+    ("scripts", True): Share(0.50, 10_000, copies=2),
+    ("bothbosu", True): Share(0.14, 70),
+    ("youtube", True): Share(0.19, 100, per_group=2, copies=0.3),
+    ("ftc", True): Share(0.17, 110, per_group=6, copies=0.3),
+    ("scripts", False): Share(0.70, 10_000, copies=1),
+    ("bothbosu", False): Share(0.18, 70),
+    ("sgd", False): Share(0.12, 50),
 }
 
 DEV: dict[tuple[str, bool], Share] = {

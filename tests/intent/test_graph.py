@@ -1,0 +1,162 @@
+"""The intent graph, on a made encoder: shapes, refusals, independence of the batch; parity with torch where it is."""
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import onnxruntime as ort
+import pytest
+
+from inference.engine.graph import Precision
+from inference.errors import WeightsError
+from inference.intent.context import pad_rows
+from inference.intent.graph import HIDDEN, LLR_LIMIT, NUM_LAYERS, WIDTH, build_intent
+from inference.intent.scores import FAMILIES, STAGES
+from inference.weights.safetensors import write_safetensors
+
+VOCABULARY, POSITIONS = 40, 24
+Tensors = dict[str, npt.NDArray[Any]]
+LINEARS = {
+    "attention.self.query": (WIDTH, WIDTH),
+    "attention.self.key": (WIDTH, WIDTH),
+    "attention.self.value": (WIDTH, WIDTH),
+    "attention.output.dense": (WIDTH, WIDTH),
+    "intermediate.dense": (4 * WIDTH, WIDTH),
+    "output.dense": (WIDTH, 4 * WIDTH),
+}
+
+
+@pytest.fixture(scope="module")
+def base() -> Tensors:
+    rng = np.random.default_rng(0)
+
+    def normal(*shape: int) -> npt.NDArray[np.float32]:
+        return rng.normal(0, 0.04, shape).astype(np.float32)
+
+    def norm(prefix: str) -> Tensors:
+        return {f"{prefix}.LayerNorm.weight": 1 + normal(WIDTH), f"{prefix}.LayerNorm.bias": normal(WIDTH)}
+
+    tensors: Tensors = {
+        "embeddings.word_embeddings.weight": normal(VOCABULARY, WIDTH),
+        "embeddings.position_embeddings.weight": normal(POSITIONS, WIDTH),
+        "embeddings.token_type_embeddings.weight": normal(2, WIDTH),
+        **norm("embeddings"),
+    }
+    for number in range(NUM_LAYERS):
+        prefix = f"encoder.layer.{number}"
+        for name, shape in LINEARS.items():
+            tensors |= {f"{prefix}.{name}.weight": normal(*shape), f"{prefix}.{name}.bias": normal(shape[0])}
+        tensors |= norm(f"{prefix}.attention.output") | norm(f"{prefix}.output")
+    return tensors
+
+
+def head_tensors(scale: float = 0.3) -> Tensors:
+    rng = np.random.default_rng(1)
+    sizes = {"hidden": (HIDDEN, 2 * WIDTH), "llr": (1, HIDDEN), "families": (len(FAMILIES), HIDDEN)}
+    sizes["stages"] = (len(STAGES), HIDDEN)
+    out: Tensors = {}
+    for name, shape in sizes.items():
+        out[f"head.{name}.weight"] = rng.normal(0, scale, shape).astype(np.float16)
+        out[f"head.{name}.bias"] = rng.normal(0, scale, shape[0]).astype(np.float16)
+    return out
+
+
+def write(path: Path, tensors: Tensors) -> Path:
+    with path.open("wb") as file:
+        write_safetensors(file, {n: t.shape for n, t in tensors.items()}, "float16", lambda name: tensors[name])
+    return path
+
+
+@pytest.fixture(scope="module")
+def head(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return write(tmp_path_factory.mktemp("head") / "head.safetensors", head_tensors())
+
+
+def rows() -> list[tuple[list[int], list[int]]]:
+    return [
+        ([2, 5, 6, 3, 7, 8, 9, 3], [1, 1, 1, 1, 2, 2, 2, 2]),
+        ([2, 3, 11, 3], [1, 1, 2, 2]),
+        ([2, *range(10, 24), 3, 30, 31, 3], [1] * 16 + [2] * 3),
+    ]
+
+
+def session_of(base: Tensors, head: Path, precision: Precision) -> Any:
+    options = ort.SessionOptions()
+    options.intra_op_num_threads = 1
+    model = build_intent(base, head, precision).SerializeToString()
+    return ort.InferenceSession(model, options, providers=["CPUExecutionProvider"])
+
+
+def run(session: Any, batch: list[tuple[list[int], list[int]]]) -> Tensors:
+    tokens = pad_rows(batch)
+    names = [output.name for output in session.get_outputs()]
+    return dict(zip(names, session.run(None, {"input_ids": tokens.input_ids, "part": tokens.part}), strict=True))
+
+
+@pytest.fixture(scope="module")
+def sessions(base: Tensors, head: Path) -> dict[str, Any]:
+    return {"fp32": session_of(base, head, "fp32"), "int8": session_of(base, head, "int8")}
+
+
+def test_outputs_and_their_bounds(sessions: dict[str, Any]) -> None:
+    out = run(sessions["fp32"], rows())
+    assert out["llr"].shape == (3,)
+    assert out["families"].shape == (3, len(FAMILIES))
+    assert out["stages"].shape == (3, len(STAGES))
+    assert np.abs(out["llr"]).max() <= LLR_LIMIT
+    assert len({round(float(value), 4) for value in out["llr"]}) == 3
+
+
+@pytest.mark.parametrize("precision", ["fp32", "int8"])
+def test_a_window_s_scores_do_not_depend_on_its_neighbours(sessions: dict[str, Any], precision: str) -> None:
+    together = run(sessions[precision], rows())
+    for index, row in enumerate(rows()[:2]):
+        alone = run(sessions[precision], [row])
+        for name in ("llr", "families", "stages"):
+            np.testing.assert_allclose(together[name][index], alone[name][0], atol=1e-3)
+
+
+def test_int8_is_close_to_fp32(sessions: dict[str, Any]) -> None:
+    exact, small = run(sessions["fp32"], rows()), run(sessions["int8"], rows())
+    for name in ("stages", "families"):
+        spread = float(exact[name].std())
+        assert np.sqrt(np.mean((small[name] - exact[name]) ** 2)) < 0.1 * spread
+
+
+def test_a_tuned_layer_of_the_head_replaces_the_published_one(
+    base: Tensors, sessions: dict[str, Any], tmp_path: Path
+) -> None:
+    name = "encoder.layer.5.output.dense.weight"
+    tuned = head_tensors() | {name: (base[name] * 3).astype(np.float16)}
+    changed = run(session_of(base, write(tmp_path / "head", tuned), "fp32"), rows())
+    assert np.abs(run(sessions["fp32"], rows())["stages"] - changed["stages"]).max() > 1e-2
+
+
+def test_missing_and_misshapen_tensors_are_refused(base: Tensors, tmp_path: Path) -> None:
+    tensors = head_tensors()
+    del tensors["head.llr.bias"]
+    with pytest.raises(WeightsError, match=r"head\.llr\.bias is missing"):
+        build_intent(base, write(tmp_path / "a", tensors), "fp32")
+    wide = head_tensors() | {"head.llr.weight": np.zeros((2, HIDDEN), np.float16)}
+    with pytest.raises(WeightsError, match="base and head disagree"):
+        build_intent(base, write(tmp_path / "b", wide), "fp32")
+    with pytest.raises(WeightsError, match="position_embeddings"):
+        build_intent({}, write(tmp_path / "c", head_tensors()), "fp32")
+
+
+@pytest.mark.slow
+def test_torch_and_graph_are_the_same_network(base: Tensors, tmp_path: Path) -> None:
+    torch = pytest.importorskip("torch")
+    from training.intent.network import IntentNetwork, LowerLayers
+
+    torch.manual_seed(0)
+    network = IntentNetwork(base, num_tuned=2).eval()
+    out = run(session_of(base, write(tmp_path / "head", dict(network.shipped())), "fp32"), rows())
+    tokens = pad_rows(rows())
+    with torch.no_grad():
+        states = LowerLayers(base, NUM_LAYERS - 2)(tokens)
+        llr, families, stages = network(states, torch.from_numpy(tokens.part))
+    np.testing.assert_allclose(out["llr"], llr.numpy(), atol=5e-3)
+    np.testing.assert_allclose(out["families"], families.numpy(), atol=5e-3)
+    np.testing.assert_allclose(out["stages"], stages.numpy(), atol=5e-3)

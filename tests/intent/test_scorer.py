@@ -1,0 +1,143 @@
+"""From windows to calibrated scores, with an engine that answers what it is told."""
+
+import hashlib
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+from tokenizers import Tokenizer, models
+
+from inference.engine.base import Batch, ModelSpec, Tensor
+from inference.errors import EngineError, WeightsError
+from inference.intent.context import ContextWindow, Said
+from inference.intent.scorer import IntentConfig, IntentScorer
+from inference.intent.scores import FAMILIES, STAGES
+
+HEAD = hashlib.sha256(b"head").hexdigest()
+
+
+class FakeEngine:
+    """Answers the same raw llr for every window, and remembers batch sizes."""
+
+    def __init__(self, llr: float = 2.0, **metadata: str) -> None:
+        self.llr = llr
+        self.sizes: list[int] = []
+        self.metadata = {"families": ",".join(FAMILIES), "stages": ",".join(STAGES), "head_sha256": HEAD} | metadata
+
+    def infer(self, model: str, batch: Batch) -> dict[str, Tensor]:
+        assert model == "scam_intent"
+        size = len(batch["input_ids"])
+        self.sizes.append(size)
+        families = np.zeros((size, len(FAMILIES)), np.float32)
+        families[:, 3] = 5
+        stages = np.full((size, len(STAGES)), -200, np.float32)
+        stages[:, 4] = 200
+        return {"llr": np.full(size, self.llr, np.float32), "families": families, "stages": stages}
+
+    def spec(self, model: str) -> ModelSpec:
+        return ModelSpec(model, 1, (), (), self.metadata)
+
+    def close(self) -> None: ...
+
+
+@pytest.fixture
+def tokenizer_path(tmp_path: Path) -> Path:
+    path = tmp_path / "tokenizer.json"
+    Tokenizer(models.WordLevel({"[UNK]": 0, "[CLS]": 1, "[SEP]": 2}, unk_token="[UNK]")).save(str(path))
+    return path
+
+
+@pytest.fixture
+def calibration_path(tmp_path: Path) -> Path:
+    path = tmp_path / "calibration.json"
+    path.write_text(json.dumps(calibration()))
+    return path
+
+
+def calibration(**changes: object) -> dict[str, object]:
+    point = {
+        "suspect_llr": 2.0,
+        "danger_llr": 4.0,
+        "suspect_false_alarms": 0.05,
+        "danger_false_alarms": 0.01,
+        "num_genuine": 1,
+    }
+    stages = dict.fromkeys(STAGES, 0.5)
+    good = {"head_sha256": HEAD, "languages": ["en"], "far_scale": 0.5, "near_scale": 0.25, "stage_thresholds": stages}
+    return good | {"operating_point": point} | changes
+
+
+def window(text: str = "read me the code", leg: str = "far", language: str = "en") -> ContextWindow:
+    return ContextWindow(Said(leg, text), (), language)  # type: ignore[arg-type]
+
+
+def test_scores_are_calibrated_per_leg(tokenizer_path: Path, calibration_path: Path) -> None:
+    scorer = IntentScorer(FakeEngine(2.0), tokenizer_path, calibration_path)
+    far, near = scorer.score([window(), window(leg="near")])
+    assert (far.llr, near.llr) == (1.0, 0.5)
+    assert sum(far.families.values()) == pytest.approx(1)
+    assert max(far.families, key=lambda name: far.families[name]) == FAMILIES[3]
+    assert far.stages["ask"] == pytest.approx(1)
+    assert far.stages["contact"] == pytest.approx(0)
+
+
+@pytest.mark.parametrize("raw", [50.0, -50.0])
+def test_no_utterance_counts_for_more_than_the_limit(raw: float, tokenizer_path: Path, calibration_path: Path) -> None:
+    scorer = IntentScorer(FakeEngine(raw), tokenizer_path, calibration_path, IntentConfig(llr_limit=2.5))
+    assert abs(scorer.score([window()])[0].llr) == 2.5
+
+
+@pytest.mark.parametrize(
+    "item", [window("Yes."), window("mm-hm, okay"), window(""), window("请把钱转到安全账户", language="zh")]
+)
+def test_what_is_no_evidence_adds_exactly_nothing(
+    item: ContextWindow, tokenizer_path: Path, calibration_path: Path
+) -> None:
+    assert IntentScorer(FakeEngine(), tokenizer_path, calibration_path).score([item])[0].llr == 0.0
+
+
+def test_a_broken_number_is_no_evidence(tokenizer_path: Path, calibration_path: Path) -> None:
+    assert IntentScorer(FakeEngine(np.nan), tokenizer_path, calibration_path).score([window()])[0].llr == 0.0
+
+
+def test_many_windows_go_in_batches_and_none_in_none(tokenizer_path: Path, calibration_path: Path) -> None:
+    engine = FakeEngine()
+    scorer = IntentScorer(engine, tokenizer_path, calibration_path, IntentConfig(max_batch=4))
+    assert scorer.score([]) == []
+    assert len(scorer.score([window()] * 10)) == 10
+    assert engine.sizes == [4, 4, 2]
+
+
+def test_a_calibration_of_another_head_is_refused(tokenizer_path: Path, calibration_path: Path) -> None:
+    with pytest.raises(WeightsError, match="another head"):
+        IntentScorer(FakeEngine(head_sha256="f" * 64), tokenizer_path, calibration_path)
+
+
+def test_a_model_with_other_labels_is_refused(tokenizer_path: Path, calibration_path: Path) -> None:
+    with pytest.raises(EngineError, match="other labels"):
+        IntentScorer(FakeEngine(stages="a,b"), tokenizer_path, calibration_path)
+
+
+@pytest.mark.parametrize(
+    ("content", "reason"),
+    [
+        ("{", "Invalid JSON"),
+        (json.dumps(calibration(far_scale=-1)), "far_scale"),
+        (json.dumps(calibration(surprise=1)), "surprise"),
+        (json.dumps(calibration(stage_thresholds={"ask": 0.5})), "stage_thresholds lacks"),
+    ],
+)
+def test_bad_calibration_is_one_clear_line(content: str, reason: str, tokenizer_path: Path, tmp_path: Path) -> None:
+    path = tmp_path / "bad.json"
+    path.write_text(content)
+    with pytest.raises(WeightsError, match=reason) as error:
+        IntentScorer(FakeEngine(), tokenizer_path, path)
+    assert "\n" not in str(error.value)
+
+
+def test_missing_files_say_what_to_do(tokenizer_path: Path, calibration_path: Path, tmp_path: Path) -> None:
+    with pytest.raises(WeightsError, match="restore it"):
+        IntentScorer(FakeEngine(), tokenizer_path, tmp_path / "none.json")
+    with pytest.raises(WeightsError, match="models pull"):
+        IntentScorer(FakeEngine(), tmp_path / "none.json", calibration_path)

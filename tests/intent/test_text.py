@@ -1,0 +1,64 @@
+"""Text as the model reads it."""
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from inference.intent.text import MAX_UTTERANCE_WORDS, is_filler, normalise, split_utterances
+
+
+@pytest.mark.parametrize(
+    ("text", "read"),
+    [
+        ("Four hundred and eighty pounds, please!", "number pounds please"),
+        ("480 pounds please", "number pounds please"),
+        ("It’s $22.50", "it's dollars number"),
+        ("Call 0800-123 456 now", "call number now"),
+        ("Press one.", "press one"),
+    ],
+)
+def test_sources_that_spell_differently_read_alike(text: str, read: str) -> None:
+    assert normalise(text) == read
+
+
+def test_case_and_punctuation_are_gone_and_words_stay() -> None:
+    assert normalise("Don't -- tell 'ANYONE', Mrs. O'Neill?") == "don't tell anyone mrs o'neill"
+
+
+def test_chinese_text_survives() -> None:
+    assert normalise("你好，安全账户。") == "你好 安全账户"
+
+
+@pytest.mark.parametrize("text", ["", "Yes.", "Mm-hm, okay.", "Oh. Right, yeah", "Hello?", "42"])
+def test_fillers_say_nothing(text: str) -> None:
+    assert is_filler(text)
+
+
+@pytest.mark.parametrize("text", ["Read me the code.", "move your savings", "I'm at the bank now"])
+def test_acts_are_no_fillers(text: str) -> None:
+    assert not is_filler(text)
+
+
+def test_sentences_are_packed_and_long_ones_cut() -> None:
+    assert split_utterances("Hello there. How are you?") == ["Hello there. How are you?"]
+    assert split_utterances("one two three. four five six.", max_words=4) == ["one two three.", "four five six."]
+    assert split_utterances("a b c d e", max_words=2) == ["a b", "c d", "e"]
+    assert split_utterances("   ") == []
+
+
+@given(st.text(max_size=400), st.integers(1, 30))
+@settings(deadline=None, max_examples=200)
+def test_splitting_loses_no_word_and_keeps_the_cap(text: str, max_words: int) -> None:
+    pieces = split_utterances(text, max_words)
+    assert all(0 < len(piece.split()) <= max_words for piece in pieces)
+    letters = "".join(text.split())
+    assert "".join("".join(piece.split()) for piece in pieces) == letters
+
+
+@given(st.text(max_size=200))
+@settings(deadline=None, max_examples=200)
+def test_normalising_twice_changes_nothing_more(text: str) -> None:
+    once = normalise(text)
+    assert normalise(once) == once
+    assert once == once.strip()
+    assert MAX_UTTERANCE_WORDS >= 1

@@ -1,0 +1,105 @@
+"""Calibration and the figures of an evaluation, on made outputs."""
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from inference.intent.scores import STAGES
+from inference.verdict.offline import CallScore
+from inference.verdict.verdict import Level, VerdictConfig
+from training.intent.calibrate import calibrate, fit_scales, stage_thresholds, weighted_quantile
+from training.intent.data import Call, Piece
+from training.intent.evaluate import Judged, auc, line, metrics, wilson, worst_calls
+from training.intent.raw import RawCall, evidence
+
+
+def call(is_scam: bool, num_pieces: int, ask_turn: int | None = None) -> Call:
+    pieces = tuple(Piece("far", "words", i, ("ask",) if i % 2 else ()) for i in range(num_pieces))
+    return Call("id", "scripts", is_scam, "tax" if is_scam else None, "tax", "id", "dev", pieces, ask_turn)
+
+
+def raw(is_scam: bool, llr: float, num_pieces: int = 6) -> RawCall:
+    stages = np.full((num_pieces, len(STAGES)), 0.1)
+    stages[1::2, STAGES.index("ask")] = 0.55
+    return RawCall(call(is_scam, num_pieces), np.full(num_pieces, llr), np.ones(num_pieces, bool), stages)
+
+
+def test_overconfident_outputs_are_tempered() -> None:
+    rng = np.random.default_rng(0)
+    honest = [raw(bool(y), float(rng.normal(0.5 if y else -0.5, 0.9))) for y in rng.integers(0, 2, 80)]
+    loud = [RawCall(r.call, r.llr * 4, r.is_far, r.stages) for r in honest]
+    ones = [1.0] * 80
+    assert fit_scales(loud, ones, VerdictConfig())[0] < fit_scales(honest, ones, VerdictConfig())[0] + 1e-9
+
+
+def test_operating_point_keeps_the_stated_share_of_genuine_calls_below() -> None:
+    genuine = [raw(False, value) for value in np.linspace(-2, 0.5, 100)]
+    scam = [raw(True, value) for value in np.linspace(0.2, 2, 40)]
+    calibration, _ = calibrate([*genuine, *scam], [1.0] * 140, "0" * 64)
+    verdict = VerdictConfig().calibrated(calibration)
+    peaks = [evidence(r.llr * calibration.far_scale, verdict.floor_llr, verdict.ceiling_llr).max() for r in genuine]
+    suspect, danger = verdict.thresholds()
+    assert np.mean(np.array(peaks) >= suspect) <= 0.05
+    assert np.mean(np.array(peaks) >= danger) <= 0.01
+    assert calibration.operating_point.num_genuine == 100
+
+
+def test_stage_thresholds_find_the_gap() -> None:
+    thresholds = stage_thresholds([raw(True, 1.0)])
+    assert 0.1 < thresholds["ask"] <= 0.55
+    assert set(thresholds) == set(STAGES)
+
+
+@given(st.lists(st.floats(-5, 5), min_size=1, max_size=50), st.floats(0, 0.9))
+@settings(deadline=None, max_examples=100)
+def test_quantile_leaves_at_most_the_share_above(values: list[float], above: float) -> None:
+    threshold = weighted_quantile(values, [1.0] * len(values), above)
+    assert sum(v > threshold for v in values) <= above * len(values) + 1e-9
+
+
+@given(st.lists(st.floats(-5, 5), max_size=30), st.lists(st.floats(-5, 5), max_size=30))
+@settings(deadline=None, max_examples=100)
+def test_auc_is_the_share_of_pairs_in_order(positive: list[float], negative: list[float]) -> None:
+    value = auc(positive, negative)
+    if not positive or not negative:
+        assert value is None
+        return
+    pairs = [1.0 if p > n else 0.5 if p == n else 0.0 for p in positive for n in negative]
+    assert value == pytest.approx(np.mean(pairs))
+
+
+def test_wilson_interval_holds_the_share() -> None:
+    low, high = wilson(0, 30)
+    assert low == 0
+    assert 0.08 < high < 0.15
+    assert wilson(0, 0) == (0.0, 1.0)
+
+
+def judged(is_scam: bool, level: Level, peak: float, first: int | None = None, ask: int | None = None) -> Judged:
+    danger = first if level == "danger" else None
+    score = CallScore(level, (peak,), (level,), ((1.0 if is_scam else -1.0,),), first, danger, "tax", "ask", ())
+    return Judged(call(is_scam, 3, ask), score)
+
+
+def test_figures_of_a_slice() -> None:
+    calls = [
+        judged(True, "danger", 0.9, first=1, ask=2),
+        judged(True, "suspect", 0.5, first=2, ask=2),
+        judged(True, "none", 0.1, ask=2),
+        judged(False, "none", 0.05),
+        judged(False, "suspect", 0.4, first=0),
+    ]
+    figures = metrics(calls)
+    assert (figures["recall_suspect"]["hits"], figures["recall_danger"]["hits"]) == (2, 1)
+    assert (figures["false_alarms_suspect"]["hits"], figures["false_alarms_danger"]["hits"]) == (1, 0)
+    assert (figures["suspect_before_ask"]["hits"], figures["suspect_by_ask"]["hits"]) == (1, 2)
+    assert figures["auc_call"] == pytest.approx(5 / 6)
+    assert "recall suspect 2/3" in line("x", "made up", figures)
+    assert [w["label"] for w in worst_calls(calls)] == ["genuine", "scam"]
+
+
+def test_a_slice_without_genuine_calls_has_no_false_alarms() -> None:
+    figures = metrics([judged(True, "danger", 0.9)])
+    assert figures["false_alarms_danger"] is None
+    assert figures["auc_call"] is None

@@ -1,0 +1,164 @@
+"""The sequential test over one call: bounds, order, levels."""
+
+import itertools
+import math
+from dataclasses import replace
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from pydantic import ValidationError
+
+from inference.audio import Leg
+from inference.intent.calibration import Calibration, OperatingPoint
+from inference.intent.scores import FAMILIES, STAGES, IntentScores
+from inference.speech.utterance import Utterance
+from inference.verdict.verdict import LEVELS, Verdict, VerdictConfig, highest
+
+CONFIG = VerdictConfig(suspect_llr=2.0, danger_llr=4.0)
+NUMBERS = itertools.count()
+
+
+def said(leg: Leg = "far") -> Utterance:
+    start_s = float(next(NUMBERS))
+    return Utterance(leg, start_s, start_s + 1, start_s + 1.5, f"words {start_s}", "en")
+
+
+def scores(llr: float, *acts: str, family: str = "tax") -> IntentScores:
+    share = 0.1 / (len(FAMILIES) - 1)
+    return IntentScores(
+        llr,
+        {name: 0.9 if name == family else share for name in FAMILIES},
+        {stage: 0.9 if stage in acts else 0.1 for stage in STAGES},
+    )
+
+
+llrs = st.floats(-3, 3)
+legs = st.sampled_from(["far", "near"])
+acts = st.sets(st.sampled_from(STAGES))
+calls = st.lists(st.tuples(legs, llrs, acts), max_size=40)
+
+
+@given(calls)
+@settings(deadline=None, max_examples=100)
+def test_risk_is_a_probability_and_evidence_is_bounded_and_in_order(call: list[tuple[Leg, float, set[str]]]) -> None:
+    verdict = Verdict(CONFIG)
+    for leg, llr, shown in call:
+        now = verdict.update(said(leg), scores(llr, *shown))
+        assert 0 < now.risk < 1
+        assert len(now.evidence) <= CONFIG.max_evidence
+        assert [u.start_s for u in now.evidence] == sorted(u.start_s for u in now.evidence)
+        assert -CONFIG.floor_llr <= verdict.evidence_llr <= CONFIG.ceiling_llr
+        assert (now.family is None) == (now.level == "none")
+
+
+@given(calls, st.integers(0, 39), st.floats(0, 2))
+@settings(deadline=None, max_examples=100)
+def test_more_evidence_in_any_utterance_never_lowers_the_final_risk(
+    call: list[tuple[Leg, float, set[str]]], where: int, more: float
+) -> None:
+    low, high = Verdict(CONFIG), Verdict(CONFIG)
+    for index, (leg, llr, shown) in enumerate(call):
+        low.update(said(leg), scores(llr, *shown))
+        high.update(said(leg), scores(llr + (more if index == where else 0.0), *shown))
+    assert high.assessment.risk >= low.assessment.risk
+
+
+@given(st.lists(st.tuples(legs, st.floats(-3, 0), acts), max_size=20), st.floats(0, 20))
+@settings(deadline=None, max_examples=100)
+def test_never_danger_on_one_utterance(before: list[tuple[Leg, float, set[str]]], llr: float) -> None:
+    verdict = Verdict(CONFIG)
+    for leg, low, shown in before:
+        verdict.update(said(leg), scores(low, *shown))
+    assert verdict.update(said("far"), scores(llr, *STAGES)).level != "danger"
+
+
+@given(st.lists(st.floats(0, 3), max_size=30))
+@settings(deadline=None, max_examples=50)
+def test_never_danger_on_what_the_subscriber_says_alone(values: list[float]) -> None:
+    verdict = Verdict(CONFIG)
+    for llr in values:
+        assert verdict.update(said("near"), scores(llr, *STAGES)).level != "danger"
+
+
+def test_danger_wants_two_utterances_and_two_acts() -> None:
+    verdict = Verdict(CONFIG)
+    assert verdict.update(said(), scores(3, "lure")).level == "suspect"
+    assert verdict.update(said(), scores(3, "lure")).level == "suspect"
+    now = verdict.update(said(), scores(0.5, "ask"))
+    assert (now.level, now.family, now.stage) == ("danger", "tax", "ask")
+
+
+def test_a_model_s_own_threshold_decides_what_counts_as_an_act() -> None:
+    strict = Verdict(CONFIG, {"lure": 0.95, "ask": 0.95})
+    assert [strict.update(said(), scores(3, "lure", "ask")).level for _ in range(3)] == ["suspect"] * 3
+
+
+def test_levels_have_hysteresis() -> None:
+    verdict = Verdict(replace_config(hysteresis_llr=1.0))
+    assert verdict.update(said(), scores(2.1, "lure")).level == "suspect"
+    assert verdict.update(said(), scores(-0.5)).level == "suspect"
+    assert verdict.update(said(), scores(-0.8)).level == "none"
+    assert verdict.update(said(), scores(0.6)).level == "none"
+
+
+def replace_config(**changes: float) -> VerdictConfig:
+    return VerdictConfig.model_validate(CONFIG.model_dump() | changes)
+
+
+def test_reassurance_counts_but_cannot_buy_off_what_follows() -> None:
+    verdict = Verdict(CONFIG)
+    for _ in range(100):
+        verdict.update(said(), scores(-3, "reassure"))
+    assert verdict.evidence_llr == -CONFIG.floor_llr
+    levels = [verdict.update(said(), scores(2.5, act)).level for act in ("lure", "ask", "isolation")]
+    assert levels[-1] == "danger"
+
+
+def test_risk_starts_at_the_prior_and_no_evidence_keeps_it() -> None:
+    verdict = Verdict(CONFIG)
+    assert math.isclose(verdict.assessment.risk, CONFIG.prior)
+    assert math.isclose(verdict.update(said(), scores(0.0, *STAGES)).risk, CONFIG.prior)
+
+
+def test_evidence_is_what_moved_it_most() -> None:
+    verdict = Verdict(replace_config(max_evidence=2))
+    utterances = [said() for _ in range(4)]
+    for utterance, llr in zip(utterances, (0.1, 2.0, -1.0, 1.0), strict=True):
+        verdict.update(utterance, scores(llr, "lure"))
+    assert verdict.assessment.evidence == (utterances[1], utterances[3])
+
+
+def test_without_thresholds_wald_s_bound_holds() -> None:
+    suspect, danger = VerdictConfig().thresholds()
+    assert math.isclose(suspect, math.log(1 / 0.05))
+    assert math.isclose(danger, math.log(1 / 0.01))
+
+
+def test_the_operating_point_fills_what_is_not_set_by_hand() -> None:
+    point = OperatingPoint(
+        suspect_llr=1.5, danger_llr=3.5, suspect_false_alarms=0.05, danger_false_alarms=0.01, num_genuine=10
+    )
+    calibration = Calibration(
+        head_sha256="0" * 64,
+        languages=("en",),
+        far_scale=1,
+        near_scale=1,
+        stage_thresholds=dict.fromkeys(STAGES, 0.5),
+        operating_point=point,
+    )
+    assert VerdictConfig().calibrated(calibration).thresholds() == (1.5, 3.5)
+    assert VerdictConfig(danger_llr=6).calibrated(calibration).thresholds() == (1.5, 6)
+
+
+def test_contradicting_thresholds_are_refused() -> None:
+    with pytest.raises(ValidationError, match="suspect_llr <= danger_llr"):
+        VerdictConfig(suspect_llr=5, danger_llr=4)
+    with pytest.raises(ValidationError):
+        VerdictConfig(min_far_utterances=1)
+
+
+def test_highest() -> None:
+    assert highest([]) == "none"
+    assert highest(list(reversed(LEVELS))) == "danger"
+    assert replace(Verdict(CONFIG).assessment, level="suspect").level == "suspect"
