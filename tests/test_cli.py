@@ -168,9 +168,14 @@ def test_a_capture_is_paired_and_far_chosen(events, scam, doubles, tmp_path):
     check_shape(got)
     assert texts(got)[0] == ("far", doubles.HELLO.text)
     assert len(texts(got)) == 4
-    assert got[-1]["packets"]["received"] == len(far) // 160 + len(near) // 160
-    assert got[-1]["packets"].keys() >= {"received", "lost", "late", "duplicate", "foreign", "gap_s"}
-    assert got[-1]["packets"]["lost"] == 0
+    packets = got[-1]["packets"]
+    assert {leg: of_leg["received"] for leg, of_leg in packets.items()} == {
+        "far": len(far) // 160,
+        "near": len(near) // 160,
+    }
+    for of_leg in packets.values():
+        assert of_leg.keys() >= {"received", "lost", "late", "duplicate", "foreign", "gap_s"}
+        assert of_leg["lost"] == 0
     for named in ("0xBBBB", str(0xBBBB), "10.0.0.2:6000"):
         assert texts(events("--far", named, path))[0] == ("near", doubles.HELLO.text)
 

@@ -1,4 +1,4 @@
-"""A capture's RTP as calls: find the streams, pair them, decode them in capture time.
+"""A capture's RTP as calls: find the streams, pair them, play them in capture time.
 
 Codecs: PCMU and PCMA, which are payload types 0 and 8 without any signalling (RFC 3551).
 """
@@ -9,16 +9,23 @@ from pathlib import Path
 
 from inference.audio import LEGS, Leg
 from inference.errors import CodecError, ConfigError, MediaError
-from inference.gateway.pcap import Capture, is_capture
-from inference.gateway.placement import DECODERS, LegPlacement
-from inference.gateway.recorded import BLOCK_NUM_SAMPLES, LegBlock, PacketCounters, RecordedCall
+from inference.gateway.pcap import Address, Capture, is_capture
+from inference.gateway.playout import Playout
+from inference.gateway.recorded import LegBlock, RecordedCall
 from inference.gateway.streams import CapturedLeg, Stream, find_streams, legs_of, pair, rtp_packet
+from inference.rtp.counters import LegCounters
+from inference.rtp.packet import PT_PCMA, PT_PCMU
 
 __all__ = ["is_capture", "open_capture"]
 
 REORDER_S = 60.0
 """Captures merged from several files are out of order by less; reading stops this long after a call's end."""
 
+PACKET_S = 0.02
+"""Audio of the usual packet (RFC 3551 section 4.2). A packet's audio ends when it arrives: call time begins so much
+before the first arrival."""
+
+_DECODED = {PT_PCMU, PT_PCMA}
 _NAMES = {3: "GSM", 4: "G.723", 7: "LPC", 9: "G.722", 12: "QCELP", 15: "G.728", 18: "G.729"}  # RFC 3551 table 4
 _AUDIO_BY_SIGNALLING = "dynamic: only signalling names its codec"
 
@@ -44,8 +51,8 @@ def open_capture(path: Path, *, far: str | None = None) -> list[RecordedCall]:
         for name, count in (("of unknown link types", counters.unknown_link), ("IP fragments", counters.fragments)):
             what += f", {count} {name}" if count else ""
         raise MediaError(f"{path}: no RTP stream in the capture ({what}): capture the media ports too")
-    decodable = [stream for stream in found.streams if not DECODERS.keys().isdisjoint(stream.payload_types)]
-    skipped = [stream for stream in found.streams if DECODERS.keys().isdisjoint(stream.payload_types)]
+    decodable = [stream for stream in found.streams if not _DECODED.isdisjoint(stream.payload_types)]
+    skipped = [stream for stream in found.streams if _DECODED.isdisjoint(stream.payload_types)]
     if not decodable:
         raise CodecError(
             f"{path}: RTP of {_describe(skipped)}; decoded here are PCMU (0) and PCMA (8): transcode to G.711"
@@ -98,56 +105,43 @@ def _call(capture: Capture, legs: list[CapturedLeg], far: str | None, name: str,
         choose = "" if len(legs) == 1 else "; choose with --far"
         notices = [*notices, f"{name}: far leg is 0x{first.ssrc:08x} from {first.source}, {how}{choose}"]
     by_leg = dict(zip(LEGS, ordered, strict=False))
-    counters = PacketCounters()
-    began_s = min(leg.first_s for leg in legs)
+    packets: dict[Leg, LegCounters] = {}
+    began_s = min(leg.first_s for leg in legs) - PACKET_S
     return RecordedCall(
         id=name,
         legs=tuple(by_leg),
         duration_s=max(leg.last_s for leg in legs) - began_s,
-        blocks=lambda: _blocks(capture, by_leg, began_s, counters),
-        packets=counters,
+        blocks=lambda: _blocks(capture.path, by_leg, began_s, packets),
+        packets=packets,
         notices=tuple(notices),
     )
 
 
 def _blocks(
-    capture: Capture, legs: dict[Leg, CapturedLeg], began_s: float, counters: PacketCounters
+    path: Path, legs: dict[Leg, CapturedLeg], began_s: float, packets: dict[Leg, LegCounters]
 ) -> Iterator[LegBlock]:
-    """Read the capture again and yield the call's blocks, both legs in step."""
-    for name in PacketCounters.__slots__:
-        setattr(counters, name, 0)
-    placements = {leg: LegPlacement(counters) for leg in legs}
-    leg_of = {(s.source, s.destination, s.ssrc): leg for leg, captured in legs.items() for s in captured.streams}
-    paths = {key[:2] for key in leg_of}
+    """Read the capture again, yield the call's blocks, both legs in step, and fill in the counters."""
+    packets.clear()
+    playout = Playout(tuple(legs))
+    leg_of: dict[tuple[Address, Address, int], Leg] = {}
+    leg_at: dict[tuple[Address, Address], Leg] = {}
+    for leg, captured in legs.items():
+        leg_at.setdefault((captured.source, captured.destination), leg)
+        leg_of |= {(s.source, s.destination, s.ssrc): leg for s in captured.streams}
     ended_s = max(captured.last_s for captured in legs.values())
-    for datagram in Capture(capture.path).datagrams():
-        path = (datagram.source, datagram.destination)
+    for datagram in Capture(path).datagrams():
         if datagram.arrival_s > ended_s + REORDER_S:
             break
-        if path not in paths or not began_s <= datagram.arrival_s <= ended_s:
+        way = (datagram.source, datagram.destination)
+        if way not in leg_at or not began_s <= datagram.arrival_s <= ended_s:
             continue
         packet = rtp_packet(datagram.payload)
         if packet is None:
             continue
-        leg = leg_of.get((*path, packet.ssrc))
-        if leg is None:
-            counters.foreign += 1
-            continue
-        now_s = datagram.arrival_s - began_s
-        while all(placement.is_due(now_s) for placement in placements.values()):
-            if all(placement.is_idle(now_s) for placement in placements.values()):  # hold, or a damaged clock: no zeros
-                for placement in placements.values():
-                    placement.skip_to(now_s)
-                break
-            yield from _step(placements)
-        placements[leg].place(packet, now_s)
-    while any(placement.has_more for placement in placements.values()):
-        yield from _step(placements)
-    for placement in placements.values():
-        placement.finish()
-
-
-def _step(placements: dict[Leg, LegPlacement]) -> Iterator[LegBlock]:
-    for leg, placement in placements.items():
-        start, samples, present = placement.read(BLOCK_NUM_SAMPLES)
-        yield LegBlock(leg, start, samples, present)
+        owner = leg_of.get((*way, packet.ssrc))
+        if owner is None:
+            playout.put_foreign(leg_at[way])
+        else:
+            yield from playout.put(owner, datagram.payload, datagram.arrival_s - began_s)
+    yield from playout.finish()
+    packets |= playout.counters

@@ -7,6 +7,7 @@ import numpy as np
 import numpy.typing as npt
 
 from inference.audio import SAMPLE_RATE_HZ, Leg
+from inference.rtp.counters import LegCounters
 
 PCM = npt.NDArray[np.int16]
 Presence = npt.NDArray[np.bool_]
@@ -32,31 +33,6 @@ class LegBlock:
     present: Presence | None = None
 
 
-@dataclass(slots=True)
-class PacketCounters:
-    """What became of a call's packets; complete once its blocks were read to the end.
-
-    Attributes:
-        received: RTP packets of the call's legs, whatever they carried.
-        lost: sequence numbers never seen.
-        late: came after their place had been read out.
-        duplicate: seen before.
-        foreign: between the same addresses but of no stream of the call.
-        undecoded: of a payload type we do not decode.
-        event: telephone-events and comfort noise, heard but not audio.
-        gap_s: seconds of the legs with nothing received (loss and discontinuous transmission).
-    """
-
-    received: int = 0
-    lost: int = 0
-    late: int = 0
-    duplicate: int = 0
-    foreign: int = 0
-    undecoded: int = 0
-    event: int = 0
-    gap_s: float = 0.0
-
-
 @dataclass(frozen=True, slots=True)
 class RecordedCall:
     """One call of a recording or capture.
@@ -67,7 +43,8 @@ class RecordedCall:
         duration_s: from the first sample of either leg to the last.
         blocks: starts an iterator over the call's blocks in call time; may be called again. While iterating, a file
             that turns out damaged raises MediaError.
-        packets: counters of the newest iteration; None for plain recordings.
+        packets: what became of each leg's packets: filled in once the blocks were read to their end, empty before;
+            None for plain recordings.
         notices: lines for the user: what was assumed, what was skipped.
     """
 
@@ -75,5 +52,5 @@ class RecordedCall:
     legs: tuple[Leg, ...]
     duration_s: float
     blocks: Callable[[], Iterator[LegBlock]]
-    packets: PacketCounters | None = None
+    packets: dict[Leg, LegCounters] | None = None
     notices: tuple[str, ...] = field(default=())

@@ -1,6 +1,7 @@
 """Counters of legs and of the plane, as plain values for output and metrics."""
 
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
+from typing import Any
 
 from inference.rtp import layout
 from inference.rtp.layout import SAMPLE_RATE_HZ, Int64s
@@ -16,7 +17,8 @@ class LegCounters:
         late: packets older than the reader, or too old to be told from duplicates; not used.
         duplicate: packets received before; not used.
         stray: packets out of line that no second one confirmed, or of the source's previous call; not used.
-        foreign: packets from another source to the port that this leg has to itself.
+        foreign: packets from another source to the port that this leg has to itself; in a capture, those between
+            its addresses that are of no stream of the call.
         unknown_payload: packets of a payload type that was not negotiated, or too short for it.
         comfort_noise: RFC 3389 packets.
         telephone_events: keys pressed.
@@ -45,6 +47,16 @@ class LegCounters:
     gap_s: float
     silence_s: float
     last_arrival_s: float | None
+
+    def to_json(self) -> dict[str, Any]:
+        """As they are printed: arrival times mean nothing outside the process and stay out."""
+        return {name: value for name, value in asdict(self).items() if name != "last_arrival_s"}
+
+    def __add__(self, later: "LegCounters") -> "LegCounters":
+        """Both registrations of a leg that was registered anew."""
+        sums = {name: getattr(self, name) + value for name, value in later.to_json().items()}
+        newest_s = self.last_arrival_s if later.last_arrival_s is None else later.last_arrival_s
+        return LegCounters(**sums, last_arrival_s=newest_s)
 
 
 @dataclass(frozen=True, slots=True)

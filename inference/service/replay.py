@@ -2,7 +2,6 @@
 
 import time
 from collections.abc import Callable, Iterator
-from dataclasses import asdict
 
 from inference.audio import SAMPLE_RATE_HZ
 from inference.gateway.recorded import RecordedCall
@@ -49,4 +48,5 @@ def replay(
         on_progress(heard_s)
     for segment in call.hang_up():
         yield from stages.understand([DueSegment(call, segment, stages.clock())])[0]
-    yield call.close(None if recorded.packets is None else asdict(recorded.packets))
+    packets = recorded.packets
+    yield call.close(None if packets is None else {leg: of_leg.to_json() for leg, of_leg in packets.items()})

@@ -64,11 +64,8 @@ class _Followed:
 
 
 def packet_counters(counters: dict[Leg, LegCounters]) -> dict[str, Any]:
-    """Counters per leg as they are printed; arrival times mean nothing outside this process and stay out."""
-    return {
-        leg: {name: value for name, value in asdict(of_leg).items() if name != "last_arrival_s"}
-        for leg, of_leg in counters.items()
-    }
+    """Counters per leg as they are printed."""
+    return {leg: of_leg.to_json() for leg, of_leg in counters.items()}
 
 
 class Watch:
