@@ -102,9 +102,10 @@ class Worker:
         self._exit.callback(plane.stop)
         stages = await asyncio.to_thread(build_stages, settings)
         self._exit.callback(stages.close)
+        channels = settings.alerts.channels()
         dispatcher = Dispatcher(
             Outbox(settings.alerts.outbox_path),
-            settings.alerts.channels(),
+            channels,
             include_text=settings.alerts.include_text,
             on_outcome=lambda channel, outcome: self.telemetry.deliveries.labels(channel, outcome).inc(),
         )

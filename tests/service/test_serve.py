@@ -14,6 +14,9 @@ from pathlib import Path
 import httpx
 import pytest
 
+from inference import cli
+from inference.service import logs, worker
+
 DOUBLES = Path(__file__).with_name("doubles.py")
 CONFIG = """
 privacy: {{legal_basis: a test of our own software}}
@@ -128,51 +131,58 @@ def test_the_second_signal_is_for_those_in_a_hurry(serve):
     assert serve.wait(10) in (0, -signal.SIGINT)
 
 
-def test_without_a_legal_basis_it_refuses(scamtap, tmp_path):
-    config = tmp_path / "scamtap.yaml"
-    config.write_text("api: {port: 0}\n")
-    for arguments in ((), ("--config", config)):
-        ran = scamtap("serve", *arguments)
-        assert ran.exit_code == 2
-        assert ran.err.count("\n") == 1
-        assert "privacy.legal_basis is not set" in ran.err
+def test_without_a_legal_basis_it_refuses(scamtap):
+    ran = scamtap("serve")
+    assert (ran.exit_code, ran.out, ran.err.count("\n")) == (2, "", 1)
+    assert "privacy.legal_basis is not set" in ran.err
 
 
-def test_a_taken_api_port_is_one_line(scamtap, tmp_path):
-    config = tmp_path / "scamtap.yaml"
+@pytest.fixture
+def refused(scripted, monkeypatch, capfd, tmp_path):
+    """``refused(config)``: the one line with which ``scamtap serve`` ends, in this process."""
+
+    def refused(text):
+        config = tmp_path / "scamtap.yaml"
+        config.write_text(f"privacy: {{legal_basis: a test}}\n{text}")
+        monkeypatch.setattr(worker.signal, "signal", lambda *_: None)  # pytest's own handlers stay
+        monkeypatch.setattr(logs, "set_up_logs", lambda _config: None)
+        monkeypatch.setattr("sys.argv", ["scamtap", "serve", "--config", str(config)])
+        with pytest.raises(SystemExit) as ended:
+            cli.main()
+        out, err = capfd.readouterr()
+        assert (out, err.count("\n")) == ("", 1)
+        assert ended.value.code in (1, 2)
+        return err
+
+    return refused
+
+
+def test_a_taken_api_port_is_one_line(refused):
     with socket.socket(socket.AF_INET, socket.SOCK_STREAM) as taken:
         taken.bind(("127.0.0.1", 0))
         taken.listen()
-        config.write_text(f"privacy: {{legal_basis: a test}}\napi: {{port: {taken.getsockname()[1]}}}\n")
-        ran = scamtap("serve", "--config", config)
-    assert ran.exit_code == 2
-    assert ran.err.count("\n") == 1
-    assert "api: 127.0.0.1:" in ran.err
-    assert "set api.port" in ran.err
+        err = refused(f"api: {{port: {taken.getsockname()[1]}}}\n")
+    assert "api: 127.0.0.1:" in err
+    assert "set api.port" in err
 
 
-def test_a_taken_media_port_is_one_line(scamtap, tmp_path):
-    config = tmp_path / "scamtap.yaml"
+def test_a_taken_media_port_is_one_line(refused):
     with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as taken:
         taken.bind(("127.0.0.1", 0))
         port = taken.getsockname()[1]
-        config.write_text(
-            f"privacy: {{legal_basis: a test}}\napi: {{port: 0}}\nmedia: {{ports: [{port}], max_legs: 4}}\n"
-        )
-        ran = scamtap("serve", "--config", config)
-    assert ran.exit_code == 2
-    assert ran.err.count("\n") == 1
-    assert str(port) in ran.err
-    assert "Traceback" not in ran.err
+        err = refused(f"api: {{port: 0}}\nmedia: {{ports: [{port}], max_legs: 4}}\n")
+    assert str(port) in err
 
 
-def test_alerts_that_cannot_be_written_are_one_line(scamtap, tmp_path):
-    config = tmp_path / "scamtap.yaml"
-    config.write_text(
-        f"privacy: {{legal_basis: a test}}\napi: {{port: 0}}\nmedia: {{ports: [0], max_legs: 4}}\n"
-        f"alerts: {{jsonl_path: {tmp_path}}}\n"
-    )
-    ran = scamtap("serve", "--config", config)
-    assert ran.exit_code == 2
-    assert ran.err.count("\n") == 1
-    assert "alerts.jsonl_path" in ran.err
+@pytest.mark.parametrize(
+    ("alerts", "word"),
+    [
+        ("jsonl_path: {folder}", "alerts.jsonl_path"),
+        ("outbox_path: {folder}", "alerts.outbox_path"),
+        ("webhook_url: 'https://ops.example', webhook_secret: 'whsec_'", "webhook_secret"),
+    ],
+)
+def test_alerts_that_cannot_be_delivered_are_one_line(refused, tmp_path, alerts, word):
+    settings = alerts.format(folder=tmp_path)
+    err = refused(f"api: {{port: 0}}\nmedia: {{ports: [0], max_legs: 4}}\nalerts: {{{settings}}}\n")
+    assert word in err

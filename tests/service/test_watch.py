@@ -1,6 +1,7 @@
 """All calls of a worker in virtual time: bounds, idleness, strangers' packets, failing and slow models."""
 
 import asyncio
+import gc
 import sys
 
 import pytest
@@ -139,11 +140,13 @@ def test_a_hundred_thousand_spoofed_sources_create_nothing(bench, spec_of, doubl
     async def run():
         async with bench() as b:
             b.watch.begin(CallSpec.model_validate(spec_of()))
-            b.plane.feed(spoofed(n, b.now_s) for n in range(1000))  # the first calls of anything allocate
+            b.plane.feed(spoofed(n, b.now_s) for n in range(20_000))  # more than fill the rows once
             b.watch.tick()
+            gc.collect()
             reserved, before = b.plane.memory_bytes, sys.getallocatedblocks()
-            b.plane.feed(spoofed(n, b.now_s) for n in range(1000, 100_000))
+            b.plane.feed(spoofed(n, b.now_s) for n in range(20_000, 100_000))
             b.watch.tick()
+            gc.collect()
             return (
                 b.watch.media_counters(),
                 b.watch.call_ids,
@@ -155,7 +158,7 @@ def test_a_hundred_thousand_spoofed_sources_create_nothing(bench, spec_of, doubl
     assert counters["unregistered"] == 100_000
     assert (counters["legs"], call_ids) == (2, ["c1"])
     assert reserved == 0
-    assert grown < 500
+    assert grown < 800  # Python objects: one kept per source would be 80,000
 
 
 def test_spoofed_ssrcs_from_the_right_address_neither_grow_nor_end_the_call(bench, spec_of, doubles):
