@@ -173,8 +173,11 @@ def demo(
     Exits 0 only if the scam call was warned of before its ask and the bank call was left alone. The voices are
     synthetic.
     """
+    from inference.config import LogConfig
     from inference.service.demo_view import show_demo
+    from inference.service.logs import set_up_logs
 
+    set_up_logs(LogConfig(level="error"))  # the picture says the rest
     if not show_demo(stdout, out, plain=plain):
         raise typer.Exit(1)
 

@@ -5,12 +5,15 @@ import sys
 import numpy as np
 import pytest
 import soundfile
+import structlog
 from rich.console import Console
 
+from inference import cli
 from inference.alerts.alert import Alert
 from inference.alerts.tone import warning_tone
 from inference.errors import MediaError
 from inference.gateway.recorded import LegBlock, RecordedCall
+from inference.service import demo_view
 from inference.service.demo import DemoCall, load_demo_call, write_warning
 from inference.service.demo_view import TINY, demo_settings
 from inference.service.events import AlertEvent, VerdictEvent
@@ -114,6 +117,24 @@ def test_printable_and_clock():
     assert [clock(s) for s in (0, 59.9, 60, 3725)] == ["0:00", "0:59", "1:00", "62:05"]
 
 
+@pytest.mark.parametrize("is_good", [True, False])
+def test_the_command_ends_as_the_calls_did_and_logs_do_not_disturb_the_picture(monkeypatch, capfd, is_good):
+    def show(console, out, *, plain):
+        structlog.get_logger("test").warning("alert", call="demo-scam")
+        console.print(f"{out} {plain}")
+        return is_good
+
+    monkeypatch.setattr(demo_view, "show_demo", show)
+    monkeypatch.setattr("sys.argv", ["scamtap", "demo", "--plain", "--out", "x.wav"])
+    try:
+        with pytest.raises(SystemExit) as ended:
+            cli.main()
+    finally:
+        structlog.reset_defaults()
+    assert (ended.value.code or 0) == (0 if is_good else 1)
+    assert capfd.readouterr() == ("x.wav True\n", "")
+
+
 @pytest.mark.slow
 def test_the_whole_demo(scamtap, models, tmp_path):
     out = tmp_path / "heard.wav"
@@ -121,4 +142,5 @@ def test_the_whole_demo(scamtap, models, tmp_path):
     assert ran.exit_code == 0, ran.out + ran.err
     assert "left alone, as it should be" in ran.out
     assert "before the ask" in ran.out
+    assert "[info" not in ran.out
     assert soundfile.info(out).duration > 10
