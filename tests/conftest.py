@@ -35,6 +35,22 @@ def scripted(doubles, monkeypatch):
     return doubles.install(monkeypatch.setattr)
 
 
+@pytest.fixture
+def run(scripted, monkeypatch, capfd):
+    """``run("replay", path)``: the command in this process: (exit code, standard output, standard error)."""
+
+    from inference import cli
+
+    def run(*arguments):
+        monkeypatch.setattr(sys, "argv", ["scamtap", *map(str, arguments)])
+        with pytest.raises(SystemExit) as ended:
+            cli.main()
+        out, err = capfd.readouterr()
+        return ended.value.code or 0, out, err
+
+    return run
+
+
 @dataclass(frozen=True)
 class Models:
     """The real models and settings they were loaded with."""
