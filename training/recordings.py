@@ -52,10 +52,11 @@ class Fared:
         return self.alerts[0][1] if self.alerts else None
 
     @property
-    def is_in_time(self) -> bool:
-        """Warned before the ask."""
-        first_s = self.first_alert_s
-        return first_s is not None and self.ask_s is not None and first_s < self.ask_s
+    def lead_s(self) -> float | None:
+        """Seconds from the first alert to the ask; negative where it came too late, None without either."""
+        if self.first_alert_s is None or self.ask_s is None:
+            return None
+        return self.ask_s - self.first_alert_s
 
 
 def labelled(folders: Sequence[Path]) -> Iterator[tuple[Path, dict[str, Any]]]:
@@ -125,7 +126,7 @@ def summary(fared: Sequence[Fared]) -> dict[str, Any]:
         "source": sorted({call.source for call in fared}),
         "scam_calls": len(scams),
         "warned": sum(bool(call.alerts) for call in scams),
-        "warned_before_ask": sum(call.is_in_time for call in scams),
+        "warned_before_ask": len(leads_s),
         "danger_before_ask": sum(
             any(level == "danger" and call.ask_s is not None and at_s < call.ask_s for level, at_s in call.alerts)
             for call in scams
@@ -138,3 +139,29 @@ def summary(fared: Sequence[Fared]) -> dict[str, Any]:
         "speech_s": round(sum(call.speech_s for call in fared), 1),
         "cpu_s_per_speech_s": round(sum(c.cpu_s for c in fared) / max(1e-9, sum(c.speech_s for c in fared)), 4),
     }
+
+
+def fared_line(call: Fared) -> str:
+    """One recording in one line."""
+    rate = call.num_errors / max(1, call.num_words)
+    warned = ", ".join(f"{level} at {at_s:.1f} s" for level, at_s in call.alerts) or "no alert"
+    ask = "" if call.ask_s is None else f", ask at {call.ask_s:.1f} s"
+    return f"{call.name}: {call.label}, {warned}{ask}, risk {call.risk:.0%}, word error {rate:.3f}"
+
+
+def summary_lines(figures: dict[str, Any]) -> Iterator[str]:
+    """:func:`summary` for people; the first line says what was listened to."""
+    yield f"{figures['scam_calls'] + figures['genuine_calls']} recordings; {'; '.join(figures['source'])}"
+    lead = "" if figures["median_lead_s"] is None else f", median lead {figures['median_lead_s']} s"
+    yield (
+        f"scam calls: {figures['warned']} of {figures['scam_calls']} warned, "
+        f"{figures['warned_before_ask']} before the ask{lead}; danger before the ask: {figures['danger_before_ask']}"
+    )
+    yield (
+        f"genuine calls: {figures['false_suspect']} of {figures['genuine_calls']} raised suspect, "
+        f"{figures['false_danger']} danger"
+    )
+    yield (
+        f"word error rate {figures['word_error_rate']}, {figures['cpu_s_per_speech_s']} CPU-seconds per second of "
+        f"speech ({figures['speech_s']:.0f} s of speech)"
+    )

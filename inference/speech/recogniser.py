@@ -25,6 +25,8 @@ from inference.speech.vocabulary import Vocabulary
 
 MAX_WINDOW_S = 30.0  # positions that Whisper has
 TINY = 1e-9  # below any probability worth telling apart; its logarithm is finite
+ECHO_MIN_WORDS = 5
+_PUNCTUATION = ".,;:!?\"'-–—…，。！？、；：“”‘’"
 LEAVE_FRACTION = 0.25  # finished rows leave once they are this much of a batch: leaving copies the others' tensors
 
 
@@ -45,7 +47,7 @@ class RecogniserConfig(BaseModel):
     guard_min_tokens: int = Field(
         default=3, ge=1, description="shortest phrase whose immediate repetition ends a transcript"
     )
-    guard_max_tokens: int = Field(default=24, ge=1, description="longest such phrase")
+    guard_max_tokens: int = Field(default=40, ge=1, description="longest such phrase")
     no_speech: float = Field(default=0.6, ge=0, le=1, description="probability of no speech from which text is doubted")
     min_log_prob: float = Field(default=-1.0, le=0, description="doubted text stays if its tokens' mean is above this")
     max_rows: int = Field(
@@ -209,7 +211,7 @@ class Recogniser:
         if row.no_speech > self._config.no_speech and np.mean(row.log_probs) < self._config.min_log_prob:
             row.tokens.clear()
         # A cap may cut a character of several tokens in half: what is left of it is not text.
-        text = self._tokenizer.decode(row.tokens).strip().strip("\N{REPLACEMENT CHARACTER}").strip()
+        text = without_echo(self._tokenizer.decode(row.tokens).strip().strip("\N{REPLACEMENT CHARACTER}").strip())
         return Utterance(
             leg=segment.leg,
             start_s=segment.start_s,
@@ -218,6 +220,20 @@ class Recogniser:
             text=text,
             language=row.language or "en",
         )
+
+
+def without_echo(text: str) -> str:
+    """``text`` without a last phrase that only repeats the one before it, case and punctuation aside.
+
+    Without 30 s of padding Whisper sometimes says its last phrase again, spelt a little differently, so that the guard
+    on tokens misses it. Nobody says five or more words twice in a row within one breath.
+    """
+    spoken = text.split()
+    plain = [word.strip(_PUNCTUATION).lower() for word in spoken]
+    for length in range(len(spoken) // 2, ECHO_MIN_WORDS - 1, -1):
+        if plain[-length:] == plain[-2 * length : -length]:
+            return " ".join(spoken[:-length])
+    return text
 
 
 def repeated_tail(tokens: Sequence[int], lengths: Iterable[int]) -> int:

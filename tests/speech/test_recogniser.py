@@ -6,7 +6,7 @@ import pytest
 from inference.engine.base import ModelSpec, TensorSpec
 from inference.errors import WeightsError
 from inference.speech.graph import PHASE_FIRST, PHASE_LANGUAGE, PHASE_TEXT
-from inference.speech.recogniser import Recogniser, RecogniserConfig, repeated_tail
+from inference.speech.recogniser import Recogniser, RecogniserConfig, repeated_tail, without_echo
 
 
 class ScriptedEngine:
@@ -218,3 +218,17 @@ def test_int8_decoding_is_the_same_bit_for_bit_in_any_batch(tiny):
 )
 def test_repeated_tail(tokens, length):
     assert repeated_tail(tokens, range(3, 25)) == length
+
+
+@pytest.mark.parametrize(
+    ("text", "kept"),
+    [
+        ("if we can't agree something it's the warrant If we can't agree something, it's the warrant.", 8),
+        ("the driver's ready to leave with the car The driver's ready to leave with the car", 8),
+        ("no no no no no no no no no no no no", 6),
+        ("move the money move the money", 6),
+        ("", 0),
+    ],
+)
+def test_an_echoed_last_phrase_is_dropped_and_short_repetition_stays(text, kept):
+    assert without_echo(text) == " ".join(text.split()[:kept])
