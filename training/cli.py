@@ -9,6 +9,7 @@ import typer
 from rich.console import Console
 
 from inference.errors import ConfigError, ScamTapError
+from training.voice.command import voice
 
 # torch and onnxruntime are imported by the commands that need them: `scamtap-train --help` answers at once.
 
@@ -38,7 +39,7 @@ def intent(
     out: Annotated[Path, typer.Option(help="Version folder to write: head, calibration, report.")] = Path(
         "models/scam_intent/1"
     ),
-    epochs: Annotated[int, typer.Option(min=1, max=50)] = 4,
+    epochs: Annotated[int, typer.Option(min=1, max=50)] = 3,
     layers: Annotated[int, typer.Option(min=0, max=6, help="Upper encoder layers that are tuned and shipped.")] = 2,
     seed: Annotated[int, typer.Option(help="Same data, same seed, same machine: same model.")] = 1,
     threads: Annotated[int, typer.Option(min=1, max=256, help="Cores to use.")] = 2,
@@ -61,11 +62,31 @@ def intent(
     config = FitConfig(seed=seed, epochs=epochs, num_tuned=layers)
     started = time.monotonic()
     report = train(sources, out, config, "int8", stderr)
-    report["minutes"] = round((time.monotonic() - started) / 60, 1)
-    report["command"] = f"scamtap-train intent --epochs {epochs} --layers {layers} --seed {seed}"
+    report["training"]["minutes"] = round((time.monotonic() - started) / 60, 1)
+    report["training"]["command"] = f"scamtap-train intent --data DIR --epochs {epochs} --layers {layers} --seed {seed}"
     report["test"] = evaluate(out, test_slices(sources, 40), stderr, lambda text: stdout.print(text, markup=False))
     write_report(out / REPORT_FILE, report)
     stdout.print(f"wrote {out}")
+
+
+@app.command()
+def calibrate(
+    scripts: ScriptsOption = Path("datasets/scripts"),
+    data: DataOption = None,
+    model: ModelOption = Path("models/scam_intent/1"),
+    seed: Annotated[int, typer.Option(help="Which development calls are drawn.")] = 1,
+) -> None:
+    """Fit the calibration of a trained head anew, on development calls: weights, stage thresholds, operating point.
+
+    A few minutes, no torch. Updates calibration.json, report.json and the built model.
+    """
+    from training.intent.pipeline import REPORT_FILE, Sources, read_report, recalibrate, write_report
+
+    report = read_report(model / REPORT_FILE)
+    report["calibration"] = recalibrate(Sources(scripts, data), model, "int8", seed, stderr)
+    report.pop("test", None)
+    write_report(model / REPORT_FILE, report)
+    stdout.print(f"wrote {model}; measure it with: scamtap-train evaluate --update", markup=False)
 
 
 @app.command()
@@ -76,12 +97,13 @@ def evaluate(
     limit: Annotated[int, typer.Option(min=1, help="At most so many calls per outside source and label.")] = 100,
     only: Annotated[list[str] | None, typer.Option(help="Slices to run; all where left out.")] = None,
     out: Annotated[Path | None, typer.Option(help="Write the figures here as JSON.", show_default="none")] = None,
+    update: Annotated[bool, typer.Option(help="Put the figures into the model's report.json.")] = False,
 ) -> None:
     """Measure the intent model and the verdict on calls kept apart, through the door that `scamtap score` uses.
 
     Prints a line per source: recall, share warned before the ask, false alarms. Each says what its calls are.
     """
-    from training.intent.pipeline import Sources, test_slices, write_report
+    from training.intent.pipeline import REPORT_FILE, Sources, read_report, test_slices, write_report
     from training.intent.pipeline import evaluate as run
 
     slices = test_slices(Sources(scripts, data), limit)
@@ -91,6 +113,44 @@ def evaluate(
     report = run(model, chosen, stderr, lambda text: stdout.print(text, markup=False))
     if out is not None:
         write_report(out, report)
+    if update:
+        write_report(model / REPORT_FILE, read_report(model / REPORT_FILE) | {"test": report})
+
+
+app.command()(voice)
+
+
+@app.command()
+def recordings(
+    folders: Annotated[list[Path], typer.Argument(help="Folders of <name>.wav with <name>.json.", show_default=False)],
+    as_json: Annotated[bool, typer.Option("--json", help="One JSON object.")] = False,
+) -> None:
+    """Replay labelled recordings through the stages live calls go through, and hold them against their labels.
+
+    Prints, per call and over all: word errors, CPU seconds per second of speech, warnings and their lead on the ask,
+    false alarms, and whether the voices are synthetic.
+    """
+    from inference.config import load_settings
+    from inference.service.models import build_parts, build_stages
+    from training.recordings import fare_all, fared_line, summary, summary_lines
+
+    settings = load_settings()
+    stages = build_stages(settings)
+    try:
+        fared = fare_all(
+            folders,
+            build_parts(settings, stages),
+            stages,
+            lambda call: stderr.print(fared_line(call), markup=False, highlight=False),
+        )
+    finally:
+        stages.close()
+    figures = summary(fared)
+    if as_json:
+        stdout.print_json(data=figures)
+    else:
+        for line in summary_lines(figures):
+            stdout.print(line, markup=False)
 
 
 def main() -> None:

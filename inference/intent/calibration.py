@@ -1,9 +1,11 @@
 """What turns the intent model's raw outputs into calibrated scores; lies beside the model as calibration.json."""
 
+from collections.abc import Mapping
 from pathlib import Path
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
+from inference.audio import Leg
 from inference.errors import WeightsError
 from inference.intent.scores import STAGES
 
@@ -36,6 +38,10 @@ class Calibration(BaseModel):
         languages: ISO 639-1 codes that the model was trained on; in any other an utterance is no evidence.
         far_scale, near_scale: factors on the raw log-likelihood ratio per leg. They temper: what follows one another
             in a call is correlated, so the raw values together claim too much.
+        far_bias: nats that every far utterance which says something adds; what shows no act speaks for a genuine call.
+        act_weights: nats per unit of probability that a far utterance shows a stage; never negative but for
+            ``reassure``, never positive for that. What a caller does tells more than how it sounds: on calls kept
+            apart the acts ranked better than the raw ratio.
         stage_thresholds: probability from which a stage counts as present, per stage.
         operating_point: thresholds for the verdict.
     """
@@ -44,10 +50,30 @@ class Calibration(BaseModel):
 
     head_sha256: str = Field(pattern=r"^[0-9a-f]{64}$")
     languages: tuple[str, ...] = Field(min_length=1)
-    far_scale: float = Field(gt=0)
+    far_scale: float = Field(ge=0)
     near_scale: float = Field(ge=0)
+    far_bias: float = Field(le=0)
+    act_weights: dict[str, float]
     stage_thresholds: dict[str, float]
     operating_point: OperatingPoint
+
+    @model_validator(mode="after")
+    def _check(self) -> "Calibration":
+        for name, values in (("stage_thresholds", self.stage_thresholds), ("act_weights", self.act_weights)):
+            if missing := set(STAGES) - set(values):
+                raise ValueError(f"{name} lacks {min(missing)}")
+        if any((weight > 0) if act == "reassure" else (weight < 0) for act, weight in self.act_weights.items()):
+            raise ValueError("act_weights has a wrong sign")
+        return self
+
+    def llr(self, leg: Leg, raw: float, stages: Mapping[str, float], limit: float) -> float:
+        """Calibrated log-likelihood ratio of one utterance that says something, within +-``limit``."""
+        if leg == "far":
+            acts = sum(self.act_weights[stage] * probability for stage, probability in stages.items())
+            value = raw * self.far_scale + self.far_bias + acts
+        else:
+            value = raw * self.near_scale
+        return min(limit, max(-limit, value))
 
 
 def load_calibration(path: Path) -> Calibration:
@@ -57,13 +83,10 @@ def load_calibration(path: Path) -> Calibration:
         WeightsError: it is missing, malformed, or lacks a stage.
     """
     try:
-        calibration = Calibration.model_validate_json(path.read_text(encoding="utf-8"))
+        return Calibration.model_validate_json(path.read_text(encoding="utf-8"))
     except OSError as error:
         raise WeightsError(f"{path}: cannot be read ({error.strerror}); restore it from the repository") from error
     except ValidationError as error:
         first = error.errors(include_url=False, include_input=False)[0]
         where = ".".join(str(part) for part in first["loc"])
         raise WeightsError(f"{path}: {where}: {first['msg']}; restore it from the repository") from None
-    if missing := set(STAGES) - set(calibration.stage_thresholds):
-        raise WeightsError(f"{path}: stage_thresholds lacks {min(missing)}; restore it from the repository")
-    return calibration

@@ -1,5 +1,6 @@
 """Windows of the transcript -> calibrated scam-intent scores, for all calls at once."""
 
+import math
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -90,21 +91,16 @@ class IntentScorer:
         raw = self._engine.infer(self.config.model, {"input_ids": tokens.input_ids, "part": tokens.part})
         families = _softmax(np.asarray(raw["families"], np.float64))
         stages = 1 / (1 + np.exp(-np.asarray(raw["stages"], np.float64).clip(-30, 30)))
-        llr = [self._calibrated(item, float(value)) for item, value in zip(items, raw["llr"], strict=True)]
         return [
-            IntentScores(
-                llr=value,
-                families=dict(zip(FAMILIES, family.tolist(), strict=True)),
-                stages=dict(zip(STAGES, stage.tolist(), strict=True)),
-            )
-            for value, family, stage in zip(llr, families, stages, strict=True)
+            self._one(*row) for row in zip(items, raw["llr"].tolist(), families.tolist(), stages.tolist(), strict=True)
         ]
 
-    def _calibrated(self, item: ContextWindow, raw: float) -> float:
-        if item.language not in self.calibration.languages or is_filler(item.current.text) or not np.isfinite(raw):
-            return 0.0
-        scale = self.calibration.far_scale if item.current.leg == "far" else self.calibration.near_scale
-        return min(self.config.llr_limit, max(-self.config.llr_limit, raw * scale))
+    def _one(self, item: ContextWindow, raw: float, families: list[float], stages: list[float]) -> IntentScores:
+        shown = dict(zip(STAGES, stages, strict=True))
+        llr = 0.0
+        if item.language in self.calibration.languages and not is_filler(item.current.text) and math.isfinite(raw):
+            llr = self.calibration.llr(item.current.leg, raw, shown, self.config.llr_limit)
+        return IntentScores(llr, dict(zip(FAMILIES, families, strict=True)), shown)
 
 
 def _softmax(logits: Floats) -> Floats:

@@ -64,8 +64,17 @@ def calibration(**changes: object) -> dict[str, object]:
         "num_genuine": 1,
     }
     stages = dict.fromkeys(STAGES, 0.5)
-    good = {"head_sha256": HEAD, "languages": ["en"], "far_scale": 0.5, "near_scale": 0.25, "stage_thresholds": stages}
-    return good | {"operating_point": point} | changes
+    good = {
+        "head_sha256": HEAD,
+        "languages": ["en"],
+        "far_scale": 0.5,
+        "near_scale": 0.25,
+        "far_bias": -0.25,
+        "act_weights": dict.fromkeys(STAGES, 0.0) | {"ask": 1.0, "reassure": -1.0},
+        "stage_thresholds": stages,
+        "operating_point": point,
+    }
+    return good | changes
 
 
 def window(text: str = "read me the code", leg: str = "far", language: str = "en") -> ContextWindow:
@@ -75,7 +84,7 @@ def window(text: str = "read me the code", leg: str = "far", language: str = "en
 def test_scores_are_calibrated_per_leg(tokenizer_path: Path, calibration_path: Path) -> None:
     scorer = IntentScorer(FakeEngine(2.0), tokenizer_path, calibration_path)
     far, near = scorer.score([window(), window(leg="near")])
-    assert (far.llr, near.llr) == (1.0, 0.5)
+    assert (far.llr, near.llr) == pytest.approx((2.0 * 0.5 - 0.25 + 1.0, 2.0 * 0.25))
     assert sum(far.families.values()) == pytest.approx(1)
     assert max(far.families, key=lambda name: far.families[name]) == FAMILIES[3]
     assert far.stages["ask"] == pytest.approx(1)
@@ -126,6 +135,7 @@ def test_a_model_with_other_labels_is_refused(tokenizer_path: Path, calibration_
         (json.dumps(calibration(far_scale=-1)), "far_scale"),
         (json.dumps(calibration(surprise=1)), "surprise"),
         (json.dumps(calibration(stage_thresholds={"ask": 0.5})), "stage_thresholds lacks"),
+        (json.dumps(calibration(act_weights=dict.fromkeys(STAGES, -1.0))), "wrong sign"),
     ],
 )
 def test_bad_calibration_is_one_clear_line(content: str, reason: str, tokenizer_path: Path, tmp_path: Path) -> None:

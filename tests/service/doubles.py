@@ -50,6 +50,8 @@ CALIBRATION = Calibration(
     languages=("en",),
     far_scale=1.0,
     near_scale=0.5,
+    far_bias=0.0,
+    act_weights=dict.fromkeys(STAGES, 0.0),
     stage_thresholds=dict.fromkeys(STAGES, 0.5),
     operating_point=OperatingPoint(
         suspect_llr=3.0, danger_llr=4.6, suspect_false_alarms=0.05, danger_false_alarms=0.01, num_genuine=0

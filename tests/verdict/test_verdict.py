@@ -144,6 +144,8 @@ def test_the_operating_point_fills_what_is_not_set_by_hand() -> None:
         languages=("en",),
         far_scale=1,
         near_scale=1,
+        far_bias=0,
+        act_weights=dict.fromkeys(STAGES, 0),
         stage_thresholds=dict.fromkeys(STAGES, 0.5),
         operating_point=point,
     )

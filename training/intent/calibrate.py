@@ -1,4 +1,4 @@
-"""Fits calibration.json on development calls: tempering per leg, stage thresholds, the operating point.
+"""Fits calibration.json on development calls: weights of ratio and acts, stage thresholds, the operating point.
 
 Everything is measured on the served graph (its precision, its tokenizer), never on test calls.
 """
@@ -6,14 +6,13 @@ Everything is measured on the served graph (its precision, its tokenizer), never
 from collections.abc import Sequence
 
 import numpy as np
+from scipy.optimize import minimize
 
 from inference.intent.calibration import Calibration, OperatingPoint
 from inference.intent.scores import STAGES
 from inference.verdict.verdict import DANGER_FALSE_ALARMS, SUSPECT_FALSE_ALARMS, VerdictConfig
 from training.intent.raw import Floats, RawCall, evidence
 
-SCALES = (0.15, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.85, 1.0, 1.2, 1.5)
-NEAR_SHARES = (0.0, 0.25, 0.5, 0.75, 1.0)
 LLR_LIMIT = 3.0
 MIN_SUSPECT_LLR = 2.0
 MIN_DANGER_LLR = 3.5
@@ -23,33 +22,54 @@ MARGIN_LLR = 0.4
 """Added to what the worst allowed development call reached: the next genuine call may be a little worse."""
 
 
-def scaled(raw: RawCall, far: float, near: float) -> Floats:
-    """Calibrated log-likelihood ratios of one call."""
-    return np.clip(raw.llr * np.where(raw.is_far, far, near), -LLR_LIMIT, LLR_LIMIT)
+START = (0.5, 0.0, -0.1, *(0.0 if stage == "reassure" else 0.5 for stage in STAGES))
+BOUNDS = (
+    (0.0, 1.5),
+    (0.0, 1.0),
+    (-0.6, 0.0),
+    *((-4.0, 0.0) if stage == "reassure" else (0.0, 4.0) for stage in STAGES),
+)
+"""far scale, near scale, far bias, then a weight per stage. The signs are fixed: an act can only speak for a scam."""
+
+RIDGE = 0.002
+"""Cost of a squared weight: development calls are few."""
 
 
-def log_loss(
-    calls: Sequence[RawCall], weights: Sequence[float], far: float, near: float, verdict: VerdictConfig
-) -> float:
-    """Cross-entropy of the accumulated evidence at even prior, over all prefixes, calls weighted."""
-    total = 0.0
-    for raw, weight in zip(calls, weights, strict=True):
-        sums = evidence(scaled(raw, far, near), verdict.floor_llr, verdict.ceiling_llr)
-        signed = sums if raw.call.is_scam else -sums
-        total += weight * float(np.logaddexp(0, -signed).mean())
-    return total / sum(weights)
+def weighed(raw: RawCall, weights: Sequence[float]) -> Floats:
+    """Calibrated log-likelihood ratios of one call; the same sum as ``Calibration.llr``."""
+    far_scale, near_scale, bias, *acts = weights
+    far = raw.llr * far_scale + bias + raw.stages @ np.asarray(acts)
+    value = np.where(raw.is_far, far, raw.llr * near_scale) * raw.is_spoken
+    return np.asarray(np.clip(value, -LLR_LIMIT, LLR_LIMIT))
 
 
-def fit_scales(
-    calls: Sequence[RawCall], weights: Sequence[float], verdict: VerdictConfig
-) -> tuple[float, float, float]:
-    """Tempering factors of the far and near leg with the least log loss, and that loss."""
-    best = min(
-        (log_loss(calls, weights, far, far * share, verdict), far, far * share)
-        for far in SCALES
-        for share in NEAR_SHARES
-    )
-    return best[1], best[2], best[0]
+def fit_weights(
+    calls: Sequence[RawCall], call_weights: Sequence[float], verdict: VerdictConfig
+) -> tuple[tuple[float, ...], float]:
+    """Weights with the least log loss of the accumulated evidence, at even prior, over all prefixes; and that loss.
+
+    All calls are stepped through together: short ones are padded at the end and their padding is not counted.
+    """
+    length = max(len(raw.llr) for raw in calls)
+    features = np.zeros((len(calls), length, len(START)))
+    counted = np.zeros((len(calls), length))
+    for row, raw in enumerate(calls):
+        far, near = raw.is_far * raw.is_spoken, ~raw.is_far * raw.is_spoken
+        columns = (raw.llr * far, raw.llr * near, far.astype(float), *(raw.stages * far[:, None]).T)
+        features[row, : len(raw.llr)] = np.stack(columns, axis=1)
+        counted[row, : len(raw.llr)] = call_weights[row] / len(raw.llr)
+    sign = np.where([raw.call.is_scam for raw in calls], 1.0, -1.0)
+
+    def loss(values: Floats) -> float:
+        llr = np.clip(features @ values, -LLR_LIMIT, LLR_LIMIT)
+        total, cost = np.zeros(len(calls)), 0.0
+        for step in range(length):
+            total = np.clip(total + llr[:, step], -verdict.floor_llr, verdict.ceiling_llr)
+            cost += float((counted[:, step] * np.logaddexp(0, -sign * total)).sum())
+        return cost / sum(call_weights) + RIDGE * float((values[3:] ** 2).sum()) / len(STAGES)
+
+    found = minimize(loss, np.array(START), method="L-BFGS-B", bounds=BOUNDS, options={"maxiter": 60})
+    return tuple(round(float(value), 4) + 0.0 for value in found.x), float(found.fun)
 
 
 def stage_thresholds(calls: Sequence[RawCall]) -> dict[str, float]:
@@ -86,15 +106,14 @@ def weighted_quantile(values: Sequence[float], weights: Sequence[float], share_a
 
 
 def operating_point(
-    calls: Sequence[RawCall], weights: Sequence[float], far: float, near: float, verdict: VerdictConfig
+    calls: Sequence[RawCall], call_weights: Sequence[float], weights: Sequence[float], verdict: VerdictConfig
 ) -> OperatingPoint:
     """Thresholds that the stated share of genuine development calls stays below, at their worst moment."""
     peaks, peak_weights = [], []
-    for raw, weight in zip(calls, weights, strict=True):
+    for raw, weight in zip(calls, call_weights, strict=True):
         if not raw.call.is_scam:
-            peaks.append(
-                float(evidence(scaled(raw, far, near), verdict.floor_llr, verdict.ceiling_llr).max(initial=0.0))
-            )
+            sums = evidence(weighed(raw, weights), verdict.floor_llr, verdict.ceiling_llr)
+            peaks.append(float(sums.max(initial=0.0)))
             peak_weights.append(weight)
     suspect = weighted_quantile(peaks, peak_weights, SUSPECT_FALSE_ALARMS) + MARGIN_LLR
     danger = weighted_quantile(peaks, peak_weights, DANGER_FALSE_ALARMS) + MARGIN_LLR
@@ -108,16 +127,19 @@ def operating_point(
     )
 
 
-def calibrate(calls: Sequence[RawCall], weights: Sequence[float], head_sha256: str) -> tuple[Calibration, float]:
+def calibrate(calls: Sequence[RawCall], call_weights: Sequence[float], head_sha256: str) -> tuple[Calibration, float]:
     """Fit everything; returns the calibration and its development log loss."""
     verdict = VerdictConfig()
-    far, near, loss = fit_scales(calls, weights, verdict)
+    weights, loss = fit_weights(calls, call_weights, verdict)
+    far_scale, near_scale, bias, *acts = weights
     calibration = Calibration(
         head_sha256=head_sha256,
         languages=("en",),
-        far_scale=far,
-        near_scale=near,
+        far_scale=far_scale,
+        near_scale=near_scale,
+        far_bias=bias,
+        act_weights=dict(zip(STAGES, acts, strict=True)),
         stage_thresholds=stage_thresholds(calls),
-        operating_point=operating_point(calls, weights, far, near, verdict),
+        operating_point=operating_point(calls, call_weights, weights, verdict),
     )
     return calibration, loss

@@ -33,7 +33,7 @@ class FitConfig:
     """What a run depends on, besides the data."""
 
     seed: int = 1
-    epochs: int = 4
+    epochs: int = 3
     num_tuned: int = 2
     learning_rate: float = 1e-3
     layer_rate: float = 1.5e-4

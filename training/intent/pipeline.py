@@ -121,7 +121,21 @@ def calibrate_head(
     text = calibration.model_dump_json(indent=2) + "\n"
     write_atomically(out / CALIBRATION_FILE, lambda temporary: temporary.write_text(text, encoding="utf-8"))
     install_intent(models_dir, base, weights_file(ARTEFACT, "tokenizer.json"), precision)
-    return {"dev_log_loss": round(loss, 4), "dev_calls": counts(dev)}
+    return {"head_sha256": head_sha256, "dev_log_loss": round(loss, 4), "dev_calls": counts(dev), "seed": seed}
+
+
+def recalibrate(sources: Sources, out: Path, precision: Precision, seed: int, console: Console) -> dict[str, Any]:
+    """Fit calibration.json of the head in ``out`` anew; returns the ``calibration`` part of report.json.
+
+    Raises:
+        ConfigError: there is no head.
+    """
+    head = out / HEAD_FILE
+    if not head.is_file():
+        raise ConfigError(f"{head}: is not there; run: scamtap-train intent")
+    digest = hashlib.sha256(head.read_bytes()).hexdigest()
+    part = calibrate_head(out, read_sources(sources), digest, precision, seed, console)
+    return part | {"data": provenance(sources)}
 
 
 def counts(calls: Sequence[Call]) -> dict[str, int]:
@@ -149,12 +163,13 @@ def train(sources: Sources, out: Path, recipe: Any, precision: Precision, consol
         console: where progress goes.
 
     Returns:
-        The training part of report.json.
+        The ``training`` and ``calibration`` parts of report.json.
     """
     # torch is imported by these two alone, so that `evaluate` works where it is not installed.
     from training.intent.fit import fit, prepare
     from training.intent.network import LowerLayers
 
+    hashes = provenance(sources)  # of what is read now: files may change while the fit runs
     calls = read_sources(sources)
     corruptor = Corruptor(c for c in calls if c.split == "train")
     drawn = damage(draw(calls, TRAIN, "train", recipe.seed), TRAIN, corruptor, recipe.seed)
@@ -172,11 +187,11 @@ def train(sources: Sources, out: Path, recipe: Any, precision: Precision, consol
     report = {
         "model": {"base": ARTEFACT, "head_sha256": digest, "precision": precision},
         "recipe": dataclasses.asdict(recipe) | {"train": shares_json(TRAIN), "dev": shares_json(DEV)},
-        "data": provenance(sources),
+        "data": hashes,
         "train_calls": counts(drawn),
         "left_out_family": sources.without_family,
     }
-    return report | calibrate_head(out, calls, digest, precision, recipe.seed, console)
+    return {"training": report, "calibration": calibrate_head(out, calls, digest, precision, recipe.seed, console)}
 
 
 def shares_json(shares: Mapping[tuple[str, bool], Any]) -> dict[str, Any]:
@@ -229,6 +244,21 @@ def evaluate(
         if name.startswith("scripts"):
             report[name]["by_topic"] = by_topic(judged)
     return report
+
+
+def read_report(path: Path) -> dict[str, Any]:
+    """The report.json that is there; empty for none.
+
+    Raises:
+        ConfigError: it is not JSON.
+    """
+    if not path.exists():
+        return {}
+    try:
+        report = json.loads(path.read_text(encoding="utf-8"))
+    except ValueError as error:
+        raise ConfigError(f"{path}: is not JSON; remove it") from error
+    return dict(report)
 
 
 def write_report(path: Path, report: Mapping[str, Any]) -> None:

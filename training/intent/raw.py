@@ -23,13 +23,15 @@ class RawCall:
 
     Attributes:
         call: which.
-        llr: ``[utterances]`` before calibration, 0 for fillers.
+        llr: ``[utterances]`` before calibration.
+        is_spoken: ``[utterances]`` bool; False for fillers, which are no evidence.
         is_far: ``[utterances]`` bool.
         stages: ``[utterances, stages]`` probabilities.
     """
 
     call: Call
     llr: Floats
+    is_spoken: npt.NDArray[np.bool_]
     is_far: npt.NDArray[np.bool_]
     stages: Floats
 
@@ -43,11 +45,11 @@ def raw_calls(
         windows = windows_of(call)
         parts = [tokenizer.batch(windows[at : at + BATCH]) for at in range(0, len(windows), BATCH)]
         answers = [engine.infer(INTENT_MODEL, {"input_ids": p.input_ids, "part": p.part}) for p in parts]
-        spoken = np.array([not is_filler(p.text) for p in call.pieces], np.float64)
-        llr = np.concatenate([np.asarray(a["llr"], np.float64) for a in answers]) * spoken
+        spoken = np.array([not is_filler(p.text) for p in call.pieces])
+        llr = np.concatenate([np.asarray(a["llr"], np.float64) for a in answers])
         stages = np.concatenate([np.asarray(a["stages"], np.float64) for a in answers])
         is_far = np.array([p.leg == "far" for p in call.pieces])
-        out.append(RawCall(call, llr, is_far, 1 / (1 + np.exp(-stages))))
+        out.append(RawCall(call, llr, spoken, is_far, 1 / (1 + np.exp(-stages))))
         advance()
     return out
 

@@ -36,22 +36,22 @@ class Share:
 
 TRAIN: dict[tuple[str, bool], Share] = {
     ("scripts", True): Share(0.50, 10_000, copies=2),
-    ("bothbosu", True): Share(0.14, 70),
-    ("youtube", True): Share(0.19, 100, per_group=2, copies=0.3),
-    ("ftc", True): Share(0.17, 110, per_group=6, copies=0.3),
+    ("bothbosu", True): Share(0.14, 50),
+    ("youtube", True): Share(0.19, 80, per_group=2, copies=0.3),
+    ("ftc", True): Share(0.17, 80, per_group=6, copies=0.3),
     ("scripts", False): Share(0.70, 10_000, copies=1),
-    ("bothbosu", False): Share(0.18, 70),
-    ("sgd", False): Share(0.12, 50),
+    ("bothbosu", False): Share(0.18, 50),
+    ("sgd", False): Share(0.12, 40),
 }
 
 DEV: dict[tuple[str, bool], Share] = {
     ("scripts", True): Share(0.5, 10_000),
-    ("bothbosu", True): Share(0.15, 60),
+    ("bothbosu", True): Share(0.15, 25),
     ("youtube", True): Share(0.2, 30, per_group=2),
     ("ftc", True): Share(0.15, 40, per_group=4),
     ("scripts", False): Share(0.7, 10_000),
-    ("bothbosu", False): Share(0.2, 60),
-    ("sgd", False): Share(0.1, 40),
+    ("bothbosu", False): Share(0.2, 30),
+    ("sgd", False): Share(0.1, 20),
 }
 
 

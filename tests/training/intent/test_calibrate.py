@@ -1,5 +1,7 @@
 """Calibration and the figures of an evaluation, on made outputs."""
 
+import dataclasses
+
 import numpy as np
 import pytest
 from hypothesis import given, settings
@@ -8,7 +10,7 @@ from hypothesis import strategies as st
 from inference.intent.scores import STAGES
 from inference.verdict.offline import CallScore
 from inference.verdict.verdict import Level, VerdictConfig
-from training.intent.calibrate import calibrate, fit_scales, stage_thresholds, weighted_quantile
+from training.intent.calibrate import calibrate, fit_weights, stage_thresholds, weighed, weighted_quantile
 from training.intent.data import Call, Piece
 from training.intent.evaluate import Judged, auc, line, metrics, wilson, worst_calls
 from training.intent.raw import RawCall, evidence
@@ -22,15 +24,41 @@ def call(is_scam: bool, num_pieces: int, ask_turn: int | None = None) -> Call:
 def raw(is_scam: bool, llr: float, num_pieces: int = 6) -> RawCall:
     stages = np.full((num_pieces, len(STAGES)), 0.1)
     stages[1::2, STAGES.index("ask")] = 0.55
-    return RawCall(call(is_scam, num_pieces), np.full(num_pieces, llr), np.ones(num_pieces, bool), stages)
+    ones = np.ones(num_pieces, bool)
+    return RawCall(call(is_scam, num_pieces), np.full(num_pieces, llr), ones, ones, stages)
 
 
 def test_overconfident_outputs_are_tempered() -> None:
     rng = np.random.default_rng(0)
     honest = [raw(bool(y), float(rng.normal(0.5 if y else -0.5, 0.9))) for y in rng.integers(0, 2, 80)]
-    loud = [RawCall(r.call, r.llr * 4, r.is_far, r.stages) for r in honest]
-    ones = [1.0] * 80
-    assert fit_scales(loud, ones, VerdictConfig())[0] < fit_scales(honest, ones, VerdictConfig())[0] + 1e-9
+    loud = [dataclasses.replace(r, llr=r.llr * 4) for r in honest]
+    (quiet_scale, *_), _ = fit_weights(honest, [1.0] * 80, VerdictConfig())
+    (loud_scale, *_), _ = fit_weights(loud, [1.0] * 80, VerdictConfig())
+    assert 0 < loud_scale < quiet_scale
+
+
+def test_an_act_that_tells_gets_weight_and_one_that_does_not_gets_little() -> None:
+    rng = np.random.default_rng(1)
+    calls = []
+    for y in rng.integers(0, 2, 120):
+        one = raw(bool(y), 0.0)
+        stages = rng.uniform(0, 0.2, one.stages.shape)
+        stages[:, STAGES.index("isolation")] += 0.4 * y
+        calls.append(dataclasses.replace(one, stages=stages))
+    weights, _ = fit_weights(calls, [1.0] * 120, VerdictConfig())
+    acts = dict(zip(STAGES, weights[3:], strict=True))
+    assert acts["isolation"] > 0.5
+    assert acts["isolation"] > 2 * acts["lure"]
+    assert acts["reassure"] <= 0
+
+
+def test_training_and_service_weigh_alike() -> None:
+    one = raw(True, 0.7)
+    calibration, _ = calibrate([one, raw(False, -0.7)], [1.0, 1.0], "0" * 64)
+    weights = (calibration.far_scale, calibration.near_scale, calibration.far_bias, *calibration.act_weights.values())
+    for index, value in enumerate(weighed(one, weights)):
+        stages = dict(zip(STAGES, one.stages[index].tolist(), strict=True))
+        assert calibration.llr("far", float(one.llr[index]), stages, 3.0) == pytest.approx(value)
 
 
 def test_operating_point_keeps_the_stated_share_of_genuine_calls_below() -> None:
@@ -38,7 +66,8 @@ def test_operating_point_keeps_the_stated_share_of_genuine_calls_below() -> None
     scam = [raw(True, value) for value in np.linspace(0.2, 2, 40)]
     calibration, _ = calibrate([*genuine, *scam], [1.0] * 140, "0" * 64)
     verdict = VerdictConfig().calibrated(calibration)
-    peaks = [evidence(r.llr * calibration.far_scale, verdict.floor_llr, verdict.ceiling_llr).max() for r in genuine]
+    weights = (calibration.far_scale, calibration.near_scale, calibration.far_bias, *calibration.act_weights.values())
+    peaks = [evidence(weighed(r, weights), verdict.floor_llr, verdict.ceiling_llr).max() for r in genuine]
     suspect, danger = verdict.thresholds()
     assert np.mean(np.array(peaks) >= suspect) <= 0.05
     assert np.mean(np.array(peaks) >= danger) <= 0.01
