@@ -25,7 +25,6 @@ from typing import Any
 import numpy as np
 import soundfile
 from speech_peer import write_peer_model
-from training.wer import word_errors
 
 from inference.audio import LEGS, SAMPLE_RATE_HZ
 from inference.audio.segment import SpeechSegment
@@ -36,6 +35,7 @@ from inference.speech.graph import DECODER, ENCODER
 from inference.speech.install import tokenizer_path
 from inference.speech.recogniser import Recogniser
 from inference.weights import file, open_tensors
+from training.wer import word_errors
 
 ROOT = Path(__file__).resolve().parents[1]
 WEIGHTS = "whisper-base"

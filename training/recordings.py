@@ -1,7 +1,7 @@
 """How labelled recordings fare: the very calls a live worker would follow, replayed and held against their labels.
 
-A recording is ``<name>.wav`` (stereo, far party left) beside ``<name>.json`` (:mod:`training.voice`): who said what when,
-and ``ask_s``, the second at which the far party first asks for money, a code or secrecy.
+A recording is ``<name>.wav`` (stereo, far party left) beside ``<name>.json`` (:mod:`training.voice`): who said what
+when, and ``ask_s``, the second at which the far party first asks for money, a code or secrecy.
 """
 
 import json
@@ -119,9 +119,7 @@ def summary(fared: Sequence[Fared]) -> dict[str, Any]:
     """The numbers a reader wants, over all recordings."""
     scams = [call for call in fared if call.label == "scam"]
     genuine = [call for call in fared if call.label != "scam"]
-    leads_s = sorted(
-        call.ask_s - call.first_alert_s for call in scams if call.is_in_time and call.ask_s and call.first_alert_s
-    )
+    leads_s = sorted(call.lead_s for call in scams if call.lead_s is not None and call.lead_s > 0)
     return {
         "source": sorted({call.source for call in fared}),
         "scam_calls": len(scams),

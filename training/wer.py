@@ -55,7 +55,7 @@ def _number(tokens: list[str]) -> tuple[int, int]:
             if scale > 100:
                 total, current = total + current, 0
             last = 100
-        elif token == "and" and last == 100 and index + 1 < len(tokens) and tokens[index + 1] in _SMALL:
+        elif token == "and" and last == 100 and index + 1 < len(tokens) and tokens[index + 1] in _SMALL:  # noqa: S105
             continue
         else:
             break
