@@ -23,7 +23,9 @@ ALERT = Alert(
 
 
 def webhook(handler) -> WebhookChannel:
-    return WebhookChannel("https://ops.test/hook", SECRET, client=httpx.AsyncClient(transport=httpx.MockTransport(handler)))
+    return WebhookChannel(
+        "https://ops.test/hook", SECRET, client=httpx.AsyncClient(transport=httpx.MockTransport(handler))
+    )
 
 
 async def deliver(channels, *, include_text=False, rounds=1):
@@ -102,7 +104,7 @@ def test_pumps_deliver_without_being_asked(tmp_path):
         dispatcher.start()
         dispatcher.send(ALERT)
         async with asyncio.timeout(5):
-            while not path.read_text():
+            while not path.read_text():  # noqa: ASYNC110 -- there is no event for a file
                 await asyncio.sleep(0)
         await dispatcher.aclose()
 
