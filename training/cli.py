@@ -64,6 +64,7 @@ def intent(
     report = train(sources, out, config, "int8", stderr)
     report["training"]["minutes"] = round((time.monotonic() - started) / 60, 1)
     report["training"]["command"] = f"scamtap-train intent --data DIR --epochs {epochs} --layers {layers} --seed {seed}"
+    write_report(out / REPORT_FILE, report)
     report["test"] = evaluate(out, test_slices(sources, 40), stderr, lambda text: stdout.print(text, markup=False))
     write_report(out / REPORT_FILE, report)
     stdout.print(f"wrote {out}")
