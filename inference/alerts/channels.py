@@ -1,5 +1,6 @@
 """Where alerts go: a JSON Lines file, and a webhook in the Standard Webhooks form (standardwebhooks.com)."""
 
+import asyncio
 import os
 from datetime import UTC, datetime
 from pathlib import Path
@@ -78,6 +79,7 @@ class WebhookChannel:
         except (ValueError, EmptyWebhookSecretError) as error:
             raise ConfigError("alerts.webhook_secret is not 'whsec_' + base64 of 24 to 64 random bytes") from error
         self._url = url
+        self._timeout_s = timeout_s
         self._client = client or httpx.AsyncClient(timeout=timeout_s, follow_redirects=False)
 
     async def deliver(self, delivery: Delivery) -> None:
@@ -90,8 +92,9 @@ class WebhookChannel:
             "webhook-signature": self._webhook.sign(delivery.alert_id, now, delivery.body),
         }
         try:
-            response = await self._client.post(self._url, content=delivery.body.encode(), headers=headers)
-        except httpx.HTTPError as error:
+            async with asyncio.timeout(self._timeout_s):  # the client's own bound is on each read, not on them all
+                response = await self._client.post(self._url, content=delivery.body.encode(), headers=headers)
+        except (httpx.HTTPError, TimeoutError) as error:
             raise AlertError(f"webhook not reached ({type(error).__name__})") from error
         if not response.is_success:
             raise AlertError(f"webhook answered {response.status_code}")

@@ -1,6 +1,7 @@
 """Puts alerts into the outbox and carries them to their channels."""
 
 import asyncio
+from collections import deque
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
@@ -10,10 +11,13 @@ from pydantic import BaseModel, ConfigDict, Field, SecretStr, model_validator
 
 from inference.alerts.alert import Alert
 from inference.alerts.channels import Channel, JsonLinesChannel, WebhookChannel
-from inference.alerts.outbox import Outbox
+from inference.alerts.outbox import Delivery, Outbox, body_text
 from inference.errors import AlertError
 
 log = structlog.get_logger(__name__)
+
+MAX_UNWRITTEN = 256
+"""Alerts that the outbox refused, held in memory per channel for one attempt each."""
 
 
 class AlertsConfig(BaseModel):
@@ -92,6 +96,7 @@ class Dispatcher:
         self._drain_s = drain_s
         self._on_outcome = on_outcome
         self._wake = {channel.name: asyncio.Event() for channel in self._channels}
+        self._unwritten: dict[str, deque[Delivery]] = {channel.name: deque() for channel in self._channels}
         self._tasks: list[asyncio.Task[None]] = []
 
     def start(self) -> None:
@@ -102,13 +107,24 @@ class Dispatcher:
         """Write the alert down and wake the channels.
 
         Raises:
-            AlertError: it could not be written down.
+            AlertError: it could not be written down. It is still tried, once, from memory.
         """
         if not self._channels:
             return
-        self._outbox.put(alert.id, alert.to_json(with_text=self._include_text), [c.name for c in self._channels])
-        for event in self._wake.values():
-            event.set()
+        body = alert.to_json(with_text=self._include_text)
+        try:
+            self._outbox.put(alert.id, body, [channel.name for channel in self._channels])
+        except AlertError:
+            text = body_text(body)
+            for name, waiting in self._unwritten.items():
+                if len(waiting) < MAX_UNWRITTEN:
+                    waiting.append(Delivery(alert.id, name, text, 0))
+                else:
+                    self._on_outcome(name, "dropped")
+            raise
+        finally:
+            for event in self._wake.values():
+                event.set()
 
     async def deliver_due(self, channel: Channel) -> int:
         """One pass over what is due for ``channel``; returns how many were taken.
@@ -116,19 +132,36 @@ class Dispatcher:
         Raises:
             AlertError: the outbox cannot be read or written.
         """
-        taken = 0
-        for delivery in self._outbox.due(channel.name):
-            try:
-                await channel.deliver(delivery)
-            except AlertError as error:
-                kept = self._outbox.failed(delivery)
-                self._on_outcome(channel.name, "retry" if kept else "dropped")
-                log.warning("alert not delivered", channel=channel.name, alert=delivery.alert_id, why=str(error))
-            else:
+        taken = await self._deliver_unwritten(channel)
+        wake = self._wake[channel.name]
+        for number, delivery in enumerate(self._outbox.due(channel.name)):
+            if number and wake.is_set():
+                break  # an alert came meanwhile: it goes before what has failed already
+            error = await self._attempt(channel, delivery)
+            if error is None:
                 self._outbox.done(delivery)
                 self._on_outcome(channel.name, "delivered")
                 taken += 1
+            else:
+                kept = self._outbox.failed(delivery)
+                self._on_outcome(channel.name, "retry" if kept else "dropped")
         return taken
+
+    async def _deliver_unwritten(self, channel: Channel) -> int:
+        taken, waiting = 0, self._unwritten[channel.name]
+        while waiting:
+            error = await self._attempt(channel, waiting.popleft())
+            self._on_outcome(channel.name, "delivered" if error is None else "dropped")
+            taken += error is None
+        return taken
+
+    async def _attempt(self, channel: Channel, delivery: Delivery) -> AlertError | None:
+        try:
+            await channel.deliver(delivery)
+        except AlertError as error:
+            log.warning("alert not delivered", channel=channel.name, alert=delivery.alert_id, why=str(error))
+            return error
+        return None
 
     async def _pump(self, channel: Channel) -> None:
         wake = self._wake[channel.name]
@@ -146,15 +179,29 @@ class Dispatcher:
                     continue
 
     async def aclose(self) -> None:
-        """Drain: stop the tasks, try what is due once more, keep the rest in the outbox."""
+        """Drain: stop the tasks, try what is due once more, keep the rest in the outbox; say what stays undelivered."""
         for task in self._tasks:
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
         for channel in self._channels:
             try:
                 async with asyncio.timeout(self._drain_s):
-                    await self.deliver_due(channel)
+                    self._wake[channel.name].clear()
+                    while await self.deliver_due(channel):  # a pass takes a limited number
+                        pass
             except (AlertError, TimeoutError) as error:
-                log.error("alerts kept for the next start", channel=channel.name, why=str(error) or "took too long")
+                log.error("alerts not delivered", channel=channel.name, why=str(error) or "took too long")
             await channel.aclose()
+        self._report_owed()
         self._outbox.close()
+
+    def _report_owed(self) -> None:
+        try:
+            owed = self._outbox.pending()
+        except AlertError as error:
+            log.error("alert outbox not read", why=str(error))
+            return
+        if owed and self._outbox.is_durable:
+            log.warning("alerts kept for the next start", deliveries=owed)
+        elif owed:
+            log.error("alerts lost: alerts.outbox_path would have kept them", deliveries=owed)

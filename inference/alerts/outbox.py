@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from inference.errors import AlertError
+from inference.errors import AlertError, ConfigError
 
 _SCHEMA = """
 CREATE TABLE IF NOT EXISTS delivery (
@@ -34,18 +34,30 @@ class Delivery:
     attempts: int
 
 
+def body_text(body: Mapping[str, Any]) -> str:
+    """An alert as it goes over the wire."""
+    return json.dumps(body, ensure_ascii=False, separators=(",", ":"))
+
+
 class Outbox:
     """A bounded, durable queue of deliveries.
 
+    Attributes:
+        is_durable: what is owed survives a restart.
+
     Args:
-        path: the database file; None keeps it in memory (nothing survives a restart).
+        path: the database file; None keeps it in memory.
         max_pending: bound on rows; beyond it :meth:`put` raises, because silently dropping an alert is worse.
         clock: seconds since the epoch.
+
+    Raises:
+        ConfigError: the file cannot be opened, or is no database.
     """
 
     def __init__(
         self, path: Path | None, *, max_pending: int = 100_000, clock: Callable[[], float] = time.time
     ) -> None:
+        self.is_durable = path is not None
         self._max_pending = max_pending
         self._clock = clock
         try:
@@ -57,7 +69,9 @@ class Outbox:
         except (sqlite3.Error, OSError) as error:
             if hasattr(self, "_db"):
                 self._db.close()
-            raise AlertError(f"alert outbox {path} cannot be opened ({error}); set alerts.outbox_path") from error
+            raise ConfigError(
+                f"alerts.outbox_path: alert outbox {path} cannot be opened ({error}); choose a writable file"
+            ) from error
 
     def put(self, alert_id: str, body: Mapping[str, Any], channels: Sequence[str]) -> None:
         """Owe ``body`` to every channel, atomically. Putting the same alert twice changes nothing.
@@ -68,7 +82,7 @@ class Outbox:
         if self.pending() + len(channels) > self._max_pending:
             raise AlertError(f"alert outbox is full ({self._max_pending} deliveries); is the webhook down?")
         now_s = self._clock()
-        text = json.dumps(body, ensure_ascii=False, separators=(",", ":"))
+        text = body_text(body)
         try:
             self._db.execute("BEGIN IMMEDIATE")
             self._db.executemany(
@@ -82,10 +96,13 @@ class Outbox:
             raise AlertError(f"alert outbox cannot be written ({error}); free some disk") from error
 
     def due(self, channel: str, limit: int = 64) -> list[Delivery]:
-        """Deliveries of ``channel`` whose time has come, oldest first."""
+        """Deliveries of ``channel`` whose time has come: those never tried before, then the others, each oldest first.
+
+        A warning is worth most while its call is on, so a backlog of failed ones must not hold it up.
+        """
         rows = self._execute(
             "SELECT alert_id, channel, body, attempts FROM delivery WHERE channel = ? AND due_s <= ? "
-            "ORDER BY created_s LIMIT ?",
+            "ORDER BY attempts > 0, created_s LIMIT ?",
             (channel, self._clock(), limit),
         )
         return [Delivery(*row) for row in rows]

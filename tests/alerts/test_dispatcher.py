@@ -87,6 +87,18 @@ def test_an_unreachable_webhook_is_kept_for_later():
     assert pending == 1
 
 
+def test_an_answer_that_never_ends_is_given_up():
+    async def drip(_request: httpx.Request) -> httpx.Response:
+        await asyncio.Event().wait()
+        raise AssertionError
+
+    client = httpx.AsyncClient(transport=httpx.MockTransport(drip))
+    channel = WebhookChannel("https://ops.test/hook", SECRET, timeout_s=0.01, client=client)
+    outcomes, pending = asyncio.run(deliver([channel]))
+    assert outcomes[0] == ("webhook", "retry")
+    assert pending == 1
+
+
 def test_what_was_said_reaches_the_file_only_where_configured(tmp_path):
     quiet, loud = tmp_path / "quiet.jsonl", tmp_path / "loud.jsonl"
     asyncio.run(deliver([JsonLinesChannel(quiet)]))

@@ -1,7 +1,7 @@
 import pytest
 
 from inference.alerts.outbox import RETRY_AFTER_S, Outbox
-from inference.errors import AlertError
+from inference.errors import AlertError, ConfigError
 
 BODY = {"type": "alert", "call": "c1"}
 
@@ -60,5 +60,5 @@ def test_a_full_outbox_says_so():
 
 def test_an_unusable_path_is_one_line(tmp_path):
     (tmp_path / "file").write_text("")
-    with pytest.raises(AlertError, match=r"outbox.*cannot be opened"):
+    with pytest.raises(ConfigError, match=r"outbox.*cannot be opened"):
         Outbox(tmp_path / "file" / "outbox.db")

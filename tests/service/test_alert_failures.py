@@ -5,11 +5,12 @@ import sqlite3
 import time
 
 import pytest
+from structlog.testing import capture_logs
 
 from inference.alerts.alert import Alert
 from inference.alerts.dispatcher import AlertsConfig, Dispatcher
 from inference.alerts.outbox import Outbox
-from inference.errors import AlertError
+from inference.errors import AlertError, ConfigError
 from inference.service.spec import CallSpec
 
 ALERT = Alert("call-1", "danger", 31.25, 0.971, "card_otp", "ask", (), id="alr_1")
@@ -72,8 +73,70 @@ def test_errors_of_the_database_are_ours_and_one_line(tmp_path):
 
 def test_a_file_that_is_no_database_is_one_line(tmp_path):
     (tmp_path / "outbox.db").write_bytes(b"no database at all" * 100)
-    with pytest.raises(AlertError, match=r"alerts.outbox_path"):
+    with pytest.raises(ConfigError, match=r"alerts.outbox_path"):
         Outbox(tmp_path / "outbox.db")
+
+
+def test_what_a_full_outbox_refuses_is_still_tried_once():
+    outbox, channel, outcomes = Outbox(None, max_pending=0), Channel(), []
+
+    async def run():
+        dispatcher = Dispatcher(outbox, [channel], on_outcome=lambda *outcome: outcomes.append(outcome))
+        with pytest.raises(AlertError, match="full"):
+            dispatcher.send(ALERT)
+        await dispatcher.aclose()
+
+    asyncio.run(run())
+    assert channel.taken == ["alr_1"]
+    assert outcomes == [("jsonl", "delivered")]
+
+
+def test_a_new_alert_goes_before_a_backlog_of_failed_ones():
+    now_s = [0.0]
+    outbox = Outbox(None, clock=lambda: now_s[0])
+    for number in range(3):
+        outbox.put(f"old_{number}", {}, ["jsonl"])
+    for owed in outbox.due("jsonl"):
+        outbox.failed(owed)
+    now_s[0] = 1000.0
+    outbox.put("new_0", {}, ["jsonl"])
+    tried = []
+
+    class Down(Channel):
+        async def deliver(self, delivery) -> None:
+            tried.append(delivery.alert_id)
+            if len(tried) == 2:
+                dispatcher.send(ALERT)  # while the channel waits in vain
+            raise AlertError("webhook not reached")
+
+    async def run():
+        for _ in range(2):
+            await dispatcher.deliver_due(channel)
+            dispatcher._wake["jsonl"].clear()
+
+    channel = Down()
+    dispatcher = Dispatcher(outbox, [channel])
+    asyncio.run(run())
+    outbox.close()
+    assert tried[:3] == ["new_0", "old_0", "alr_1"]
+
+
+def test_leaving_delivers_more_than_one_pass_takes():
+    outbox, channel = Outbox(None), Channel()
+    for number in range(150):
+        outbox.put(f"alr_{number}", {}, ["jsonl"])
+    asyncio.run(Dispatcher(outbox, [channel]).aclose())
+    assert len(channel.taken) == 150
+
+
+@pytest.mark.parametrize(("name", "event"), [("outbox.db", "alerts kept"), (None, "alerts lost")])
+def test_leaving_says_what_becomes_of_undelivered_alerts(tmp_path, name, event):
+    outbox = Outbox(tmp_path / name if name else None)
+    outbox.put("alr_1", {}, ["webhook"])
+    outbox.failed(outbox.due("webhook")[0])
+    with capture_logs() as logs:
+        asyncio.run(Dispatcher(outbox, []).aclose())
+    assert [line["deliveries"] for line in logs if line["event"].startswith(event)] == [1]
 
 
 def test_leaving_does_not_wait_for_ever_and_keeps_what_is_owed(tmp_path):

@@ -151,7 +151,7 @@ def refused(scripted, monkeypatch, capfd, tmp_path):
             cli.main()
         out, err = capfd.readouterr()
         assert (out, err.count("\n")) == ("", 1)
-        assert ended.value.code in (1, 2)
+        assert ended.value.code == 2
         return err
 
     return refused
