@@ -10,7 +10,7 @@ from dataclasses import replace
 
 from inference.audio import SAMPLE_RATE_HZ, Leg
 from inference.gateway.recorded import BLOCK_NUM_SAMPLES, LegBlock
-from inference.rtp.counters import LegCounters
+from inference.rtp.counters import LegCounters, sum_counters
 from inference.rtp.plane import Datagram, PacketPlane, PlaneConfig
 
 DELAY_MS = 400.0
@@ -81,8 +81,7 @@ class Playout:
                 counters, blocks = self._registered(), []  # emptiness read after it is no gap of the call
         for leg, handle in self._handles.items():
             self._plane.release(handle, now_s=self._position / SAMPLE_RATE_HZ)
-            before = self._settled.get(leg)
-            self._settled[leg] = counters[leg] if before is None else before + counters[leg]
+            self._settled[leg] = sum_counters(self._settled.get(leg), counters[leg])
 
     @property
     def counters(self) -> dict[Leg, LegCounters]:

@@ -88,13 +88,18 @@ class PlaneCounters:
 
 def leg_counters(state: Int64s) -> LegCounters:
     """Counters out of a leg's row of ``Tables.state``."""
-    row = [int(value) for value in state]
-    lost = row[layout.LOST_BEFORE]
-    if row[layout.EXT_SEQ] >= 0:
-        lost += row[layout.EXT_SEQ] - row[layout.BASE_SEQ] + 1 - row[layout.EPOCH_RECEIVED]
+    return total_counters(state[None])
+
+
+def total_counters(states: Int64s) -> LegCounters:
+    """Counters of many legs in one; ``[K, NUM_STATE]`` rows of ``Tables.state``."""
+    row = [int(value) for value in states.sum(axis=0)]
+    begun = states[states[:, layout.EXT_SEQ] >= 0]
+    expected = begun[:, layout.EXT_SEQ] - begun[:, layout.BASE_SEQ] + 1
+    arrivals = states[states[:, layout.RECEIVED] > 0, layout.LAST_ARRIVAL]
     return LegCounters(
         received=row[layout.RECEIVED],
-        lost=lost,
+        lost=row[layout.LOST_BEFORE] + int((expected - begun[:, layout.EPOCH_RECEIVED]).sum()),
         late=row[layout.LATE],
         duplicate=row[layout.DUPLICATE],
         stray=row[layout.STRAY],
@@ -108,8 +113,13 @@ def leg_counters(state: Int64s) -> LegCounters:
         num_bytes=row[layout.BYTES],
         gap_s=row[layout.GAP] / SAMPLE_RATE_HZ,
         silence_s=row[layout.SILENCE] / SAMPLE_RATE_HZ,
-        last_arrival_s=row[layout.LAST_ARRIVAL] / SAMPLE_RATE_HZ if row[layout.RECEIVED] else None,
+        last_arrival_s=int(arrivals.max()) / SAMPLE_RATE_HZ if len(arrivals) else None,
     )
+
+
+def sum_counters(before: LegCounters | None, later: LegCounters) -> LegCounters:
+    """Both together; ``later`` where there is nothing before."""
+    return later if before is None else before + later
 
 
 def plane_counters(

@@ -11,6 +11,7 @@ the GIL. Readers get audio on one time axis for all legs, a playout delay behind
 
 import selectors
 import socket
+import sys
 import threading
 import time
 from collections.abc import Iterable, Mapping, Sequence
@@ -24,7 +25,7 @@ from pydantic import BaseModel, ConfigDict, Field, field_validator
 
 from inference.errors import ConfigError
 from inference.rtp import kernel, kernel_numpy, layout, reader
-from inference.rtp.counters import LegCounters, PlaneCounters, leg_counters, plane_counters
+from inference.rtp.counters import LegCounters, PlaneCounters, leg_counters, plane_counters, total_counters
 from inference.rtp.jit import HAS_NUMBA
 from inference.rtp.layout import SAMPLE_RATE_HZ, Int64s
 from inference.rtp.legs import DEFAULT_PAYLOAD_TYPES, LegTable, source_words
@@ -203,6 +204,13 @@ class PacketPlane:
         return tuple(self._sockets)
 
     @property
+    def granted_buffer_bytes(self) -> int:
+        """The smallest receive buffer that the system gave to a socket, bytes; 0 while stopped."""
+        # Linux doubles what it is asked for, to allow for its own book-keeping.
+        got = (sock.getsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF) for sock in self._sockets.values())
+        return min(got, default=0) // (2 if sys.platform == "linux" else 1)
+
+    @property
     def memory_bytes(self) -> int:
         """Bytes reserved for all legs and batches."""
         rows = sum(array.nbytes for array in (*self._receiver.arrived, *self._fed.arrived))
@@ -278,6 +286,12 @@ class PacketPlane:
         """
         with self._lock:
             return leg_counters(self._legs.tables.state[self._legs.slot(leg)])
+
+    def total_counters(self, legs: Sequence[int] | Int64s) -> LegCounters:
+        """What many legs have received so far, summed; those released do not count."""
+        with self._lock:
+            slots = self._legs.slots(np.asarray(legs, np.int64))
+            return total_counters(self._legs.tables.state[slots[slots >= 0]])
 
     def last_arrivals_s(self, legs: Sequence[int] | Int64s) -> npt.NDArray[np.float64]:
         """When each leg's newest packet came, ``[K]`` seconds of the plane's clock; NaN for none or a released leg."""

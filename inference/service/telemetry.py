@@ -1,14 +1,47 @@
 """What operators watch: counters and gauges, never a call id, a number or a word of what was said as a label."""
 
-from typing import TYPE_CHECKING
+from collections.abc import Iterator, Mapping
+from typing import TYPE_CHECKING, Any
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
+from prometheus_client.core import CounterMetricFamily
+from prometheus_client.registry import Collector
 
 from inference.service.events import AlertEvent, Event, UtteranceEvent, VerdictEvent
 
 if TYPE_CHECKING:
     from inference.service.bus import EventBus
     from inference.service.watch import Watch
+
+
+LEG_SECONDS = {"gap_s": "gap", "silence_s": "silence"}
+LEG_BYTES = "num_bytes"
+
+
+class _Snapshot(Collector):
+    """Counters that live elsewhere, as they were when they were last looked at."""
+
+    def __init__(self) -> None:
+        self._values: dict[str, dict[tuple[str, ...], float]] = {}
+        self._families: dict[str, tuple[str, list[str]]] = {}
+
+    def add(self, name: str, documentation: str, labels: list[str]) -> None:
+        """Announce a family of counters."""
+        self._families[name] = (documentation, labels)
+        self._values[name] = {}
+
+    def set(self, name: str, labels: tuple[str, ...], value: float) -> None:
+        """Note a value. A loss that a late packet makes good is not taken back: a counter never falls."""
+        values = self._values[name]
+        values[labels] = max(value, values.get(labels, 0))
+
+    def collect(self) -> Iterator[CounterMetricFamily]:
+        """For the registry."""
+        for name, (documentation, labels) in self._families.items():
+            family = CounterMetricFamily(name, documentation, labels=labels)
+            for of, value in self._values[name].items():
+                family.add_metric(of, value)
+            yield family
 
 
 class Telemetry:
@@ -18,10 +51,14 @@ class Telemetry:
         self.registry = CollectorRegistry()
         self._calls = Gauge("scamtap_calls", "Calls followed now", registry=self.registry)
         self._waiting = Gauge("scamtap_segments_waiting", "Segments waiting for the models", registry=self.registry)
-        self._missed = Gauge("scamtap_events_missed_total", "Events that slow followers lost", registry=self.registry)
-        self._media = Gauge(
-            "scamtap_media_total", "Packets and samples, by what became of them", ["what"], registry=self.registry
-        )
+        self._legs = Gauge("scamtap_legs", "Legs registered now", registry=self.registry)
+        self._snapshot = _Snapshot()
+        self._snapshot.add("scamtap_events_missed", "Events that slow followers lost", [])
+        self._snapshot.add("scamtap_media", "Datagrams of no leg, by what became of them", ["what"])
+        self._snapshot.add("scamtap_leg_packets", "Packets of legs, by what became of them", ["leg", "what"])
+        self._snapshot.add("scamtap_leg_bytes", "UDP payload received on legs", ["leg"])
+        self._snapshot.add("scamtap_leg_seconds", "Time on legs that no packet brought", ["leg", "what"])
+        self.registry.register(self._snapshot)
         self.utterances = Counter("scamtap_utterances", "Utterances understood", ["leg"], registry=self.registry)
         self.speech_s = Counter("scamtap_speech_seconds", "Speech understood", ["leg"], registry=self.registry)
         self.shed_s = Counter(
@@ -54,8 +91,21 @@ class Telemetry:
 
     def observe(self, watch: "Watch", bus: "EventBus") -> None:
         """Read the gauges off the running service."""
-        self._missed.set(bus.num_missed)
         self._calls.set(len(watch.call_ids))
         self._waiting.set(watch.num_waiting)
-        for what, value in watch.media_counters().items():
-            self._media.labels(what).set(value)
+        self._snapshot.set("scamtap_events_missed", (), bus.num_missed)
+        media = watch.media_counters()
+        self._legs.set(media.pop("legs"))
+        for what, value in media.items():
+            self._snapshot.set("scamtap_media", (what,), value)
+        for leg, counters in watch.leg_counters().items():
+            self._observe_leg(leg, counters.to_json())
+
+    def _observe_leg(self, leg: str, counters: Mapping[str, Any]) -> None:
+        for what, value in counters.items():
+            if what in LEG_SECONDS:
+                self._snapshot.set("scamtap_leg_seconds", (leg, LEG_SECONDS[what]), value)
+            elif what == LEG_BYTES:
+                self._snapshot.set("scamtap_leg_bytes", (leg,), value)
+            else:
+                self._snapshot.set("scamtap_leg_packets", (leg, what), value)

@@ -8,23 +8,24 @@ up, the newest speech is shed and counted, and the calls go on.
 import asyncio
 import time
 from collections.abc import Callable
-from dataclasses import asdict, dataclass, field
-from typing import Any
+from dataclasses import asdict
+from typing import Any, Self
 
 import numpy as np
 import structlog
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from inference.alerts.dispatcher import Dispatcher
 from inference.audio import LEGS, SAMPLE_RATE_HZ, Leg
 from inference.audio.segment import SpeechSegment
 from inference.engine.batcher import BatcherConfig, MicroBatcher
 from inference.errors import AlertError, CapacityError, ConfigError, ScamTapError
-from inference.rtp.counters import LegCounters
+from inference.rtp.counters import LegCounters, sum_counters
 from inference.rtp.plane import PacketPlane
 from inference.service.bus import EventBus
 from inference.service.call import Call, CallParts, Heard, hear_all
 from inference.service.events import AlertEvent, Event, VerdictEvent
+from inference.service.followed import Followed, packet_counters
 from inference.service.spec import CallSpec
 from inference.service.stages import DueSegment, Stages
 from inference.service.telemetry import Telemetry
@@ -53,19 +54,11 @@ class WatchConfig(BaseModel):
     idle_timeout_s: float = Field(default=120.0, gt=0)
     drain_timeout_s: float = Field(default=20.0, ge=0)
 
-
-@dataclass(slots=True)
-class _Followed:
-    call: Call
-    handles: dict[Leg, int]
-    begun_s: float  # the plane's clock
-    understanding: set[asyncio.Task[None]] = field(default_factory=set)
-    shed_s: float = 0.0
-
-
-def packet_counters(counters: dict[Leg, LegCounters]) -> dict[str, Any]:
-    """Counters per leg as they are printed."""
-    return {leg: of_leg.to_json() for leg, of_leg in counters.items()}
+    @model_validator(mode="after")
+    def _one_batch_at_a_time(self) -> Self:
+        if self.batcher.max_running != 1:
+            raise ValueError("batcher.max_running must be 1: a call's utterances are weighed in their order")
+        return self
 
 
 class Watch:
@@ -104,8 +97,11 @@ class Watch:
         self._telemetry = telemetry
         self._default_language = default_language
         self._clock = clock
-        self._calls: dict[str, _Followed] = {}
-        self._ending: set[asyncio.Task[VerdictEvent]] = set()
+        self._calls: dict[str, Followed] = {}
+        self._ending: dict[asyncio.Task[VerdictEvent], Followed] = {}
+        self._standing: dict[str, CallSpec] = {}
+        self._refused: set[str] = set()  # standing calls that could not begin, so that each is logged once
+        self._of_ended: dict[Leg, LegCounters] = {}
         self._batcher: MicroBatcher[DueSegment, list[Event]] = MicroBatcher(stages.understand, config.batcher)
         self._ticking: asyncio.Task[None] | None = None
         self._is_failing = False
@@ -125,7 +121,7 @@ class Watch:
     @property
     def num_waiting(self) -> int:
         """Segments with the models or waiting for them."""
-        return sum(len(followed.understanding) for followed in self._calls.values())
+        return sum(len(f.understanding) for f in (*self._calls.values(), *self._ending.values()))
 
     @property
     def ticking(self) -> "asyncio.Task[None]":
@@ -151,6 +147,19 @@ class Watch:
             raise ConfigError(f"call {spec.id} is followed already: end it first")
         if len(self._calls) >= self._config.max_calls:
             raise CapacityError(f"{self._config.max_calls} calls are followed already: add a worker")
+        self._calls[spec.id] = self._open(spec)
+        log.info("call begins", call=spec.id)
+
+    def keep(self, spec: CallSpec) -> None:
+        """Follow a call that is always there: whenever it ends, a new one under its id begins within a second or so.
+
+        Raises:
+            ConfigError, CapacityError: as for :meth:`begin`.
+        """
+        self.begin(spec)
+        self._standing[spec.id] = spec
+
+    def _open(self, spec: CallSpec) -> Followed:
         now_s = self._clock()
         handles: dict[Leg, int] = {}
         try:
@@ -165,8 +174,7 @@ class Watch:
             raise
         language = self._default_language if spec.language is None else spec.language
         call = Call(spec.id, self._parts, language=None if language == "auto" else language)
-        self._calls[spec.id] = _Followed(call, handles, now_s)
-        log.info("call begins", call=spec.id)
+        return Followed(spec, call, handles, now_s)
 
     async def end(self, call_id: str) -> VerdictEvent:
         """Stop following a call: what was heard is understood first, then the verdict is given.
@@ -177,12 +185,13 @@ class Watch:
         return await asyncio.shield(self._start_ending(call_id))  # a client that hangs up must not lose the verdict
 
     def _start_ending(self, call_id: str) -> asyncio.Task[VerdictEvent]:
-        ending = asyncio.create_task(self._end(self._calls.pop(call_id)))
-        self._ending.add(ending)
-        ending.add_done_callback(self._ending.discard)
+        followed = self._calls.pop(call_id)
+        ending = asyncio.create_task(self._end(followed))
+        self._ending[ending] = followed
+        ending.add_done_callback(self._ending.pop)
         return ending
 
-    async def _end(self, followed: _Followed) -> VerdictEvent:
+    async def _end(self, followed: Followed) -> VerdictEvent:
         now_s = self._clock()
         # Asked for later than now, the plane gives what it still holds back against reordering.
         until_s = now_s + self._plane.config.playout_delay_ms / 1000
@@ -193,7 +202,8 @@ class Watch:
                 self._submit(followed, segment)
         except ScamTapError as error:
             self._failed(error)
-        counters = {leg: self._plane.release(handle, now_s=now_s) for leg, handle in followed.handles.items()}
+        counters = followed.release(self._plane, now_s)
+        self._of_ended = {leg: sum_counters(self._of_ended.get(leg), of_leg) for leg, of_leg in counters.items()}
         if followed.understanding:
             await asyncio.wait(followed.understanding)
         verdict = followed.call.close(packet_counters(counters))
@@ -207,16 +217,15 @@ class Watch:
         Raises:
             KeyError: no such call.
         """
-        followed = self._calls[call_id]
-        return {
-            "id": call_id,
-            "age_s": round(self._clock() - followed.begun_s, 1),
-            "language": followed.call.language,
-            "level": followed.call.level,
-            "risk": round(followed.call.risk, 4),
-            "shed_s": round(followed.shed_s, 2),
-            "packets": packet_counters({leg: self._plane.counters(handle) for leg, handle in followed.handles.items()}),
-        }
+        return self._calls[call_id].describe(self._plane, self._clock())
+
+    def leg_counters(self) -> dict[Leg, LegCounters]:
+        """What far and near legs received, each summed over the calls of this worker's life."""
+        totals = {}
+        for leg in LEGS:
+            now = self._plane.total_counters([followed.handles[leg] for followed in self._calls.values()])
+            totals[leg] = sum_counters(self._of_ended.get(leg), now)
+        return totals
 
     def media_counters(self) -> dict[str, int]:
         """What the plane counted that belongs to no call."""
@@ -230,9 +239,8 @@ class Watch:
             log.info("key pressed", call=owner, is_complete=event.is_complete)  # not which: it may be a PIN
         if self._clock() - self._idle_checked_s >= IDLE_CHECK_S:
             self._idle_checked_s = self._clock()
-            for call_id in self._idle_calls():
-                log.warning("call ends for lack of packets", call=call_id, after_s=self._config.idle_timeout_s)
-                self._start_ending(call_id)
+            self._end_idle()
+            self._revive()
 
     async def _run(self) -> None:
         period_s = self._config.tick_ms / 1000
@@ -246,13 +254,32 @@ class Watch:
             due_s = max(due_s + period_s, self._clock())  # after a stall: catch up at once, do not tick twice
             await asyncio.sleep(due_s - self._clock())
 
-    def _idle_calls(self) -> list[str]:
-        idle = []
-        for call_id, followed in self._calls.items():
-            last_s = float(np.nanmax([followed.begun_s, *self._plane.last_arrivals_s(list(followed.handles.values()))]))
-            if self._clock() - last_s >= self._config.idle_timeout_s:
-                idle.append(call_id)
-        return idle
+    def _end_idle(self) -> None:
+        now_s = self._clock()
+        for call_id, followed in list(self._calls.items()):
+            arrivals_s = self._plane.last_arrivals_s(list(followed.handles.values()))
+            if now_s - float(np.nanmax([followed.begun_s, *arrivals_s])) < self._config.idle_timeout_s:
+                continue
+            if call_id in self._standing and bool(np.isnan(arrivals_s).all()):
+                followed.release(self._plane, now_s)  # nobody called yet: no call to speak of, only its clock is old
+                self._calls[call_id] = self._open(followed.spec)
+                continue
+            log.warning("call ends for lack of packets", call=call_id, after_s=self._config.idle_timeout_s)
+            self._start_ending(call_id)
+
+    def _revive(self) -> None:
+        """Begin the standing calls that have ended."""
+        under_way = {followed.call.id for followed in self._ending.values()}
+        for call_id, spec in self._standing.items():
+            if call_id in self._calls or call_id in under_way:
+                continue
+            try:
+                self.begin(spec)
+                self._refused.discard(call_id)
+            except ScamTapError as error:
+                if call_id not in self._refused:
+                    log.error("standing call cannot begin", call=call_id, why=str(error))
+                self._refused.add(call_id)
 
     def _failed(self, error: ScamTapError) -> None:
         """Speech could not be looked for: counted every time, logged when it begins; the calls go on."""
@@ -261,7 +288,7 @@ class Watch:
             log.error("calls not heard", why=str(error))
         self._is_failing = True
 
-    def _hear(self, calls: list[_Followed], now_s: float) -> bool:
+    def _hear(self, calls: list[Followed], now_s: float) -> bool:
         """Take what is new up to ``now_s``; False where nothing was."""
         rows = [(followed, leg) for followed in calls for leg in LEGS]
         batch = self._plane.read([followed.handles[leg] for followed, leg in rows], now_s=now_s)
@@ -277,12 +304,12 @@ class Watch:
                 self._submit(followed, segment)
         return bool(heard)
 
-    def _submit(self, followed: _Followed, segment: SpeechSegment) -> None:
+    def _submit(self, followed: Followed, segment: SpeechSegment) -> None:
         task = asyncio.create_task(self._understand(followed, segment))
         followed.understanding.add(task)
         task.add_done_callback(followed.understanding.discard)
 
-    async def _understand(self, followed: _Followed, segment: SpeechSegment) -> None:
+    async def _understand(self, followed: Followed, segment: SpeechSegment) -> None:
         due = DueSegment(followed.call, segment, followed.begun_s + segment.known_s)
         try:
             events = await self._batcher.submit(due)
@@ -321,4 +348,8 @@ class Watch:
             _, late = await asyncio.wait(self._ending, timeout=self._config.drain_timeout_s)
             if late:
                 log.error("calls not understood to their end", calls=len(late))
+                for followed in self._ending.values():  # what waits for the models is given up; verdicts follow
+                    for task in followed.understanding:
+                        task.cancel()
+                await asyncio.wait(late)
         await self._batcher.close()

@@ -98,18 +98,12 @@ class Worker:
         settings = self.settings
         listener = listen(settings.api)
         self._exit.callback(listener.close)
+        dispatcher = self._dispatcher()  # before the slow part: a mistake in its settings is said at once
+        self._exit.push_async_callback(dispatcher.aclose)
         plane = await asyncio.to_thread(PacketPlane, settings.media)  # compiles its kernels, the first time
         self._exit.callback(plane.stop)
         stages = await asyncio.to_thread(build_stages, settings)
         self._exit.callback(stages.close)
-        channels = settings.alerts.channels()
-        dispatcher = Dispatcher(
-            Outbox(settings.alerts.outbox_path),
-            channels,
-            include_text=settings.alerts.include_text,
-            on_outcome=lambda channel, outcome: self.telemetry.deliveries.labels(channel, outcome).inc(),
-        )
-        self._exit.push_async_callback(dispatcher.aclose)
         self.watch = Watch(
             plane,
             build_parts(settings, stages),
@@ -125,11 +119,27 @@ class Worker:
         self._exit.callback(self.bus.close)
         self._exit.push_async_callback(self.watch.drain)
         plane.start()
+        if plane.granted_buffer_bytes < settings.media.receive_buffer_bytes:
+            log.warning(
+                "small receive buffer: packets may be lost in bursts; see scamtap doctor",
+                bytes=plane.granted_buffer_bytes,
+                wanted_bytes=settings.media.receive_buffer_bytes,
+            )
         dispatcher.start()
         self.watch.start()
         for spec in settings.calls:
-            self.watch.begin(spec)
+            self.watch.keep(spec)
         await self._open_api(listener)
+
+    def _dispatcher(self) -> Dispatcher:
+        alerts = self.settings.alerts
+        channels = alerts.channels()
+        return Dispatcher(
+            Outbox(alerts.outbox_path),
+            channels,
+            include_text=alerts.include_text,
+            on_outcome=lambda channel, outcome: self.telemetry.deliveries.labels(channel, outcome).inc(),
+        )
 
     async def _open_api(self, listener: socket.socket) -> None:
         app = create_app(self.watch, self.bus, self.telemetry, self.settings.api)
@@ -156,6 +166,8 @@ class Worker:
         try:
             await asyncio.wait({stopping, self.watch.ticking}, return_when=asyncio.FIRST_COMPLETED)
             if not stopping.done():
+                if not self.watch.ticking.cancelled():
+                    log_failure(asyncio.get_running_loop(), {"exception": self.watch.ticking.exception()})
                 raise ScamTapError("the calls are not followed any more, an internal error; restart, see the log")
         finally:
             stopping.cancel()

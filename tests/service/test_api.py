@@ -327,6 +327,44 @@ def test_metrics_name_no_call_and_no_words(bench, spec_of, doubles):
     text = asyncio.run(run())
     assert "scamtap_calls 1.0" in text
     assert 'scamtap_alerts_total{level="danger"} 1.0' in text
+    assert "scamtap_legs 2.0" in text
     assert "0041791234567" not in text
     assert doubles.PLANTED not in text
     assert "192.0.2" not in text
+
+
+def test_metrics_sum_the_packets_of_legs_over_calls(bench, spec_of, doubles):
+    packets = doubles.packets(doubles.speech(None))
+
+    async def run():
+        async with bench() as b:
+            app = create_app(b.watch, b.bus, b.telemetry, ApiConfig())
+            transport = httpx.ASGITransport(app)
+            seen = []
+            async with httpx.AsyncClient(transport=transport, base_url="http://localhost") as client:
+
+                async def look():
+                    seen.append((await client.get("/metrics")).text)
+
+                b.watch.begin(CallSpec.model_validate(spec_of("c1")))
+                for number, packet in enumerate(packets):
+                    if number not in (10, 11):
+                        b.feed(packet, 30000)
+                await b.tick()
+                await look()
+                b.feed(packets[10], 30000)  # not lost after all, but a counter does not fall
+                await look()
+                await b.watch.end("c1")
+                b.watch.begin(CallSpec.model_validate(spec_of("c2", 31000, 31002)))
+                b.feed(packets[0], 31000)
+                await look()
+            return seen
+
+    first, second, third = asyncio.run(run())
+    received = 'scamtap_leg_packets_total{leg="far",what="received"} '
+    assert f"{received}{len(packets) - 2:.1f}" in first
+    assert all('scamtap_leg_packets_total{leg="far",what="lost"} 2.0' in text for text in (first, second, third))
+    assert f"{received}{len(packets):.1f}" in third
+    assert 'scamtap_leg_packets_total{leg="near",what="received"} 0.0' in third
+    assert 'scamtap_leg_seconds_total{leg="far",what="gap"}' in third
+    assert "# TYPE scamtap_media_total counter" in third

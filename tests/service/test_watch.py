@@ -11,6 +11,7 @@ from inference.errors import CapacityError, ConfigError, EngineError
 from inference.rtp.packet import RtpPacket
 from inference.rtp.plane import Datagram
 from inference.service.spec import CallSpec
+from inference.service.watch import WatchConfig
 
 
 def collect(bus):
@@ -82,6 +83,88 @@ def test_a_call_without_packets_ends_by_itself(bench, spec_of, doubles):
     assert after == ["talking"]
     assert last == []
     assert (events[0]["type"], events[0]["call"], events[0]["level"]) == ("verdict", "quiet", "none")
+
+
+def test_a_standing_call_begins_again_after_each_end(bench, spec_of, doubles):
+    async def run():
+        async with bench(idle_timeout_s=30) as b:
+            events = collect(b.bus)
+            b.watch.keep(CallSpec.model_validate(spec_of("line-1")))
+            b.now_s += 100.0  # nobody calls
+            await b.tick()
+            unused = (b.watch.call_ids, events(), b.watch.describe("line-1")["age_s"])
+            await b.play({30000: doubles.packets(doubles.speech(doubles.THREAT, None))})
+            b.now_s += 31.0
+            await b.tick()
+            await doubles.until(lambda: events()[-1]["type"] == "verdict")
+            b.now_s += 1.1
+            await b.tick()
+            again = (b.watch.call_ids, b.watch.describe("line-1")["level"], b.watch.media_counters()["legs"])
+            await b.watch.end("line-1")
+            b.now_s += 1.1
+            await b.tick()
+            return unused, events(), again, b.watch.call_ids
+
+    unused, events, again, last = asyncio.run(run())
+    assert unused == (["line-1"], [], 0.0)
+    assert [event["type"] for event in events[:3]] == ["utterance", "alert", "verdict"]
+    assert events[1]["at_s"] < 2  # of this call, not of the line
+    assert again == (["line-1"], "none", 2)
+    assert last == ["line-1"]
+
+
+def test_a_standing_call_whose_place_was_taken_waits_for_it(bench, spec_of, doubles):
+    async def run():
+        async with bench(max_calls=1) as b:
+            b.watch.keep(CallSpec.model_validate(spec_of("line-1")))
+            await b.watch.end("line-1")
+            b.watch.begin(CallSpec.model_validate(spec_of("other", 31000, 31002)))
+            with capture_logs() as logs:
+                for _ in range(3):
+                    b.now_s += 1.1
+                    await b.tick()
+            taken = b.watch.call_ids
+            await b.watch.end("other")
+            b.now_s += 1.1
+            await b.tick()
+            return [line["event"] for line in logs], taken, b.watch.call_ids
+
+    assert asyncio.run(run()) == (["standing call cannot begin"], ["other"], ["line-1"])
+
+
+def test_draining_gives_up_what_takes_too_long_and_still_judges(bench, spec_of, doubles):
+    import threading
+
+    release, began = threading.Event(), threading.Event()
+
+    async def run():
+        async with bench(drain_timeout_s=0.05, batcher={"max_items": 1, "max_queued": 512, "max_wait_ms": 0}) as b:
+
+            def slow(segments, _languages):
+                began.set()
+                release.wait(10)
+                raise EngineError("the engine refused")
+
+            b.stages.recogniser.transcribe = slow
+            events = collect(b.bus)
+            b.watch.begin(CallSpec.model_validate(spec_of()))
+            for packet in doubles.packets(doubles.speech(doubles.HELLO, doubles.FINE, doubles.THREAT)):
+                b.feed(packet, 30000)
+                b.now_s += 0.02
+            draining = asyncio.create_task(b.watch.drain())
+            await doubles.until(lambda: [event["type"] for event in events()] == ["verdict"])
+            waiting = b.watch.num_waiting
+            release.set()
+            await draining
+            return waiting
+
+    assert asyncio.run(run()) == 0
+    assert began.is_set()
+
+
+def test_batches_out_of_order_are_refused():
+    with pytest.raises(ValueError, match="max_running must be 1"):
+        WatchConfig(batcher={"max_running": 2})
 
 
 def test_a_full_worker_refuses_and_leaks_no_leg(bench, spec_of):
