@@ -70,4 +70,5 @@ fuzz: install-dev ## coverage-guided fuzzing of everything that reads bytes, hal
 	for target in tests/fuzz/fuzz_*.py; do $(BIN)/python $$target -max_total_time=30 || exit 1; done
 
 clean: ## remove what was built here (not the user's weight cache)
-	rm -rf $(VENV) build .pytest_cache .mypy_cache .ruff_cache .hypothesis models/speech*/*/model.onnx
+	rm -rf $(VENV) .venv-ci build .pytest_cache .mypy_cache .ruff_cache .hypothesis models/speech*/*/model.onnx \
+	  models/scam_intent*/*/model.onnx

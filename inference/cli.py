@@ -2,6 +2,7 @@
 
 import asyncio
 import json
+import os
 import sys
 from collections.abc import Callable
 from enum import StrEnum
@@ -237,14 +238,16 @@ def _root(
 
 
 def main() -> None:
-    """Console entry point: one line per error, never a traceback for what we raise on purpose."""
+    """Console entry point: one line per error, never a traceback for what we raise on purpose.
+
+    Typer sees to Ctrl-C (exit code 130) and to a reader that left (head, less: exit code 1, silently).
+    """
     try:
         app(standalone_mode=True)
     except ScamTapError as error:
         _complain(error)
         sys.exit(error.exit_code)
-    except KeyboardInterrupt:
-        sys.exit(130)
-    except BrokenPipeError:
-        sys.stderr.close()  # the reader left (head, less): no complaint about it at exit either
-        sys.exit(141)
+    except OSError as error:  # of our output; what we read has errors of its own
+        _complain(ScamTapError(f"output cannot be written ({error.strerror}): free some disk or write elsewhere"))
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # Python flushes once more as it leaves
+        sys.exit(ScamTapError.exit_code)

@@ -3,10 +3,10 @@
 import difflib
 import os
 from pathlib import Path
-from typing import Any, Literal, Self, get_args, get_origin
+from typing import Annotated, Any, Literal, Self, get_args, get_origin
 
 import yaml
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic import BaseModel, ConfigDict, StringConstraints, ValidationError, model_validator
 from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict, SettingsError
 
 from inference.alerts.dispatcher import AlertsConfig
@@ -30,7 +30,7 @@ class PrivacyConfig(BaseModel):
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
-    legal_basis: str | None = Field(default=None, min_length=3)
+    legal_basis: Annotated[str, StringConstraints(strip_whitespace=True, min_length=3)] | None = None
 
 
 class LogConfig(BaseModel):
@@ -73,6 +73,15 @@ class Settings(BaseSettings):
             raise ValueError(
                 f"segmenter.max_segment_s + speech.silence_s + speech.window_step_s is {longest_s:g} s, "
                 f"and must not exceed {MAX_WINDOW_S:g}"
+            )
+        return self
+
+    @model_validator(mode="after")
+    def _calls_find_legs(self) -> Self:
+        if "max_calls" in self.watch.model_fields_set and 2 * self.watch.max_calls > self.media.max_legs:
+            raise ValueError(
+                f"watch.max_calls {self.watch.max_calls} needs media.max_legs {2 * self.watch.max_calls}, two a call; "
+                f"it is {self.media.max_legs}"
             )
         return self
 

@@ -299,6 +299,19 @@ def test_a_reader_that_leaves_hears_no_complaint(scam, tmp_path, arguments):
     assert err == b""
 
 
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="no device here that is always full")
+@pytest.mark.parametrize("arguments", [["replay", "--json"], ["replay"]])
+def test_a_full_disk_under_the_output_is_one_line(scam, tmp_path, arguments):
+    path = wav(tmp_path / "call.wav", scam[0], subtype="PCM_16")
+    with Path("/dev/full").open("wb") as full:
+        program = subprocess.run(
+            [sys.executable, str(DOUBLES), *arguments, str(path)], stdout=full, stderr=subprocess.PIPE, timeout=60
+        )
+    assert program.returncode == 1
+    assert program.stderr.count(b"\n") == 1
+    assert b"output cannot be written (No space left on device)" in program.stderr
+
+
 def test_ctrl_c_is_exit_130_without_a_traceback(scam, tmp_path):
     path = wav(tmp_path / "call.wav", np.tile(scam[0], 20), subtype="PCM_16")
     program = subprocess.Popen(

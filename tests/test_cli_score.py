@@ -75,3 +75,11 @@ def test_score_of_no_text_file_is_one_line(run, tmp_path):
     code, _, err = run("score", tmp_path / "binary.jsonl", tmp_path / "missing.jsonl", tmp_path)
     assert code == 1
     assert err.count("\n") == 3
+
+
+@pytest.mark.parametrize("content", ["", "\n \n"])
+def test_an_empty_file_is_one_line(run, tmp_path, content):
+    (tmp_path / "calls.jsonl").write_text(content)
+    code, out, err = run("score", "--json", tmp_path / "calls.jsonl")
+    assert (code, out, err.count("\n")) == (1, "", 1)
+    assert "the file is empty" in err

@@ -32,6 +32,7 @@ if TYPE_CHECKING:
     from inference.config import Settings
 
 PACKET_MS = 20
+VERDICT_TIMEOUT_S = 60.0  # after hanging up
 PACKET_NUM_SAMPLES = SAMPLE_RATE_HZ * PACKET_MS // 1000
 CODECS = {"PCMU": (PT_PCMU, encode_ulaw), "PCMA": (PT_PCMA, encode_alaw)}
 
@@ -122,7 +123,7 @@ async def send_call(call: DemoCall, api: httpx.AsyncClient, media: tuple[str, in
         if response.is_error:
             raise ScamTapError(f"the control API answered {response.status_code} to a new call")
         await _send_legs(call, {leg: t.sendto for leg, t in transports.items()}, payload_type, encode)
-        (await api.delete(f"/v1/calls/{call.name}", timeout=60)).raise_for_status()
+        (await api.delete(f"/v1/calls/{call.name}", timeout=VERDICT_TIMEOUT_S)).raise_for_status()
 
 
 async def _send_legs(
@@ -151,7 +152,11 @@ async def _send_legs(
 
 
 async def run_demo(settings: "Settings", calls: list[DemoCall], on_event: Callable[[Event], None]) -> None:
-    """Serve, send every call at once, and return when each has its verdict."""
+    """Serve, send every call at once, and return when each has its verdict.
+
+    Raises:
+        ScamTapError: the service does not start, or a call was not followed to its end.
+    """
     by_name = {call.name: call for call in calls}
     async with Worker(settings) as worker:
         with contextlib.closing(worker.bus.follow()) as follower:
@@ -167,14 +172,27 @@ async def run_demo(settings: "Settings", calls: list[DemoCall], on_event: Callab
             following = asyncio.create_task(follow())
             host, port = worker.api_address
             media = (settings.media.host, worker.watch.media_ports[0])
-            async with httpx.AsyncClient(base_url=f"http://{host}:{port}", trust_env=False) as api:
-                await asyncio.gather(*(send_call(call, api, media) for call in calls))
-            await asyncio.wait_for(following, 30)
+            try:
+                async with httpx.AsyncClient(base_url=f"http://{host}:{port}", trust_env=False) as api:
+                    await asyncio.gather(*(send_call(call, api, media) for call in calls))
+                await asyncio.wait_for(following, VERDICT_TIMEOUT_S)
+            except (httpx.HTTPError, TimeoutError) as error:
+                raise ScamTapError(
+                    f"the demo's calls were not followed to their end ({type(error).__name__}): "
+                    "the machine may be too slow; see scamtap doctor"
+                ) from error
 
 
 def write_warning(call: DemoCall, path: Path) -> None:
-    """What the subscriber heard: the far party, with the tone where each alert came."""
+    """What the subscriber heard: the far party, with the tone where each alert came.
+
+    Raises:
+        MediaError: ``path`` cannot be written.
+    """
     audio = call.legs["far"]
     for event in call.alerts:
         audio = mix_tone(audio, warning_tone(event.alert.level), event.alert.at_s)
-    sf.write(path, audio, SAMPLE_RATE_HZ, subtype="PCM_16")
+    try:
+        sf.write(path, audio, SAMPLE_RATE_HZ, format="WAV", subtype="PCM_16")
+    except (OSError, sf.LibsndfileError) as error:
+        raise MediaError(f"{path}: cannot be written: choose another file with --out") from error

@@ -1,6 +1,7 @@
 """What a person sees of ``scamtap demo``: two calls side by side, then the outcome."""
 
 import asyncio
+import os
 import sys
 from pathlib import Path
 
@@ -9,6 +10,7 @@ from rich.live import Live
 from rich.text import Text
 
 from inference.config import PrivacyConfig, Settings
+from inference.errors import MediaError
 from inference.rtp.plane import PlaneConfig
 from inference.service.api import ApiConfig
 from inference.service.demo import DemoCall, load_demo_call, run_demo, write_warning
@@ -29,7 +31,14 @@ def demo_settings() -> Settings:
 
 
 def show_demo(console: Console, out: Path, *, plain: bool = False) -> bool:
-    """Run both calls, show them, write what the warned subscriber heard; True where both ended as they should."""
+    """Run both calls, show them, write what the warned subscriber heard; True where both ended as they should.
+
+    Raises:
+        MediaError: the calls cannot be read, or ``out`` cannot be written.
+        ScamTapError: the service does not start, or a call was not followed to its end.
+    """
+    if not os.access(out.parent, os.W_OK) or out.is_dir():  # better said now than after the calls
+        raise MediaError(f"{out}: cannot be written: choose another file with --out")
     calls = [
         load_demo_call(TINY / "demo-scam.wav", "a false bank, μ-law", "PCMU"),
         load_demo_call(TINY / "demo-bank.wav", "the real bank, A-law", "PCMA"),

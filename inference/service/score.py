@@ -61,17 +61,21 @@ def read_texts(path: Path) -> Iterator[CallText]:
     """The calls of a JSON Lines file.
 
     Raises:
-        MediaError: unreadable, or a line that is not a call; names file, line and field, never the text.
+        MediaError: unreadable, empty, or a line that is not a call; names file, line and field, never the text.
     """
+    is_empty = True
     try:
         with path.open(encoding="utf-8") as file:
             for number, line in enumerate(file, 1):
                 if line.strip():
+                    is_empty = False
                     yield _parse(line, f"{path}: line {number}")
     except OSError as error:
         raise MediaError(f"{path}: cannot be read ({error.strerror}): check the path and its permissions") from error
     except UnicodeDecodeError as error:
         raise MediaError(f"{path}: is not UTF-8: give JSON Lines of call texts") from error
+    if is_empty:
+        raise MediaError(f"{path}: the file is empty: give JSON Lines of call texts")
 
 
 def _parse(line: str, where: str) -> CallText:

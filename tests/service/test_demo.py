@@ -144,3 +144,11 @@ def test_the_whole_demo(scamtap, models, tmp_path):
     assert "before the ask" in ran.out
     assert "[info" not in ran.out
     assert soundfile.info(out).duration > 10
+
+
+@pytest.mark.parametrize("out", ["missing/heard.wav", "."])
+def test_an_unwritable_out_is_said_before_the_calls(tmp_path, out):
+    with pytest.raises(MediaError, match="choose another file with --out"):
+        demo_view.show_demo(Console(), tmp_path / out)
+    with pytest.raises(MediaError, match="choose another file with --out"):
+        write_warning(call(8.0, 5.0), tmp_path / out)

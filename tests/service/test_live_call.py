@@ -4,6 +4,9 @@ import asyncio
 import json
 
 import pytest
+from structlog.testing import capture_logs
+
+from inference.errors import ScamTapError
 
 LEG_COUNTERS = {"received", "lost", "late", "duplicate", "foreign", "gap_s"}
 
@@ -136,3 +139,21 @@ def test_configured_calls_are_there_from_the_start(live, doubles):
         port = probe.getsockname()[1]
     (call,) = asyncio.run(run(port))
     assert call["id"] == "line-1"
+
+
+def test_a_worker_that_follows_no_more_says_where_it_broke_and_leaves(live, monkeypatch):
+    async def run():
+        async with live() as (worker, _, _gateway):
+
+            def broken():
+                raise RuntimeError("plantedwords")
+
+            monkeypatch.setattr(worker.watch, "tick", broken)
+            with capture_logs() as logs, pytest.raises(ScamTapError, match="not followed any more"):
+                await worker.run(asyncio.Event())
+            return logs
+
+    (line,) = [line for line in asyncio.run(run()) if line["event"] == "internal error"]
+    assert line["kind"] == "RuntimeError"
+    assert line["where"].startswith("test_live_call.py:")
+    assert "plantedwords" not in str(line)
