@@ -1,6 +1,7 @@
 """Where alerts go: a JSON Lines file, and a webhook in the Standard Webhooks form (standardwebhooks.com)."""
 
 import asyncio
+import errno
 import os
 from datetime import UTC, datetime
 from pathlib import Path
@@ -46,14 +47,22 @@ class JsonLinesChannel:
             raise ConfigError(f"alerts.jsonl_path {path}: {error.strerror}; choose a writable file") from error
 
     async def deliver(self, delivery: Delivery) -> None:
-        """Append and fsync: rare and small, so the event loop can wait for it."""
+        """Append and fsync: rare and small, so the event loop can wait for it. A line is whole or not there."""
+        line = delivery.body.encode() + b"\n"
+        num_written = 0
         try:
-            with self._path.open("ab") as file:
-                file.write(delivery.body.encode() + b"\n")
-                file.flush()
-                os.fsync(file.fileno())
+            with self._path.open("ab", buffering=0) as file:
+                end = file.seek(0, os.SEEK_END)
+                try:
+                    num_written = file.write(line)
+                    os.fsync(file.fileno())
+                finally:
+                    if num_written != len(line):
+                        os.ftruncate(file.fileno(), end)
         except OSError as error:
             raise AlertError(f"{self._path}: {error.strerror}") from error
+        if num_written != len(line):
+            raise AlertError(f"{self._path}: {os.strerror(errno.ENOSPC)}")
 
     async def aclose(self) -> None:
         """Nothing is held open between alerts, so the file may be rotated."""

@@ -103,6 +103,11 @@ class Dispatcher:
         """Begin to deliver, what a former process left behind first."""
         self._tasks = [asyncio.create_task(self._pump(channel)) for channel in self._channels]
 
+    @property
+    def tasks(self) -> tuple["asyncio.Task[None]", ...]:
+        """One per channel, from :meth:`start` to :meth:`aclose`; done before that, it broke down."""
+        return tuple(self._tasks)
+
     def send(self, alert: Alert) -> None:
         """Write the alert down and wake the channels.
 

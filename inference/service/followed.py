@@ -1,14 +1,16 @@
-"""What a worker keeps of one call that it follows, beside the call itself."""
+"""What a worker keeps of one call that it follows, beside the call itself: its legs in the packet plane."""
 
 import asyncio
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, Self
 
-from inference.audio import Leg
+from inference.audio import LEGS, SAMPLE_RATE_HZ, Leg
+from inference.audio.segment import SpeechSegment
+from inference.errors import ScamTapError
 from inference.rtp.counters import LegCounters
 from inference.rtp.plane import PacketPlane
-from inference.service.call import Call
+from inference.service.call import Call, Heard, hear_all
 from inference.service.spec import CallSpec
 
 
@@ -31,6 +33,27 @@ class Followed:
     begun_s: float
     understanding: set[asyncio.Task[None]] = field(default_factory=set)
     shed_s: float = 0.0
+
+    @classmethod
+    def register(cls, spec: CallSpec, call: Call, plane: PacketPlane, now_s: float) -> Self:
+        """Admit both legs to the plane, or neither; ``now_s`` is second 0 of the call.
+
+        Raises:
+            ConfigError: a port is not ours, or a source belongs to another call.
+            CapacityError: no room for another leg.
+        """
+        handles: dict[Leg, int] = {}
+        try:
+            for leg in LEGS:
+                wanted = spec.leg(leg)
+                handles[leg] = plane.register(
+                    wanted.local_port, wanted.source_address, wanted.payload_types, now_s=now_s
+                )
+        except ScamTapError:
+            for handle in handles.values():
+                plane.release(handle, now_s=now_s)
+            raise
+        return cls(spec, call, handles, now_s)
 
     def counters(self, plane: PacketPlane) -> dict[Leg, LegCounters]:
         """What its legs have received so far.
@@ -59,6 +82,30 @@ class Followed:
             "shed_s": round(self.shed_s, 2),
             "packets": packet_counters(self.counters(plane)),
         }
+
+
+def hear_followed(
+    calls: Sequence[Followed], plane: PacketPlane, now_s: float
+) -> tuple[bool, list[tuple[Followed, SpeechSegment]]]:
+    """Take what is new of every call up to ``now_s``, seconds of the plane's clock; at most a second of each leg.
+
+    Returns:
+        Whether anything was new, and the speech that ended with it.
+
+    Raises:
+        EngineError: speech could not be looked for.
+    """
+    rows = [(followed, leg) for followed in calls for leg in LEGS]
+    batch = plane.read([followed.handles[leg] for followed, leg in rows], now_s=now_s)
+    heard, owners = [], []
+    for row, (followed, leg) in enumerate(rows):
+        num = int(batch.num_samples[row])
+        if num:
+            start = int(batch.start_samples[row]) - round(followed.begun_s * SAMPLE_RATE_HZ)
+            heard.append(Heard(followed.call, leg, batch.samples[row, :num], start, batch.present[row, :num]))
+            owners.append(followed)
+    ended = zip(owners, hear_all(heard), strict=True)
+    return bool(heard), [(followed, segment) for followed, segments in ended for segment in segments]
 
 
 def packet_counters(counters: Mapping[Leg, LegCounters]) -> dict[str, Any]:

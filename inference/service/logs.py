@@ -1,13 +1,28 @@
 """Structured logs: events and numbers, never what was said."""
 
+import contextlib
 import logging
 import sys
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TextIO, cast
 
 import structlog
 
 if TYPE_CHECKING:
     from inference.config import LogConfig
+
+
+class _Unfailing:
+    """Standard error, that may lie on a full disk or lead to nobody: losing a line must not cost a call."""
+
+    def write(self, text: str) -> None:
+        """Write what can be written."""
+        with contextlib.suppress(OSError):
+            sys.stderr.write(text)
+
+    def flush(self) -> None:
+        """Flush what can be flushed."""
+        with contextlib.suppress(OSError):
+            sys.stderr.flush()
 
 
 def set_up_logs(config: "LogConfig") -> None:
@@ -22,7 +37,7 @@ def set_up_logs(config: "LogConfig") -> None:
             renderer,
         ],
         wrapper_class=structlog.make_filtering_bound_logger(level),
-        logger_factory=structlog.PrintLoggerFactory(sys.stderr),
+        logger_factory=structlog.PrintLoggerFactory(cast(TextIO, _Unfailing())),
         cache_logger_on_first_use=True,
     )
     # uvicorn and asyncio speak through the standard library: only what matters, in one line.

@@ -16,16 +16,16 @@ import structlog
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from inference.alerts.dispatcher import Dispatcher
-from inference.audio import LEGS, SAMPLE_RATE_HZ, Leg
+from inference.audio import LEGS, Leg
 from inference.audio.segment import SpeechSegment
 from inference.engine.batcher import BatcherConfig, MicroBatcher
 from inference.errors import AlertError, CapacityError, ConfigError, ScamTapError
 from inference.rtp.counters import LegCounters, sum_counters
 from inference.rtp.plane import PacketPlane
 from inference.service.bus import EventBus
-from inference.service.call import Call, CallParts, Heard, hear_all
+from inference.service.call import Call, CallParts
 from inference.service.events import AlertEvent, Event, VerdictEvent
-from inference.service.followed import Followed, packet_counters
+from inference.service.followed import Followed, hear_followed, packet_counters
 from inference.service.spec import CallSpec
 from inference.service.stages import DueSegment, Stages
 from inference.service.telemetry import Telemetry
@@ -160,21 +160,9 @@ class Watch:
         self._standing[spec.id] = spec
 
     def _open(self, spec: CallSpec) -> Followed:
-        now_s = self._clock()
-        handles: dict[Leg, int] = {}
-        try:
-            for leg in LEGS:
-                wanted = spec.leg(leg)
-                handles[leg] = self._plane.register(
-                    wanted.local_port, wanted.source_address, wanted.payload_types, now_s=now_s
-                )
-        except ScamTapError:
-            for handle in handles.values():
-                self._plane.release(handle, now_s=now_s)
-            raise
         language = self._default_language if spec.language is None else spec.language
         call = Call(spec.id, self._parts, language=None if language == "auto" else language)
-        return Followed(spec, call, handles, now_s)
+        return Followed.register(spec, call, self._plane, self._clock())
 
     async def end(self, call_id: str) -> VerdictEvent:
         """Stop following a call: what was heard is understood first, then the verdict is given.
@@ -290,19 +278,10 @@ class Watch:
 
     def _hear(self, calls: list[Followed], now_s: float) -> bool:
         """Take what is new up to ``now_s``; False where nothing was."""
-        rows = [(followed, leg) for followed in calls for leg in LEGS]
-        batch = self._plane.read([followed.handles[leg] for followed, leg in rows], now_s=now_s)
-        heard, owners = [], []
-        for row, (followed, leg) in enumerate(rows):
-            num = int(batch.num_samples[row])
-            if num:
-                start = int(batch.start_samples[row]) - round(followed.begun_s * SAMPLE_RATE_HZ)
-                heard.append(Heard(followed.call, leg, batch.samples[row, :num], start, batch.present[row, :num]))
-                owners.append(followed)
-        for followed, segments in zip(owners, hear_all(heard), strict=True):
-            for segment in segments:
-                self._submit(followed, segment)
-        return bool(heard)
+        is_new, segments = hear_followed(calls, self._plane, now_s)
+        for followed, segment in segments:
+            self._submit(followed, segment)
+        return is_new
 
     def _submit(self, followed: Followed, segment: SpeechSegment) -> None:
         task = asyncio.create_task(self._understand(followed, segment))

@@ -84,6 +84,7 @@ class Worker:
         self._server: _Server | None = None
         self._serving: asyncio.Task[None] | None = None
         self.watch: Watch
+        self._dispatcher: Dispatcher
         self.api_address: tuple[str, int]
 
     async def __aenter__(self) -> "Worker":
@@ -98,7 +99,8 @@ class Worker:
         settings = self.settings
         listener = listen(settings.api)
         self._exit.callback(listener.close)
-        dispatcher = self._dispatcher()  # before the slow part: a mistake in its settings is said at once
+        # Before the slow part: a mistake in the settings of alerts is said at once.
+        self._dispatcher = dispatcher = self._make_dispatcher()
         self._exit.push_async_callback(dispatcher.aclose)
         plane = await asyncio.to_thread(PacketPlane, settings.media)  # compiles its kernels, the first time
         self._exit.callback(plane.stop)
@@ -131,7 +133,7 @@ class Worker:
             self.watch.keep(spec)
         await self._open_api(listener)
 
-    def _dispatcher(self) -> Dispatcher:
+    def _make_dispatcher(self) -> Dispatcher:
         alerts = self.settings.alerts
         channels = alerts.channels()
         return Dispatcher(
@@ -160,15 +162,19 @@ class Worker:
         """Serve until ``stop`` is set.
 
         Raises:
-            ScamTapError: following calls broke down: better restarted than deaf.
+            ScamTapError: following calls or delivering alerts broke down: better restarted than deaf or dumb.
         """
         stopping = asyncio.create_task(stop.wait())
+        must_run: dict[asyncio.Task[Any], str] = {self.watch.ticking: "followed"}
+        must_run |= dict.fromkeys(self._dispatcher.tasks, "warned of")
         try:
-            await asyncio.wait({stopping, self.watch.ticking}, return_when=asyncio.FIRST_COMPLETED)
-            if not stopping.done():
-                if not self.watch.ticking.cancelled():
-                    log_failure(asyncio.get_running_loop(), {"exception": self.watch.ticking.exception()})
-                raise ScamTapError("the calls are not followed any more, an internal error; restart, see the log")
+            done, _ = await asyncio.wait({stopping, *must_run}, return_when=asyncio.FIRST_COMPLETED)
+            for task in done & must_run.keys():
+                if not task.cancelled():
+                    log_failure(asyncio.get_running_loop(), {"exception": task.exception()})
+                raise ScamTapError(
+                    f"the calls are not {must_run[task]} any more, an internal error; restart, see the log"
+                )
         finally:
             stopping.cancel()
 

@@ -7,6 +7,7 @@ import httpx
 import pytest
 from pydantic import ValidationError
 from standardwebhooks import Webhook
+from structlog.testing import capture_logs
 
 from inference.alerts.alert import Alert
 from inference.alerts.channels import JsonLinesChannel, WebhookChannel
@@ -106,6 +107,22 @@ def test_what_was_said_reaches_the_file_only_where_configured(tmp_path):
     assert "plantedwords" not in quiet.read_text()
     assert json.loads(quiet.read_text())["evidence"] == [{"leg": "far", "start_s": 28.0, "end_s": 30.5}]
     assert json.loads(loud.read_text())["evidence"][0]["text"] == SAID
+
+
+def test_a_line_that_does_not_fit_on_the_disk_leaves_no_half(tmp_path):
+    resource = pytest.importorskip("resource")
+    path = tmp_path / "alerts.jsonl"
+    before = resource.getrlimit(resource.RLIMIT_FSIZE)
+    asyncio.run(deliver([JsonLinesChannel(path)]))
+    whole = path.read_bytes()
+    resource.setrlimit(resource.RLIMIT_FSIZE, (len(whole) + 10, before[1]))
+    try:
+        with capture_logs():  # the log itself may be a file
+            outcomes, pending = asyncio.run(deliver([JsonLinesChannel(path)]))
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, before)
+    assert (outcomes[0], pending) == (("jsonl", "retry"), 1)
+    assert path.read_bytes() == whole
 
 
 def test_pumps_deliver_without_being_asked(tmp_path):

@@ -157,3 +157,16 @@ def test_a_worker_that_follows_no_more_says_where_it_broke_and_leaves(live, monk
     assert line["kind"] == "RuntimeError"
     assert line["where"].startswith("test_live_call.py:")
     assert "plantedwords" not in str(line)
+
+
+def test_a_worker_whose_alerts_go_nowhere_leaves(live, tmp_path, monkeypatch):
+    async def run():
+        async with live(alerts={"jsonl_path": tmp_path / "alerts.jsonl"}) as (worker, _, _gateway):
+            monkeypatch.setattr(worker._dispatcher._outbox, "due", lambda _channel: 1 / 0)
+            worker._dispatcher._wake["jsonl"].set()
+            with capture_logs() as logs, pytest.raises(ScamTapError, match="not warned of any more"):
+                await worker.run(asyncio.Event())
+            monkeypatch.undo()
+            return [line["kind"] for line in logs if line["event"] == "internal error"]
+
+    assert asyncio.run(run()) == ["ZeroDivisionError"]
