@@ -32,7 +32,7 @@ from training.intent.corrupt import Corruptor
 from training.intent.data import EVALUATION_ONLY, TRAINABLE, Call, read_all, read_demo, read_scripts, sha256_of
 from training.intent.evaluate import KIND, Judged, by_topic, judge, line, metrics, worst_calls
 from training.intent.raw import raw_calls
-from training.intent.recipe import DEV, TRAIN, damage, draw, weights
+from training.intent.recipe import DEV, TRAIN, damage, draw, long_chats, weights
 
 ARTEFACT = "all-minilm-l6-v2"
 REPORT_FILE = "report.json"
@@ -110,6 +110,7 @@ def calibrate_head(
     corruptor = Corruptor(calls)
     rng = np.random.default_rng(seed)
     dev += [corruptor.call(call, rng, rate=0.15, mono=0.0) for call in dev if call.source == "scripts"]
+    dev += long_chats([c for c in calls if c.split == "dev" and c.source == "scripts"], seed)
     engine = OnnxEngine(models_dir)
     try:
         with progress_bar(console) as bar:

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from training.intent.corrupt import Corruptor
+from training.intent.corrupt import Corruptor, as_chat, join_calls
 from training.intent.data import Call
 from training.scripts import Split
 
@@ -35,10 +35,10 @@ class Share:
 
 
 TRAIN: dict[tuple[str, bool], Share] = {
-    ("scripts", True): Share(0.50, 10_000, copies=2),
+    ("scripts", True): Share(0.62, 10_000, copies=1),
     ("bothbosu", True): Share(0.14, 50),
-    ("youtube", True): Share(0.19, 80, per_group=2, copies=0.3),
-    ("ftc", True): Share(0.17, 80, per_group=6, copies=0.3),
+    ("youtube", True): Share(0.10, 80, per_group=2, copies=0.3),
+    ("ftc", True): Share(0.14, 80, per_group=6, copies=0.3),
     ("scripts", False): Share(0.70, 10_000, copies=1),
     ("bothbosu", False): Share(0.18, 50),
     ("sgd", False): Share(0.12, 40),
@@ -73,7 +73,7 @@ def draw(calls: Sequence[Call], shares: dict[tuple[str, bool], Share], split: Sp
 
 
 def damage(calls: Sequence[Call], shares: dict[tuple[str, bool], Share], corruptor: Corruptor, seed: int) -> list[Call]:
-    """``calls`` with recognition-like copies added (or, below one copy, put in their place)."""
+    """``calls`` with recognition-like copies added (below one copy: in their place); genuine ones as chat too."""
     rng = np.random.default_rng(seed)
     out: list[Call] = []
     for call in calls:
@@ -83,7 +83,16 @@ def damage(calls: Sequence[Call], shares: dict[tuple[str, bool], Share], corrupt
             out += [corruptor.call(call, rng) for _ in range(int(copies))]
         else:
             out.append(corruptor.call(call, rng) if rng.random() < copies else call)
+        if not call.is_scam and {p.leg for p in call.pieces} == {"far", "near"}:
+            out.append(as_chat(call, rng))
     return out
+
+
+def long_chats(calls: Sequence[Call], seed: int, num_joined: int = 4) -> list[Call]:
+    """Long small talk, each made of ``num_joined`` genuine calls: shows what evidence creeps up over time."""
+    rng = np.random.default_rng(seed)
+    chats = [as_chat(c, rng) for c in calls if not c.is_scam and {p.leg for p in c.pieces} == {"far", "near"}]
+    return [join_calls(chats[at : at + num_joined]) for at in range(0, len(chats) - num_joined + 1, num_joined)]
 
 
 def weights(calls: Sequence[Call], shares: dict[tuple[str, bool], Share]) -> list[float]:

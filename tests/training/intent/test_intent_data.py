@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from inference.errors import ConfigError
 from inference.intent.context import CONTEXT_UTTERANCES
-from training.intent.corrupt import Corruptor, recut, run_on, soundex
+from training.intent.corrupt import HESITATIONS, Corruptor, as_chat, disfluent, join_calls, recut, run_on, soundex
 from training.intent.data import (
     TRAINABLE,
     Call,
@@ -24,7 +24,7 @@ from training.intent.data import (
     split_of,
     windows_of,
 )
-from training.intent.recipe import TRAIN, Share, damage, draw, weights
+from training.intent.recipe import TRAIN, Share, damage, draw, long_chats, weights
 
 SCRIPT = """\
 - id: en-parcel-a
@@ -180,3 +180,29 @@ def test_damaged_copies_come_beside_the_clean_call() -> None:
     assert len(out) == 12
     assert all(c in out for c in calls)
     assert set(Counter(c.id for c in out).values()) == {3}
+
+
+def test_genuine_calls_also_come_as_small_talk_of_the_other_side() -> None:
+    genuine = call(is_scam=False)
+    (plain, chat) = damage([genuine], {("scripts", False): Share(1.0, 10, copies=0)}, Corruptor([genuine]), seed=1)
+    assert plain == genuine
+    assert [p.leg for p in chat.pieces[:2]] == ["near", "far"]
+    assert not chat.is_scam
+    assert as_chat(genuine, np.random.default_rng(3)) == as_chat(genuine, np.random.default_rng(3))
+
+
+def test_hesitation_adds_words_and_takes_none() -> None:
+    text = " ".join(f"word{i}" for i in range(300))
+    spoken = disfluent(text, np.random.default_rng(0)).split()
+    assert len(spoken) > 310
+    assert [word for i, word in enumerate(spoken) if word.startswith("word") and spoken[i - 1] != word] == text.split()
+    assert {word for phrase in HESITATIONS for word in phrase.split()} >= {
+        w for w in spoken if not w.startswith("word")
+    }
+
+
+def test_calls_are_joined_turn_after_turn() -> None:
+    first, second = call(is_scam=False, name="a"), call(is_scam=False, name="b", num_pieces=3)
+    joined = join_calls([first, second])
+    assert [p.turn for p in joined.pieces] == list(range(7))
+    assert len(long_chats([first, second] * 4 + [call()], seed=1)) == 2
