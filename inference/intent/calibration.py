@@ -39,9 +39,11 @@ class Calibration(BaseModel):
         far_scale, near_scale: factors on the raw log-likelihood ratio per leg. They temper: what follows one another
             in a call is correlated, so the raw values together claim too much.
         far_bias: nats that every far utterance which says something adds; what shows no act speaks for a genuine call.
-        act_weights: nats per unit of probability that a far utterance shows a stage; never negative but for
-            ``reassure``, never positive for that. What a caller does tells more than how it sounds: on calls kept
-            apart the acts ranked better than the raw ratio.
+        act_weights: nats that a far utterance adds which surely shows a stage; never negative but for ``reassure``,
+            never positive for that. What a caller does tells more than how it sounds: on calls kept apart the acts
+            ranked better than the raw ratio.
+        act_floor: probability up to which an act is no evidence (:func:`shown`). Half of all far utterances show no
+            act; without a floor their small probabilities add up over a call and drown the few that matter.
         stage_thresholds: probability from which a stage counts as present, per stage.
         operating_point: thresholds for the verdict.
     """
@@ -54,6 +56,7 @@ class Calibration(BaseModel):
     near_scale: float = Field(ge=0)
     far_bias: float = Field(le=0)
     act_weights: dict[str, float]
+    act_floor: float = Field(default=0.0, ge=0, lt=1)
     stage_thresholds: dict[str, float]
     operating_point: OperatingPoint
 
@@ -69,11 +72,16 @@ class Calibration(BaseModel):
     def llr(self, leg: Leg, raw: float, stages: Mapping[str, float], limit: float) -> float:
         """Calibrated log-likelihood ratio of one utterance that says something, within +-``limit``."""
         if leg == "far":
-            acts = sum(self.act_weights[stage] * probability for stage, probability in stages.items())
+            acts = sum(self.act_weights[stage] * shown(p, self.act_floor) for stage, p in stages.items())
             value = raw * self.far_scale + self.far_bias + acts
         else:
             value = raw * self.near_scale
         return min(limit, max(-limit, value))
+
+
+def shown(probability: float, floor: float) -> float:
+    """How far an act is shown: 0 up to ``floor``, then in proportion, 1 where it is certain."""
+    return max(0.0, probability - floor) / (1 - floor)
 
 
 def load_calibration(path: Path) -> Calibration:
