@@ -43,7 +43,9 @@ class Calibration(BaseModel):
             never positive for that. What a caller does tells more than how it sounds: on calls kept apart the acts
             ranked better than the raw ratio.
         act_floor: probability up to which an act is no evidence (:func:`shown`). Half of all far utterances show no
-            act; without a floor their small probabilities add up over a call and drown the few that matter.
+            act; without a floor their small probabilities add up over a call and drown the few that matter. For the
+            same reason an utterance that shows no act but ``reassure`` never speaks for a scam, however it sounds:
+            an hour of small talk must not add up to an alarm.
         stage_thresholds: probability from which a stage counts as present, per stage.
         operating_point: thresholds for the verdict.
     """
@@ -72,8 +74,10 @@ class Calibration(BaseModel):
     def llr(self, leg: Leg, raw: float, stages: Mapping[str, float], limit: float) -> float:
         """Calibrated log-likelihood ratio of one utterance that says something, within +-``limit``."""
         if leg == "far":
-            acts = sum(self.act_weights[stage] * shown(p, self.act_floor) for stage, p in stages.items())
-            value = raw * self.far_scale + self.far_bias + acts
+            acts = {stage: shown(p, self.act_floor) for stage, p in stages.items()}
+            value = raw * self.far_scale + self.far_bias + sum(self.act_weights[s] * a for s, a in acts.items())
+            if not any(a for stage, a in acts.items() if stage != "reassure"):
+                value = min(0.0, value)
         else:
             value = raw * self.near_scale
         return min(limit, max(-limit, value))

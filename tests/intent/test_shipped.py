@@ -47,17 +47,22 @@ def test_the_operating_point_is_usable() -> None:
     assert 0 < suspect <= danger <= VerdictConfig().ceiling_llr
 
 
-def test_blatant_asks_speak_for_a_scam_and_reassurance_against() -> None:
+def test_in_the_same_place_a_blatant_ask_tells_more_than_reassurance_which_speaks_for_a_genuine_call() -> None:
     try:
         engine = OnnxEngine(MODELS)
         scorer = IntentScorer(engine, tokenizer_path(MODELS), calibration_path(MODELS))
     except EngineError:
         pytest.skip("the intent model is not built here; run: scamtap models pull")
+    before = (
+        Said("far", "Hello, it's Rachel from the bank, about a payment."),
+        Said("near", "Are you really the bank?"),
+    )
     texts = (
         "don't tell anyone at the branch, move your savings into the safe account and read me the code we sent",
         "we will never ask for a code, please hang up and call the number on the back of your card whenever you like",
     )
-    ask, reassure = scorer.score([ContextWindow(Said("far", text)) for text in texts])
-    assert ask.llr > 0 > reassure.llr
+    ask, reassure = scorer.score([ContextWindow(Said("far", text), before) for text in texts])
+    assert ask.llr > reassure.llr
+    assert reassure.llr < 0
     assert ask.stages["ask"] > reassure.stages["ask"]
     engine.close()

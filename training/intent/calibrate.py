@@ -6,6 +6,7 @@ Everything is measured on the served graph (its precision, its tokenizer), never
 from collections.abc import Sequence
 
 import numpy as np
+import numpy.typing as npt
 from scipy.optimize import minimize
 
 from inference.intent.calibration import Calibration, OperatingPoint
@@ -42,10 +43,17 @@ def shown_acts(raw: RawCall) -> Floats:
     return np.asarray(np.maximum(0.0, raw.stages - ACT_FLOOR) / (1 - ACT_FLOOR))
 
 
+def shows_scam_act(raw: RawCall) -> npt.NDArray[np.bool_]:
+    """Which utterances may speak for a scam at all, ``[utterances]``."""
+    acts = [index for index, stage in enumerate(STAGES) if stage != "reassure"]
+    return np.asarray((shown_acts(raw)[:, acts] > 0).any(axis=1))
+
+
 def weighed(raw: RawCall, weights: Sequence[float]) -> Floats:
     """Calibrated log-likelihood ratios of one call; the same sum as ``Calibration.llr``."""
     far_scale, near_scale, bias, *acts = weights
     far = raw.llr * far_scale + bias + shown_acts(raw) @ np.asarray(acts)
+    far = np.where(shows_scam_act(raw), far, np.minimum(far, 0.0))
     value = np.where(raw.is_far, far, raw.llr * near_scale) * raw.is_spoken
     return np.asarray(np.clip(value, -LLR_LIMIT, LLR_LIMIT))
 
@@ -60,15 +68,17 @@ def fit_weights(
     length = max(len(raw.llr) for raw in calls)
     features = np.zeros((len(calls), length, len(START)))
     counted = np.zeros((len(calls), length))
+    ceiling = np.full((len(calls), length), LLR_LIMIT)
     for row, raw in enumerate(calls):
         far, near = raw.is_far * raw.is_spoken, ~raw.is_far * raw.is_spoken
         columns = (raw.llr * far, raw.llr * near, far.astype(float), *(shown_acts(raw) * far[:, None]).T)
         features[row, : len(raw.llr)] = np.stack(columns, axis=1)
         counted[row, : len(raw.llr)] = call_weights[row] / len(raw.llr)
+        ceiling[row, : len(raw.llr)] = np.where(raw.is_far & ~shows_scam_act(raw), 0.0, LLR_LIMIT)
     sign = np.where([raw.call.is_scam for raw in calls], 1.0, -1.0)
 
     def loss(values: Floats) -> float:
-        llr = np.clip(features @ values, -LLR_LIMIT, LLR_LIMIT)
+        llr = np.clip(features @ values, -LLR_LIMIT, ceiling)
         total, cost = np.zeros(len(calls)), 0.0
         for step in range(length):
             total = np.clip(total + llr[:, step], -verdict.floor_llr, verdict.ceiling_llr)
