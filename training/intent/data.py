@@ -201,8 +201,8 @@ def read_all(data: Path | None, files: dict[str, str]) -> list[Call]:
 
 
 def sha256_of(paths: Iterable[Path]) -> dict[str, str]:
-    """File name -> sha256, for report.json."""
-    return {path.name: hashlib.sha256(path.read_bytes()).hexdigest() for path in sorted(paths)}
+    """``folder/name`` -> sha256, for report.json."""
+    return {f"{path.parent.name}/{path.name}": hashlib.sha256(path.read_bytes()).hexdigest() for path in sorted(paths)}
 
 
 def windows_of(call: Call, limit: int | None = None) -> list[ContextWindow]:
