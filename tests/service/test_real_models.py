@@ -46,7 +46,7 @@ def test_the_streamed_path_gives_what_the_offline_path_gives(models, short_call,
     streamed = asyncio.run(run())
     assert comparable(streamed) == comparable(offline)
     words = " ".join(event["text"] for event in offline if event["type"] == "utterance").lower()
-    assert "fraud desk" in words
+    assert "savings account is under attack" in words
     assert {event["leg"] for event in offline if event["type"] == "utterance"} == {"far", "near"}
     assert streamed[-1]["packets"]["far"]["lost"] == 0
 
