@@ -12,6 +12,8 @@ from pathlib import Path
 
 import atheris
 
+import inference.rtp.plane  # noqa: F401 -- before the instrumentation: numba cannot compile what was instrumented
+
 with atheris.instrument_imports(include=["inference.gateway"]):
     from inference.errors import MediaError
     from inference.gateway.capture import open_capture
