@@ -6,6 +6,8 @@
     │   └── CodecError       it can, but its codec is not one we decode
     ├── PacketError          bytes are not the packet they should be (also a ValueError)
     ├── WeightsError         model weights are missing, corrupt or cannot be fetched
+    ├── SignallingError      a message of a gateway is not what its protocol says (also a ValueError)
+    ├── GatewayError         a gateway refused a request or did not answer
     ├── EngineError          an inference engine refused or failed a request
     ├── CapacityError        a bounded table or queue is full
     └── AlertError           an alert could not be delivered
@@ -42,6 +44,14 @@ class PacketError(ScamTapError, ValueError):
 
 class WeightsError(ScamTapError):
     """Model weights are missing, corrupt or cannot be fetched."""
+
+
+class SignallingError(ScamTapError, ValueError):
+    """A message of a gateway is not what its protocol says; the message names the field, never its value."""
+
+
+class GatewayError(ScamTapError):
+    """A gateway refused a request or did not answer."""
 
 
 class EngineError(ScamTapError):

@@ -21,8 +21,8 @@ from starlette.middleware.trustedhost import TrustedHostMiddleware
 
 from inference import __version__
 from inference.errors import CapacityError, ConfigError
+from inference.gateway.spec import CALL_ID_PATTERN, CallSpec
 from inference.service.bus import EventBus
-from inference.service.spec import CALL_ID_PATTERN, CallSpec
 from inference.service.telemetry import Telemetry
 from inference.service.watch import Watch
 
@@ -111,6 +111,8 @@ def create_app(watch: Watch, bus: EventBus, telemetry: Telemetry, config: ApiCon
 
     @app.post("/v1/calls", status_code=201, dependencies=guarded)
     async def begin(spec: CallSpec) -> dict[str, Any]:
+        if any(leg.is_streamed for leg in spec.legs.values()):
+            raise HTTPException(422, "a call announced here comes as packets: give each leg its local_port")
         try:
             watch.begin(spec)
         except CapacityError as error:

@@ -11,10 +11,10 @@ from hypothesis import strategies as st
 from pydantic import ValidationError
 
 from inference.audio import LEGS
+from inference.gateway.spec import CallSpec
 from inference.service.api import MAX_BODY_BYTES, ApiConfig, create_app
 from inference.service.bus import MAX_WAITING, EventBus
 from inference.service.events import VerdictEvent
-from inference.service.spec import CallSpec
 
 TOKEN = "a-token-long-enough"
 EVENT = VerdictEvent("c1", "none", 0.1, None, None, dict.fromkeys(LEGS, 0.0), None)

@@ -8,9 +8,9 @@ import pytest
 from structlog.testing import capture_logs
 
 from inference.errors import CapacityError, ConfigError, EngineError
+from inference.gateway.spec import CallSpec
 from inference.rtp.packet import RtpPacket
 from inference.rtp.plane import Datagram
-from inference.service.spec import CallSpec
 from inference.service.watch import WatchConfig
 
 
