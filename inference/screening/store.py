@@ -1,0 +1,119 @@
+"""What screening remembers between calls: sliding windows per caller and per callee, behind one small interface.
+
+Two stores implement it, with the same arithmetic: in process (with SQLite under it, one node) and Redis or Valkey (many
+workers, many hosts). One attempt is one round trip.
+"""
+
+from dataclasses import dataclass
+from typing import Literal, Protocol
+
+BUCKET_S = 600
+"""Windows slide in steps of this width."""
+
+CALLER_WINDOW_S = 24 * 3600
+CALLEE_BASELINE_S = 14 * 24 * 3600
+
+Mark = Literal["complaint", "not_a_scam", "heard_suspect", "heard_danger"]
+"""What is said about a caller: by callees, and by listening."""
+
+
+@dataclass(frozen=True, slots=True)
+class CallerWindow:
+    """What a number did in the last :data:`CALLER_WINDOW_S`, the attempt at hand included.
+
+    Attributes:
+        attempts, attempts_1h: calls tried, over the window and over its last hour.
+        distinct_callees: how many numbers were called; an estimate on Redis (HyperLogLog, Flajolet et al. 2007).
+        answered: attempts that were answered, of ``ended``.
+        ended: attempts whose outcome is known.
+        short: answered and over within 10 s.
+        sequential: attempts whose callee follows the previous callee by 1 to 3.
+        night: attempts between 22:00 and 07:00 of the operator's time zone.
+        complaints, not_a_scam: by distinct callees, decayed.
+        heard_suspect, heard_danger: verdicts of listening, by distinct callees, decayed.
+        heard_attested: of those, how many came with full attestation: a spoofed number has none.
+        first_seen_s: when the number was first seen, seconds since the epoch; None for now.
+    """
+
+    attempts: int = 0
+    attempts_1h: int = 0
+    distinct_callees: int = 0
+    answered: int = 0
+    ended: int = 0
+    short: int = 0
+    sequential: int = 0
+    night: int = 0
+    complaints: float = 0.0
+    not_a_scam: float = 0.0
+    heard_suspect: float = 0.0
+    heard_danger: float = 0.0
+    heard_attested: float = 0.0
+    first_seen_s: float | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class CalleeWindow:
+    """How a subscriber is being called, for call-bombing protection.
+
+    Attributes:
+        attempts_10s, attempts_60s, attempts_600s: attempts in the last so many seconds, the one at hand included.
+        callers_60s: distinct callers among those of the last minute.
+        short_rings_60s: attempts of the last minute that ended unanswered within 5 s.
+        baseline_per_hour: attempts an hour over :data:`CALLEE_BASELINE_S`.
+        baseline_peak_10min: the most in ten minutes over the same time, the last hour left out.
+        shielded_until_s: emergency mode lasts until then, seconds since the epoch; None when off.
+    """
+
+    attempts_10s: int = 0
+    attempts_60s: int = 0
+    attempts_600s: int = 0
+    callers_60s: int = 0
+    short_rings_60s: int = 0
+    baseline_per_hour: float = 0.0
+    baseline_peak_10min: int = 0
+    shielded_until_s: float | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Seen:
+    """Both views of one attempt."""
+
+    caller: CallerWindow
+    callee: CalleeWindow
+
+
+class ScreeningStore(Protocol):
+    """Remembers. Numbers are E.164 without ``+``, or a placeholder for withheld ones; keys expire by themselves.
+
+    Every method raises StoreError when the store is away: the caller of it decides openly, and counts.
+    """
+
+    async def attempt(self, caller: str | None, callee: str, at_s: float, *, is_night: bool) -> Seen:
+        """Count an attempt and return both windows, in one round trip."""
+        ...
+
+    async def outcome(
+        self, caller: str | None, callee: str, at_s: float, *, answered: bool, rang_s: float, talked_s: float
+    ) -> None:
+        """Count what became of an attempt."""
+        ...
+
+    async def mark(self, caller: str, callee: str, mark: Mark, at_s: float, *, is_attested: bool = False) -> None:
+        """Note what is said about a caller; the same callee counts once per kind."""
+        ...
+
+    async def shield(self, callee: str, until_s: float | None) -> None:
+        """Switch emergency mode of a callee on until then, or off."""
+        ...
+
+    async def known_contact(self, callee: str, caller: str) -> bool:
+        """Whether the callee has the caller among its contacts, or called it within the last two weeks."""
+        ...
+
+    async def add_contact(self, callee: str, caller: str, until_s: float | None = None) -> None:
+        """Remember a contact (None: for good) or a call-back that is expected until then."""
+        ...
+
+    async def aclose(self) -> None:
+        """Release connections; nothing is lost."""
+        ...
