@@ -1,5 +1,6 @@
 """What a gateway may tell the service: calls begin, change, end; audio comes; a key is pressed."""
 
+from collections.abc import Callable, Mapping
 from typing import Any, Protocol
 
 from inference.audio import Leg
@@ -55,6 +56,16 @@ class CallControl(Protocol):
 
     def key_pressed(self, call_id: str, leg: Leg, digit: str) -> None:
         """A party pressed a key (``0-9*#ABCD``), told by signalling. A call that ended is no error."""
+        ...
+
+    def follow(self, call_id: str, told: Callable[[Mapping[str, Any]], None]) -> None:
+        """Tell ``told`` whatever happens in a call, its verdict last: the JSON of each event, with what was said in it.
+
+        It is called from the event loop and must neither wait nor raise. One follower a call: its gateway.
+
+        Raises:
+            KeyError: no such call.
+        """
         ...
 
     async def end(self, call_id: str) -> Any:

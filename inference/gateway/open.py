@@ -2,8 +2,11 @@
 
 from pydantic import BaseModel, ConfigDict, Field
 
+from inference.gateway.audiosocket import AudioSocketConfig, AudioSocketGateway
 from inference.gateway.control import CallControl, Gateway
 from inference.gateway.ports import MediaPorts
+from inference.gateway.websocket.config import WebSocketConfig
+from inference.gateway.websocket.server import WebSocketGateway
 
 
 class GatewaysConfig(BaseModel):
@@ -12,14 +15,23 @@ class GatewaysConfig(BaseModel):
     Attributes:
         media_address: the address of ours that gateways are told to send to; None for ``media.host``.
         quarantine_s: how long a port of ``media.exclusive_ports`` rests after its leg: delayed forks still hit it.
+        websocket: Twilio, Telnyx, SignalWire, jambonz, FreeSWITCH, Asterisk's chan_websocket, sessions of our own.
+        audiosocket: Asterisk's AudioSocket.
     """
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
     media_address: str | None = None
     quarantine_s: float = Field(default=10.0, ge=0, le=600)
+    websocket: WebSocketConfig | None = None
+    audiosocket: AudioSocketConfig | None = None
 
 
 def make_gateways(config: GatewaysConfig, control: CallControl, ports: MediaPorts) -> list[Gateway]:  # noqa: ARG001
     """The configured gateways, not started yet."""
-    return []
+    gateways: list[Gateway] = []
+    if config.websocket is not None:
+        gateways.append(WebSocketGateway(config.websocket, control))
+    if config.audiosocket is not None:
+        gateways.append(AudioSocketGateway(config.audiosocket, control))
+    return gateways

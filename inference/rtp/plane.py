@@ -277,7 +277,9 @@ class PacketPlane:
         """
         with self._lock:
             slot = self._legs.slot(leg)
-            streamed.write(self._legs.tables, slot, samples, timestamp, self._position(arrived_s), self._max_ahead)
+            # A connection that hung brings what waited all at once: the ring holds it until it is due.
+            max_ahead = self.config.ring_samples // 2
+            streamed.write(self._legs.tables, slot, samples, timestamp, self._position(arrived_s), max_ahead)
 
     def release(self, leg: int, *, now_s: float | None = None, goes_on: bool = False) -> LegCounters:
         """Give the leg's row back and return its last counters.

@@ -20,6 +20,7 @@ from pydantic import BaseModel, ConfigDict, Field, SecretStr, model_validator
 from starlette.middleware.trustedhost import TrustedHostMiddleware
 
 from inference import __version__
+from inference.alerts.redact import redact
 from inference.errors import CapacityError, CodecError, ConfigError
 from inference.gateway.spec import CALL_ID_PATTERN, CallSpec
 from inference.service.bus import EventBus
@@ -163,14 +164,3 @@ def create_app(watch: Watch, bus: EventBus, telemetry: Telemetry, config: ApiCon
         return StreamingResponse(stream(), media_type="text/event-stream", headers={"Cache-Control": "no-store"})
 
     return app
-
-
-def redact(event: Any, include_text: bool) -> Any:
-    """The event without what was said, unless ``include_text``."""
-    if include_text:
-        return event
-    if isinstance(event, dict):
-        return {key: redact(value, False) for key, value in event.items() if key != "text"}
-    if isinstance(event, list):
-        return [redact(value, False) for value in event]
-    return event

@@ -7,7 +7,7 @@ up, the newest speech is shed and counted, and the calls go on.
 
 import asyncio
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import asdict
 from typing import Any, Self
 
@@ -175,6 +175,10 @@ class Watch:
         if call_id in self._calls:
             self._publisher.key_pressed(call_id, leg, digit)
 
+    def follow(self, call_id: str, told: Callable[[Mapping[str, Any]], None]) -> None:
+        """What happens in a call; see :meth:`inference.gateway.control.CallControl.follow`."""
+        self._calls[call_id].told = told
+
     def _open(self, spec: CallSpec) -> Followed:
         language = self._default_language if spec.language is None else spec.language
         call = Call(spec.id, self._parts, language=None if language == "auto" else language)
@@ -310,6 +314,8 @@ class Watch:
 
     def _publish(self, followed: Followed, event: Event) -> None:
         self._publisher.publish(event, followed.spec.reach, followed.call.language)
+        if followed.told is not None:
+            followed.told(event.to_json())
 
     async def drain(self) -> None:
         """Take no new calls, end those there are, understand what was heard; within ``drain_timeout_s``."""
