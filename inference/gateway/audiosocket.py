@@ -23,6 +23,7 @@ from inference.audio.segment import PCM
 from inference.errors import ConfigError, ScamTapError, SignallingError
 from inference.gateway.connected import ConnectedCalls, Place, Player
 from inference.gateway.control import CallControl
+from inference.gateway.narrow import warm
 from inference.gateway.pcm import Sound, encode
 from inference.gateway.spec import CallSpec, LegSpec
 
@@ -288,6 +289,7 @@ class AudioSocketGateway:
             ConfigError: the address cannot be had.
         """
         host, port = self.config.host, self.config.port
+        await asyncio.to_thread(warm)
         try:
             loop = asyncio.get_running_loop()
             self._server = await loop.create_server(lambda: AudioSocketConnection(self), host, port)

@@ -1,7 +1,7 @@
 """Wider audio to the 8 kHz that the models take: once, as it comes, and the same however it is cut into chunks.
 
 A polyphase FIR filter in integers. soxr's streams were tried first: they hand out 16 kHz audio in blocks of 100 ms and
-48 kHz audio in blocks of 145 ms, which a warning would come later; this holds back 4 ms, and costs less.
+48 kHz audio in blocks of 145 ms, which a warning would come later; this holds back 4 ms, at about the same cost.
 """
 
 import functools
@@ -64,6 +64,11 @@ def filter_numpy(source: PCM, taps: Taps, first: int, phase: int, step: int, out
     windows = np.lib.stride_tricks.sliding_window_view(source, taps.shape[1])[starts]
     totals = (windows * taps[phases % len(taps)].astype(np.int64)).sum(axis=1) + _ONE // 2
     out[:] = np.clip(totals >> 14, -32768, 32767)
+
+
+def warm() -> None:
+    """Compile the filter now, and not in the first call; takes seconds the first time on a machine."""
+    Narrower(16000).take(np.zeros(320, np.int16))
 
 
 class Narrower:

@@ -45,7 +45,12 @@ class Sound:
         cut = len(data) % self._frame_bytes
         self._left = data[len(data) - cut :] if cut else b""
         body = data[: len(data) - cut] if cut else data
-        samples = np.frombuffer(body, "<i2") if self._table is None else self._table[np.frombuffer(body, np.uint8)]
+        # A copy: kernels are compiled for arrays that can be written, and would be anew for others.
+        samples = (
+            np.frombuffer(body, "<i2").astype(np.int16)
+            if self._table is None
+            else self._table[np.frombuffer(body, np.uint8)]
+        )
         if self._num_channels == 1:
             return [self._narrowers[0].take(samples)]
         frames = samples.reshape(-1, self._num_channels)

@@ -164,6 +164,7 @@ class PacketPlane:
         self._drops_of_closed = 0
         for rows in (self._receiver, self._fed):
             self._receive(self._legs.tables, rows.arrived, 0, 0, -1, self._max_ahead)
+        streamed.write(self._legs.tables, 0, np.zeros(0, np.int16), 0, 0, 0)  # compiled now, not in a call
         self.read([])
 
     def start(self) -> None:

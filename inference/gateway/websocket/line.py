@@ -7,6 +7,8 @@ from websockets.asyncio.server import ServerConnection
 from websockets.exceptions import ConnectionClosed
 
 SLOW_READER = 1013  # try again later
+CLOSE_TIMEOUT_S = 2.0
+"""How long a peer may take to answer that it closes too; one that does not read cannot."""
 
 
 class Outgoing:
@@ -47,7 +49,9 @@ class Outgoing:
             self._work()
 
     def abort(self, code: int, reason: str) -> None:
-        """Close now: what is stuck in the socket is given up when the library's close timeout is over."""
+        """Close now, whatever is stuck in the socket."""
+        # The library's own close timeout begins only when what waits in the socket was taken.
+        asyncio.get_running_loop().call_later(CLOSE_TIMEOUT_S, self._connection.transport.abort)
         if self._task is not None:
             self._task.cancel()
             self._task = None

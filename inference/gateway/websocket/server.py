@@ -23,12 +23,13 @@ from websockets.typing import Origin, Subprotocol
 from inference.errors import CapacityError, CodecError, ConfigError, ScamTapError
 from inference.gateway.connected import ConnectedCalls
 from inference.gateway.control import CallControl
+from inference.gateway.narrow import warm
 from inference.gateway.websocket.asterisk import AsteriskSession
 from inference.gateway.websocket.auth import has_token, is_signed_by_twilio, is_token
 from inference.gateway.websocket.config import DIALECTS, WebSocketConfig
 from inference.gateway.websocket.duplex import DuplexSession
 from inference.gateway.websocket.fork import ForkSession
-from inference.gateway.websocket.line import Outgoing
+from inference.gateway.websocket.line import CLOSE_TIMEOUT_S, Outgoing
 from inference.gateway.websocket.media_streams import MediaStreamsSession
 from inference.gateway.websocket.session import Session
 
@@ -38,7 +39,6 @@ SUBPROTOCOLS = ("audio.jambonz.org", "audio.drachtio.org", "audiostream.drachtio
 MAX_MESSAGES_PER_S = 2000
 """A party speaks 50 to 100 messages a second; a backlog of seconds may come at once."""
 
-CLOSE_TIMEOUT_S = 2.0
 SWEEP_S = 1.0
 _IN_PARAMETERS = {"twilio", "telnyx", "signalwire"}  # their start message may carry the token
 _SESSIONS: Mapping[str, Callable[..., Session]] = {
@@ -106,6 +106,7 @@ class WebSocketGateway:
             ConfigError: the address cannot be had, the certificate cannot be read.
         """
         config = self.config
+        await asyncio.to_thread(warm)
         try:
             self._server = await serve(
                 self._serve,
@@ -205,7 +206,8 @@ class WebSocketGateway:
             pass
         except ScamTapError as error:
             self.refused[str(error)[:80]] += 1
-            await connection.close(_close_code(error), str(error)[:120])
+            opened.outgoing.abort(_close_code(error), str(error)[:120])
+            await connection.wait_closed()
 
     def _session(self, connection: ServerConnection, opened: _Open) -> Session:
         assert connection.request is not None  # noqa: S101 (the handshake is over)
