@@ -35,6 +35,9 @@ AUDIO_HZ = {0x10: 8000, 0x11: 12000, 0x12: 16000, 0x13: 24000, 0x14: 32000, 0x15
 """Sampling rate by kind of audio; newer Asterisks send more than 8 kHz where the channel has it."""
 
 HEADER_BYTES = 3
+OPENING = bytes([NAME, 0, 16])
+"""Header of the first frame of every connection."""
+
 FRAME_MS = 20
 FRAME_SAMPLES = SAMPLE_RATE_HZ * FRAME_MS // 1000
 MAX_UNSENT_BYTES = 65536
@@ -90,14 +93,18 @@ class Frame:
 
 
 class FrameReader:
-    """Frames out of a stream of bytes that may be cut anywhere; keeps less than one frame."""
+    """Frames out of a stream of bytes that may be cut anywhere; keeps less than one frame.
+
+    Attributes:
+        left: the beginning of the next frame.
+    """
 
     def __init__(self) -> None:
-        self._left = b""
+        self.left = b""
 
     def take(self, data: bytes) -> Iterator[Frame]:
         """Yield the frames that ``data`` completes."""
-        data = self._left + data if self._left else data
+        data = self.left + data if self.left else data
         at = 0
         while len(data) - at >= HEADER_BYTES:
             end = at + HEADER_BYTES + int.from_bytes(data[at + 1 : at + HEADER_BYTES], "big")
@@ -105,7 +112,7 @@ class FrameReader:
                 break
             yield Frame(data[at], data[at + HEADER_BYTES : end])
             at = end
-        self._left = data[at:]
+        self.left = data[at:]
 
 
 def call_and_leg(name: UUID, legs: Literal["last_digit", "far"]) -> tuple[str, Leg]:
@@ -166,6 +173,8 @@ class AudioSocketConnection(asyncio.Protocol):
                 if self._is_over or self._transport.is_closing():
                     return
                 self._take(frame)
+            if self._place is None and not OPENING.startswith(self._reader.left[:HEADER_BYTES]):
+                raise SignallingError("the first frame is no UUID")
         except ScamTapError as error:
             self._cut(str(error)[:80])
 

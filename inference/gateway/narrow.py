@@ -49,7 +49,7 @@ def _filter(source: PCM, taps: Taps, first: int, phase: int, step: int, out: PCM
         window, row = source[at : at + num_taps], taps[phase]  # views: the sum then compiles to vector instructions
         total = _ONE // 2
         for t in range(num_taps):
-            total += np.int64(window[t]) * np.int64(row[t])
+            total += int(window[t]) * int(row[t])
         value = total >> 14
         out[n] = -32768 if value < -32768 else 32767 if value > 32767 else value
         phase += step

@@ -1,4 +1,4 @@
-"""A watch in virtual time behind a real WebSocket server, and doubles of the gateways that connect to it.
+"""A real WebSocket server before a watch in virtual time, and doubles of the gateways that connect to it.
 
 The doubles are written from the published protocols (see the files they test); none of these gateways installs here.
 """
@@ -12,101 +12,12 @@ import numpy as np
 import pytest
 from websockets.asyncio.client import connect
 
-from inference.alerts.dispatcher import Dispatcher
-from inference.alerts.outbox import Outbox
 from inference.gateway.websocket.config import WebSocketConfig
 from inference.gateway.websocket.server import WebSocketGateway
 from inference.rtp.g711 import encode_alaw, encode_ulaw
-from inference.rtp.plane import PacketPlane, PlaneConfig
-from inference.service.bus import EventBus
-from inference.service.publisher import Publisher
-from inference.service.telemetry import Telemetry
-from inference.service.watch import Watch, WatchConfig
 
 CHUNK = 160
 ALL = {name: {} for name in ("twilio", "telnyx", "signalwire", "jambonz", "freeswitch", "asterisk", "session")}
-
-
-class Served:
-    """The watch, its events, and a gateway that it was given; time passes when a test says so."""
-
-    def __init__(self, doubles, make_gateway, **config) -> None:
-        self.doubles = doubles
-        self.now_s = 1000.0
-        self.plane = PacketPlane(PlaneConfig(max_legs=64))
-        self.stages = doubles.stages(self.clock)
-        self.bus = EventBus()
-        self.follower = self.bus.follow()
-        self.outbox = Outbox(None)
-        self.keys = []
-        publisher = Publisher(Telemetry(), self.bus, Dispatcher(self.outbox, []))
-        publisher.key_pressed = lambda call, leg, digit: self.keys.append((call, leg, digit))
-        self.watch = Watch(
-            self.plane, doubles.parts(), self.stages, WatchConfig(**config), publisher=publisher, clock=self.clock
-        )
-        self.gateway = make_gateway(self.watch, self.clock)
-        self._events = []
-
-    def clock(self) -> float:
-        return self.now_s
-
-    @property
-    def events(self) -> list[dict]:
-        while self.follower._waiting:
-            self._events.append(self.follower._waiting.popleft().to_json())
-        return self._events
-
-    def said(self) -> set[tuple[str, str, str]]:
-        return {(e["call"], e["leg"], e["text"]) for e in self.events if e["type"] == "utterance"}
-
-    def received(self, call, leg="far") -> int:
-        return self.watch.describe(call)["packets"][leg]["received"] if call in self.watch.call_ids else 0
-
-    async def until(self, condition) -> None:
-        await self.doubles.until(condition)
-
-    async def pass_time(self, seconds: float = 0.02) -> None:
-        self.now_s += seconds
-        self.watch.tick()
-        await self.until(lambda: not self.watch.num_waiting)
-
-    async def verdict(self, call) -> dict:
-        def found():
-            return [e for e in self.events if e["type"] == "verdict" and e["call"] == call]
-
-        await self.until(found)
-        return found()[-1]
-
-    async def play(self, sockets, rounds, call, legs=("far", "near")) -> None:
-        """Send ``rounds`` of (socket number, message), 20 ms each, and let them be heard as they come."""
-        sent = dict.fromkeys(legs, 0)
-        for number, messages in enumerate(rounds):
-            for which, message in messages:
-                await sockets[which].send(message)
-            for leg in legs:
-                sent[leg] += 1
-            await self.until(lambda: all(self.received(call, leg) >= sent[leg] for leg in legs))
-            self.now_s += 0.02
-            if number % 3 == 2:
-                await self.pass_time(0)
-
-
-@pytest.fixture
-def serving(doubles):
-    """``async with serving(make_gateway) as served``."""
-
-    @contextlib.asynccontextmanager
-    async def make(make_gateway, **config):
-        served = Served(doubles, make_gateway, **config)
-        await served.gateway.start()
-        try:
-            yield served
-        finally:
-            await served.gateway.aclose()
-            await served.watch.drain()
-            served.outbox.close()
-
-    return make
 
 
 @pytest.fixture
