@@ -8,7 +8,7 @@ import base64
 import binascii
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Any, Literal, NamedTuple
 
 import msgspec
 
@@ -44,8 +44,7 @@ class Started:
     parameters: Mapping[str, str]
 
 
-@dataclass(frozen=True, slots=True)
-class Chunk:
+class Chunk(NamedTuple):
     """Audio of one track; ``timestamp_ms`` is of its first sample, None where the service tells none."""
 
     track: Track
