@@ -31,6 +31,19 @@ class CallControl(Protocol):
         """
         ...
 
+    def keep(self, spec: CallSpec, *, idle_s: float | None = None) -> None:
+        """Follow a call that is always there: whenever it ends, the next begins within a second or so.
+
+        Args:
+            spec: the call, or a line that carries one call after another.
+            idle_s: for a line, how long without a packet a call of it is over; each gets an id of its own, the line's
+                with the time at which it was first heard. None: one call, whose id stays.
+
+        Raises:
+            ConfigError, CapacityError, CodecError: as for :meth:`begin`.
+        """
+        ...
+
     def change(self, spec: CallSpec) -> None:
         """The call goes on with other legs: another codec, address or key.
 

@@ -5,6 +5,7 @@ from pydantic import BaseModel, ConfigDict, Field
 from inference.gateway.audiosocket import AudioSocketConfig, AudioSocketGateway
 from inference.gateway.control import CallControl, Gateway
 from inference.gateway.ports import MediaPorts
+from inference.gateway.static import StaticGateway, StaticLine
 from inference.gateway.websocket.config import WebSocketConfig
 from inference.gateway.websocket.server import WebSocketGateway
 
@@ -17,6 +18,7 @@ class GatewaysConfig(BaseModel):
         quarantine_s: how long a port of ``media.exclusive_ports`` rests after its leg: delayed forks still hit it.
         websocket: Twilio, Telnyx, SignalWire, jambonz, FreeSWITCH, Asterisk's chan_websocket, sessions of our own.
         audiosocket: Asterisk's AudioSocket.
+        static: forks without signalling, by port or source.
     """
 
     model_config = ConfigDict(extra="forbid", frozen=True)
@@ -25,6 +27,7 @@ class GatewaysConfig(BaseModel):
     quarantine_s: float = Field(default=10.0, ge=0, le=600)
     websocket: WebSocketConfig | None = None
     audiosocket: AudioSocketConfig | None = None
+    static: tuple[StaticLine, ...] = Field(default=(), max_length=1024)
 
 
 def make_gateways(config: GatewaysConfig, control: CallControl, ports: MediaPorts) -> list[Gateway]:  # noqa: ARG001
@@ -34,4 +37,6 @@ def make_gateways(config: GatewaysConfig, control: CallControl, ports: MediaPort
         gateways.append(WebSocketGateway(config.websocket, control))
     if config.audiosocket is not None:
         gateways.append(AudioSocketGateway(config.audiosocket, control))
+    if config.static:
+        gateways.append(StaticGateway(config.static, control))
     return gateways

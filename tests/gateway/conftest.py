@@ -3,6 +3,7 @@
 And a watch in virtual time, for gateways that bring audio over connections.
 """
 
+import asyncio
 import contextlib
 import struct
 from ipaddress import ip_address
@@ -144,6 +145,7 @@ class Served:
     async def pass_time(self, seconds: float = 0.02) -> None:
         self.now_s += seconds
         self.watch.tick()
+        await asyncio.sleep(0.001)  # what the tick began gets its turn
         await self.until(lambda: not self.watch.num_waiting)
 
     async def verdict(self, call) -> dict:

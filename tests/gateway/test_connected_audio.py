@@ -2,7 +2,7 @@
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from inference.errors import CodecError, SignallingError
@@ -25,6 +25,7 @@ def sine(hz, rate_hz, seconds=1.0, amplitude=10000):
     return (amplitude * np.sin(2 * np.pi * hz * np.arange(round(rate_hz * seconds)) / rate_hz)).astype(np.int16)
 
 
+@settings(deadline=None)  # the first filter of a rate is designed, or compiled
 @given(
     st.binary(max_size=3000),
     st.lists(st.integers(0, 400), max_size=20),

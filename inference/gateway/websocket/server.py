@@ -1,7 +1,7 @@
 """The WebSocket server: one port, a dialect a path. Whoever connects is hostile until a token says otherwise.
 
-The server is ``websockets``: uvicorn's own WebSocket side, which the control API could have lent, is a little dearer for
-a message (benchmarks/websocket.py) and bounds neither a handshake's time nor what is sent to a slow reader.
+The server is ``websockets``. uvicorn's WebSocket side, which the control API could have lent, is a little dearer for a
+message (benchmarks/websocket.py) and bounds neither a handshake's time nor what is sent to a slow reader.
 """
 
 import asyncio
