@@ -3,6 +3,7 @@
 Either under the same id, or, for a line that carries many calls, each under an id of its own once it is heard.
 """
 
+import time
 from collections.abc import Callable, Container
 from dataclasses import dataclass
 
@@ -22,11 +23,13 @@ class _Line:
         spec: how its calls are announced; its id is the line's.
         idle_s: silence that ends a call of a line, seconds; None where calls keep the line's id.
         call_id: the newest call's.
+        num_heard: calls of the line so far.
     """
 
     spec: CallSpec
     idle_s: float | None
     call_id: str
+    num_heard: int = 0
 
 
 class StandingCalls:
@@ -61,9 +64,13 @@ class StandingCalls:
         """Names of lines whose next call was not heard yet, as far as is known here."""
         return [name for name, line in self._lines.items() if line.idle_s is not None and line.call_id == name]
 
-    def heard(self, name: str, call_id: str) -> None:
-        """A call of a line was heard and goes by ``call_id`` from now on."""
-        self._lines[name].call_id = call_id
+    def heard(self, name: str) -> CallSpec:
+        """The waiting call of a line was heard: how it is announced from now on, with an id of its own."""
+        line = self._lines[name]
+        line.num_heard += 1
+        began = time.strftime("%Y%m%dT%H%M%SZ", time.gmtime())  # ids differ across restarts too
+        line.call_id = f"{name}-{began}-{line.num_heard}"
+        return line.spec.model_copy(update={"id": line.call_id})
 
     def idle_s(self, call_id: str) -> float | None:
         """Silence that ends a call, where that is its line's own."""

@@ -260,15 +260,12 @@ class Watch:
         followed = self._calls.get(line)
         if followed is None or np.isnan(self._plane.last_arrivals_s(list(followed.handles.values()))).all():
             return
-        spec = followed.spec.model_copy(update={"id": f"{line}-{time.strftime('%Y%m%dT%H%M%SZ', time.gmtime())}"})
-        while spec.id in self._calls:  # a second one within a second
-            spec = spec.model_copy(update={"id": f"{spec.id}+"})
         del self._calls[line]
-        read_s = (
-            round(now_s * SAMPLE_RATE_HZ) - round(self._plane.config.playout_delay_ms * SAMPLE_RATE_HZ / 1000)
-        ) / (SAMPLE_RATE_HZ)
+        spec = self._standing.heard(line)
+        # In samples, as the plane rounds: what it reads next must not lie before second 0.
+        held_back = round(self._plane.config.playout_delay_ms / 1000 * SAMPLE_RATE_HZ)
+        read_s = (round(now_s * SAMPLE_RATE_HZ) - held_back) / SAMPLE_RATE_HZ
         self._calls[spec.id] = Followed(spec, self._call(spec), followed.handles, max(followed.begun_s, read_s))
-        self._standing.heard(line, spec.id)
         log.info("call begins", call=spec.id)
 
     async def _run(self) -> None:
