@@ -153,6 +153,11 @@ class Agent:
                 listed = [tag for tag in request.headers.items("Require") if tag.lower() in unknown]
                 raise RefusedError(420, "an extension is not supported", [("Unsupported", ", ".join(listed))])
 
+        if request.method in ("INVITE", "UPDATE"):
+            taken = {kind.partition(";")[0].strip().lower() for kind in request.headers.items("Accept")}
+            if taken and not taken & {"application/sdp", "application/*", "*/*"}:
+                raise RefusedError(406, "the answer would be SDP, which the request does not take")
+
     def _acknowledged(self, incoming: Incoming, known: ServerTransaction | None) -> None:
         accepted = self._session(incoming)
         if accepted is not None and accepted.unacknowledged is not None:

@@ -47,14 +47,14 @@ REASONS = {
     500: "Server Internal Error", 501: "Not Implemented", 503: "Service Unavailable", 505: "Version Not Supported",
 }  # fmt: skip
 
-_REQUEST_LINE = re.compile(rf"({WORD_PATTERN}) ([^\s<>]+) SIP/(\d+\.\d+)")
-_LOOSE_REQUEST_LINE = re.compile(rf"({WORD_PATTERN})\s.*SIP/\d+\.\d+\s*", re.DOTALL | re.I)
-_STATUS_LINE = re.compile(r"SIP/2\.0 ([1-6]\d\d)(?: (.*))?", re.DOTALL | re.I)
+_REQUEST_LINE = re.compile(rf"({WORD_PATTERN}) ([^\s<>]+) SIP/([0-9]+\.[0-9]+)")
+_LOOSE_REQUEST_LINE = re.compile(rf"({WORD_PATTERN})\s.*SIP/[0-9]+\.[0-9]+\s*", re.DOTALL | re.I)
+_STATUS_LINE = re.compile(r"SIP/2\.0 ([1-6][0-9][0-9])(?: (.*))?", re.DOTALL | re.I)
 _HEADER = re.compile(rf"({WORD_PATTERN})[ \t]*:[ \t]*(.*)", re.DOTALL)
 _FOLD = re.compile(r"[ \t]*\r?\n[ \t]+")
 _LINE_END = re.compile(r"\r?\n")
 _HEAD_END = re.compile(rb"\r?\n\r?\n")
-_LENGTH = re.compile(r"\d{1,10}")
+_LENGTH = re.compile(r"[0-9]{1,10}")
 
 
 class Headers:

@@ -15,11 +15,11 @@ WORD_PATTERN = r"[A-Za-z0-9\-.!%*_+`'~]+"
 _WORD = re.compile(WORD_PATTERN)
 _HOST = r"\[[0-9A-Fa-f:.]+\]|[A-Za-z0-9._\-]+"
 _VIA = re.compile(
-    rf"\s*SIP\s*/\s*2\.0\s*/\s*({WORD_PATTERN})\s+({_HOST})\s*(?::\s*(\d{{1,5}})\s*)?(;.*)?", re.DOTALL | re.I
+    rf"\s*SIP\s*/\s*2\.0\s*/\s*({WORD_PATTERN})\s+({_HOST})\s*(?::\s*([0-9]{{1,5}})\s*)?(;.*)?", re.DOTALL | re.I
 )
-_CSEQ = re.compile(rf"\s*(\d{{1,20}})\s+({WORD_PATTERN})\s*")
+_CSEQ = re.compile(rf"\s*([0-9]{{1,20}})\s+({WORD_PATTERN})\s*")
 _URI = re.compile(r"[A-Za-z][A-Za-z0-9+.\-]*:[^\s<>\"\x00-\x20\x7f]+")
-_HOST_PORT = re.compile(rf"({_HOST})(?::(\d{{1,5}}))?")
+_HOST_PORT = re.compile(rf"({_HOST})(?::([0-9]{{1,5}}))?")
 
 Parameters = dict[str, str | None]
 

@@ -10,7 +10,7 @@ from pydantic import BaseModel, ConfigDict, Field, SecretStr, field_validator, m
 from inference.gateway.sip.auth import DigestConfig
 from inference.gateway.siprec.roles import check_number_pattern
 
-_LISTEN = re.compile(r"(udp|tcp|tls):(\[[0-9a-fA-F:.]+\]|[0-9.]+):(\d{1,5})")
+_LISTEN = re.compile(r"(udp|tcp|tls):(\[[0-9a-fA-F:.]+\]|[0-9.]+):([0-9]{1,5})")
 
 
 class Listener(NamedTuple):
