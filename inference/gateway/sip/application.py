@@ -67,7 +67,7 @@ class Application(Protocol):
         ...
 
     def invited(self, transaction: ServerTransaction) -> None:
-        """A new INVITE. Accept it (``Agent.prepare``, ``Agent.accept``), respond to the transaction now or later, or raise.
+        """A new INVITE: accept it (``Agent.prepare``, ``accept``), answer its transaction now or later, or raise.
 
         Raises:
             RefusedError: 300-699, e.g. 302 with a Contact.

@@ -150,6 +150,7 @@ class Connection(asyncio.Protocol):
         self._server = server
         self._receive = receive
         self._framer = Framer()
+        self._was_asked = False
         self._cut: Timer | None = None
         self._stream: asyncio.Transport | None = None
         self._securing: asyncio.Task[None] | None = None
@@ -217,13 +218,14 @@ class Connection(asyncio.Protocol):
             if not self.is_open:
                 return
             if message:
+                self._was_asked = True
                 self._receive(message, self)
             else:
                 self.send(b"\r\n")
         if self._framer.is_partial:
             if messages or not was_partial:  # a slow drip does not move the deadline
                 self._cut_after(PARTIAL_S)
-        else:
+        elif self._was_asked:  # pings alone do not earn a stranger his place
             self._cut_after(IDLE_S)
 
     def send(self, data: bytes) -> None:

@@ -85,23 +85,22 @@ class SiprecGateway:
         Raises:
             ConfigError: an address cannot be had, a certificate cannot be read.
         """
-        loop = asyncio.get_running_loop()
-        self.agent = Agent(
-            self,
-            loop,
-            AgentConfig(
-                extensions=("siprec", "timer"),
-                contact_parameters=("+sip.srs",),
-                accept=ACCEPT,
-                advertised=self.config.advertised,
-                max_sessions=self.config.max_sessions,
-                longest_interval_s=self.config.session_interval_s,
-            ),
-        )
+        self.agent = Agent(self, asyncio.get_running_loop(), self.agent_config())
         for listener in self.config.listeners:
             await self._listen(listener)
         self._sweeping = asyncio.create_task(self._sweep())
         log.info("siprec listens", addresses=[f"{name}:{host}:{port}" for name, host, port in self.addresses])
+
+    def agent_config(self) -> AgentConfig:
+        """Who we say we are."""
+        return AgentConfig(
+            extensions=("siprec", "timer"),
+            contact_parameters=("+sip.srs",),
+            accept=ACCEPT,
+            advertised=self.config.advertised,
+            max_sessions=self.config.max_sessions,
+            longest_interval_s=self.config.session_interval_s,
+        )
 
     async def _listen(self, listener: Listener) -> None:
         host, port = listener.host, listener.port

@@ -80,8 +80,7 @@ def test_any_text_is_read_or_refused(text):
     for read in (Via.parse, CSeq.parse, SipUri.parse, lambda t: Address.parse(t, "To")):
         try:
             got = read(text)
-        except SignallingError as error:
-            assert "\n" not in str(error)
-        else:
-            if isinstance(got, Via | CSeq):
-                assert read(str(got)) == got
+        except SignallingError:
+            continue
+        if isinstance(got, Via | CSeq):
+            assert read(str(got)) == got

@@ -1,4 +1,4 @@
-"""The messages that RFC 4475 describes, ours to the word: valid ones taken, invalid ones refused with the right status."""
+"""Messages with what RFC 4475 describes, in our own words: valid ones are taken, invalid ones get the right status."""
 
 from pathlib import Path
 
