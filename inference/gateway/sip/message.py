@@ -7,6 +7,7 @@ disagree about where a message ends. Written in one form, so what we write and r
 import re
 from collections.abc import Iterable
 from dataclasses import dataclass, field
+from functools import lru_cache
 
 from inference.errors import SignallingError
 from inference.gateway.sip.syntax import WORD_PATTERN, split_list
@@ -104,6 +105,7 @@ class Headers:
         return out
 
 
+@lru_cache(512)
 def long_name(name: str) -> str:
     """A header's name as we write it."""
     lower = name.lower()

@@ -107,18 +107,14 @@ class Metadata:
             participants=participants,
             labels=self.labels | newer.labels,
         )
-        _check_bounds(out)
+        if len(out.participants) > MAX_PARTICIPANTS or len(out.labels) > MAX_STREAMS:
+            raise RefusedError(413, "metadata has too many participants or streams")
         return out
 
     def senders(self, label: str) -> list[str]:
         """Ids of the participants whose voice a stream carries, in the document's order."""
         streams = {stream for stream, known in self.labels.items() if known == label}
         return [key for key, participant in self.participants.items() if streams & set(participant.sends)]
-
-
-def _check_bounds(metadata: Metadata) -> None:
-    if len(metadata.participants) > MAX_PARTICIPANTS or len(metadata.labels) > MAX_STREAMS:
-        raise RefusedError(413, "metadata has too many participants or streams")
 
 
 def _local(element: "Element") -> str:
@@ -139,11 +135,17 @@ def _children(element: "Element", name: str) -> Iterable["Element"]:
     return (child for child in element if _local(child) == name)
 
 
+def _has(element: "Element", name: str) -> bool:
+    # Not any(): an element without children is false.
+    return next(iter(_children(element, name)), None) is not None
+
+
 def _read(root: "Element") -> Metadata:
-    participants: dict[str, Participant] = {}
+    people: dict[str, Participant] = {}
+    sends: dict[str, list[str]] = {}
     labels: dict[str, str] = {}
     ids: dict[str, list[str]] = {"sip": [], "vendor": [], "session": []}
-    gone, sent = set(), set()
+    gone = set()
     is_partial = False
     for element in root:
         name = _local(element)
@@ -155,40 +157,37 @@ def _read(root: "Element") -> Metadata:
             ids["vendor"] += [_text(child) for child in element.iter() if _local(child) in ("ucid", "avayaucid")]
         elif name == "participant":
             key = _attribute(element, "participant_id", "id")
-            known = participants.get(key, Participant())
-            participants[key] = replace(_participant(element), sends=known.sends)
-            sends = [_text(child) for child in _children(element, "send")]
-            if sends:
-                participants[key] = replace(participants[key], sends=(*known.sends, *sends))
-                sent.add(key)
-            if any(_children(element, "disassociate-time")):
+            people[key] = _participant(element)
+            if _has(element, "send"):
+                sends.setdefault(key, []).extend(_text(child) for child in _children(element, "send"))
+            if _has(element, "disassociate-time"):
                 gone.add(key)
         elif name == "stream":
             label = next((_text(child) for child in _children(element, "label")), "") or _attribute(element, "label")
             labels[_attribute(element, "stream_id", "id")] = label
-        elif name == "participantsessionassoc" and any(_children(element, "disassociate-time")):
+        elif name == "participantsessionassoc" and _has(element, "disassociate-time"):
             gone.add(_attribute(element, "participant_id"))
         elif name == "participantstreamassoc":
-            key = _attribute(element, "participant_id")
-            known = participants.get(key, Participant())
-            is_over = any(_children(element, "disassociate-time"))
-            sends = [] if is_over else [_text(child) for child in _children(element, "send")]
-            participants[key] = replace(known, sends=(*known.sends, *sends)[:MAX_STREAMS])
-            sent.add(key)
-        if len(participants) > MAX_PARTICIPANTS or len(labels) > MAX_STREAMS:
-            break
-    metadata = Metadata(
+            of_one = sends.setdefault(_attribute(element, "participant_id"), [])
+            if not _has(element, "disassociate-time"):
+                of_one += [_text(child) for child in _children(element, "send")]
+        if max(len(people), len(sends)) > MAX_PARTICIPANTS or len(labels) > MAX_STREAMS:
+            raise RefusedError(413, "metadata has too many participants or streams")
+    everybody = {key: people.get(key, Participant()) for key in (*people, *sends)}  # in the order of their elements
+    return Metadata(
         is_partial=is_partial,
         sip_session_ids=tuple(filter(None, ids["sip"]))[:MAX_STREAMS],
         vendor_ids=tuple(filter(None, ids["vendor"]))[:MAX_STREAMS],
         session_ids=tuple(filter(None, ids["session"]))[:MAX_STREAMS],
-        participants={key: value for key, value in participants.items() if is_partial or key not in gone},
+        participants={
+            key: replace(person, sends=tuple(sends.get(key, ()))[:MAX_STREAMS])
+            for key, person in everybody.items()
+            if key not in gone
+        },
         labels=labels,
         gone=frozenset(gone),
-        sent=frozenset(sent),
+        sent=frozenset(sends),
     )
-    _check_bounds(metadata)
-    return metadata
 
 
 def _participant(element: "Element") -> Participant:

@@ -149,7 +149,7 @@ class Server:
             if ack:
                 ids |= {"branch": f"z9hG4bK{call}{cseq}a", "to_tag": self._tags[call]}
                 self.agent.receive(self.sip.request("ACK", **ids), wire)
-        elif method == "INVITE" and answers:
+        elif method == "INVITE" and answers and ack:
             ids |= {"to_tag": answers[-1].headers.get("To").partition("tag=")[2]}
             self.agent.receive(self.sip.request("ACK", **ids), wire)
         return answers
