@@ -171,9 +171,10 @@ class Agent:
             self.counts["dropped"] += 1
 
     def _cancelled(self, incoming: Incoming, transaction: ServerTransaction) -> None:
-        transaction.respond(200)
         invite = self._invite_of(incoming)
         if invite is not None:
+            transaction.to_tag = invite.to_tag  # section 9.2
+            transaction.respond(200)
             invite.cancelled()
 
     def _within(self, accepted: Accepted, transaction: ServerTransaction) -> None:

@@ -153,7 +153,7 @@ WORDS = st.sampled_from(
         "sipSessionID",
         "callerOrig",
         "x:y",
-    ]  # fmt: skip
+    ]
 )
 ATTRIBUTES = st.sampled_from(["", ' participant_id="p"', ' id="p"', ' stream_id="s"', ' aor="sip:a@b"', ' xmlns:x="u"'])
 TREES = st.recursive(
