@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 from email.errors import MessageError
 from email.parser import BytesParser
-from email.policy import HTTP
+from email.policy import compat32
 
 from inference.errors import SignallingError
 from inference.gateway.sip.message import RefusedError, Request
@@ -11,6 +11,9 @@ from inference.gateway.sip.sdp import Description
 from inference.gateway.siprec.metadata import Metadata
 
 MAX_PARTS = 16
+MAX_TYPE = 512
+"""Characters of a Content-Type: the standard library takes its time over endless ones."""
+
 MAX_MULTIPARTS = 4
 """Multiparts within multiparts: each is a level of recursion."""
 
@@ -63,11 +66,13 @@ def _parts(request: Request) -> list[tuple[str, bytes, bool]]:
     kind = request.headers.get("Content-Type") or ""
     if not kind.partition(";")[0].strip().lower().startswith("multipart/"):
         return [(kind.partition(";")[0].strip().lower(), request.body, True)]
+    if len(kind) > MAX_TYPE:
+        raise RefusedError(415, "Content-Type is too long")
     if request.body.lower().count(b"multipart/") > MAX_MULTIPARTS:
         raise RefusedError(413, "body has too many parts within parts")
     head = f"Content-Type: {kind}\r\n\r\n".encode("utf-8", "surrogateescape")
     try:
-        message = BytesParser(policy=HTTP).parsebytes(head + request.body)
+        message = BytesParser(policy=compat32).parsebytes(head + request.body)
         if not message.is_multipart():
             raise RefusedError(400, "multipart body has no boundary that fits")
         out: list[tuple[str, bytes, bool]] = []
@@ -76,13 +81,14 @@ def _parts(request: Request) -> list[tuple[str, bytes, bool]]:
                 continue
             if len(out) == MAX_PARTS:
                 raise RefusedError(413, f"body has more than {MAX_PARTS} parts")
+            if len(str(part.get("Content-Type", ""))) > MAX_TYPE:
+                raise RefusedError(415, "Content-Type of a part is too long")
             data = part.get_payload(decode=True)
             disposition = str(part.get("Content-Disposition", "")).lower().replace(" ", "")
             is_optional = "handling=optional" in disposition
             out.append((part.get_content_type(), data if isinstance(data, bytes) else b"", not is_optional))
-    except (MessageError, ValueError, LookupError, IndexError, AttributeError, TypeError) as error:
-        # What the standard library's header parser raises for hostile headers is not documented.
-        if isinstance(error, RefusedError):
-            raise
+    except RefusedError:
+        raise
+    except (MessageError, ValueError, LookupError) as error:  # of the standard library, for a hostile part's headers
         raise RefusedError(400, "multipart body is malformed") from error
     return out

@@ -175,7 +175,7 @@ METADATA = {
     # Addresses without a scheme, a group, an Avaya UCID; streams named by number.
     "audiocodes": recording(
         '<datamode>complete</datamode>\n<group id="00000000-0000-0000-0000-0000515b11aa">'
-        '<associate-time>2026-03-02T10:11:12Z</associate-time></group>\n'
+        "<associate-time>2026-03-02T10:11:12Z</associate-time></group>\n"
         '<session id="0000-0000-0000-0000-000000003f2a07c1">\n'
         "<group-ref>00000000-0000-0000-0000-0000515b11aa</group-ref><start-time>2026-03-02T10:11:12Z</start-time>\n"
         '<ac:AvayaUCID xmlns:ac="http://ucid.example">AB0077C0FFEE00000017</ac:AvayaUCID></session>\n'
