@@ -70,25 +70,28 @@ def _parts(request: Request) -> list[tuple[str, bytes, bool]]:
         raise RefusedError(415, "Content-Type is too long")
     if request.body.lower().count(b"multipart/") > MAX_MULTIPARTS:
         raise RefusedError(413, "body has too many parts within parts")
-    head = f"Content-Type: {kind}\r\n\r\n".encode("utf-8", "surrogateescape")
     try:
-        message = BytesParser(policy=compat32).parsebytes(head + request.body)
-        if not message.is_multipart():
-            raise RefusedError(400, "multipart body has no boundary that fits")
-        out: list[tuple[str, bytes, bool]] = []
-        for part in message.walk():
-            if part.is_multipart():
-                continue
-            if len(out) == MAX_PARTS:
-                raise RefusedError(413, f"body has more than {MAX_PARTS} parts")
-            if len(str(part.get("Content-Type", ""))) > MAX_TYPE:
-                raise RefusedError(415, "Content-Type of a part is too long")
-            data = part.get_payload(decode=True)
-            disposition = str(part.get("Content-Disposition", "")).lower().replace(" ", "")
-            is_optional = "handling=optional" in disposition
-            out.append((part.get_content_type(), data if isinstance(data, bytes) else b"", not is_optional))
+        return _read_multipart(f"Content-Type: {kind}\r\n\r\n".encode("utf-8", "surrogateescape") + request.body)
     except RefusedError:
         raise
     except (MessageError, ValueError, LookupError) as error:  # of the standard library, for a hostile part's headers
         raise RefusedError(400, "multipart body is malformed") from error
+
+
+def _read_multipart(data: bytes) -> list[tuple[str, bytes, bool]]:
+    message = BytesParser(policy=compat32).parsebytes(data)
+    if not message.is_multipart():
+        raise RefusedError(400, "multipart body has no boundary that fits")
+    out: list[tuple[str, bytes, bool]] = []
+    for part in message.walk():
+        if part.is_multipart():
+            continue
+        if len(out) == MAX_PARTS:
+            raise RefusedError(413, f"body has more than {MAX_PARTS} parts")
+        if len(str(part.get("Content-Type", ""))) > MAX_TYPE:
+            raise RefusedError(415, "Content-Type of a part is too long")
+        content = part.get_payload(decode=True)
+        disposition = str(part.get("Content-Disposition", "")).lower().replace(" ", "")
+        is_optional = "handling=optional" in disposition
+        out.append((part.get_content_type(), content if isinstance(content, bytes) else b"", not is_optional))
     return out
