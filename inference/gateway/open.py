@@ -5,6 +5,8 @@ from pydantic import BaseModel, ConfigDict, Field
 from inference.gateway.audiosocket import AudioSocketConfig, AudioSocketGateway
 from inference.gateway.control import CallControl, Gateway
 from inference.gateway.ports import MediaPorts
+from inference.gateway.siprec.config import SiprecConfig
+from inference.gateway.siprec.gateway import SiprecGateway
 from inference.gateway.static import StaticGateway, StaticLine
 from inference.gateway.websocket.config import WebSocketConfig
 from inference.gateway.websocket.server import WebSocketGateway
@@ -19,6 +21,7 @@ class GatewaysConfig(BaseModel):
         websocket: Twilio, Telnyx, SignalWire, jambonz, FreeSWITCH, Asterisk's chan_websocket, sessions of our own.
         audiosocket: Asterisk's AudioSocket.
         static: forks without signalling, by port or source.
+        siprec: SBCs that record calls to us (RFC 7866); None for none.
     """
 
     model_config = ConfigDict(extra="forbid", frozen=True)
@@ -28,11 +31,14 @@ class GatewaysConfig(BaseModel):
     websocket: WebSocketConfig | None = None
     audiosocket: AudioSocketConfig | None = None
     static: tuple[StaticLine, ...] = Field(default=(), max_length=1024)
+    siprec: SiprecConfig | None = None
 
 
-def make_gateways(config: GatewaysConfig, control: CallControl, ports: MediaPorts) -> list[Gateway]:  # noqa: ARG001
+def make_gateways(config: GatewaysConfig, control: CallControl, ports: MediaPorts) -> list[Gateway]:
     """The configured gateways, not started yet."""
     gateways: list[Gateway] = []
+    if config.siprec is not None:
+        gateways.append(SiprecGateway(config.siprec, control, ports))
     if config.websocket is not None:
         gateways.append(WebSocketGateway(config.websocket, control))
     if config.audiosocket is not None:
