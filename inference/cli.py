@@ -80,6 +80,9 @@ def replay(
     far: Annotated[
         str | None, typer.Option(help="Captures: the other party's stream, as SSRC (0x...) or ip:port it comes from.")
     ] = None,
+    near: Annotated[
+        str | None, typer.Option(help="Captures with SIP: how the subscriber's number begins (else: the called party).")
+    ] = None,
     realtime: Annotated[bool, typer.Option(help="As fast as it was spoken, not as fast as possible.")] = False,
     as_json: JsonOption = False,
     config: ConfigOption = None,
@@ -87,7 +90,7 @@ def replay(
     """Run recordings through the very stages live calls go through.
 
     Mono is the other party. In stereo, channel 0 is the other party unless --far-channel says else. RTP streams of a
-    capture are paired into calls; --far says who is who.
+    capture are paired into calls; the calls' SIP in the same capture says who is who, else --far does.
     """
     from inference.config import load_settings
     from inference.gateway.recording import open_recording
@@ -102,7 +105,7 @@ def replay(
     parts = build_parts(settings, stages)
 
     def run(path: Path) -> None:
-        for recorded in open_recording(path, far_channel=far_channel, far=far):
+        for recorded in open_recording(path, far_channel=far_channel, far=far, near=near):
             if not as_json:
                 for notice in recorded.notices:
                     stderr.print(printable(notice), style="dim", markup=False)
