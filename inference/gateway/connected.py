@@ -88,12 +88,14 @@ class Place:
         Raises:
             SignallingError: more of it than can be spoken.
         """
-        timeline, now_s = self._call.timelines[leg], self._calls.clock()
-        for start in range(0, len(samples), MAX_CHUNK):
-            part = samples[start : start + MAX_CHUNK]
-            at = timeline.place(len(part), now_s, None if timestamp is None else timestamp + start)
-            if at is not None:
-                self._calls.control.write(self._call.spec.id, leg, part, at)
+        if len(samples) > MAX_CHUNK:
+            for start in range(0, len(samples), MAX_CHUNK):
+                part = samples[start : start + MAX_CHUNK]
+                self.write(leg, part, None if timestamp is None else timestamp + start)
+            return
+        at = self._call.timelines[leg].place(len(samples), self._calls.clock(), timestamp)
+        if at is not None:
+            self._calls.control.write(self._call.spec.id, leg, samples, at)
 
     def key_pressed(self, leg: Leg, digit: str) -> None:
         """A party pressed a key; anything that is none is ignored."""

@@ -1,0 +1,125 @@
+"""Calls over connections in a whole worker, as its configuration opens them."""
+
+import asyncio
+import contextlib
+import json
+import re
+import socket
+import uuid
+from pathlib import Path
+
+import pytest
+from websockets.asyncio.client import connect
+
+from inference.gateway.audiosocket import Frame
+
+ROOT = Path(__file__).parents[2]
+
+
+def free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return probe.getsockname()[1]
+
+
+def stereo(far, near):
+    mixed = bytearray()
+    for a, b in zip(far.astype("<i2"), near.astype("<i2"), strict=True):
+        mixed += a.tobytes() + b.tobytes()
+    return [bytes(mixed[i : i + 640]) for i in range(0, len(mixed), 640)]
+
+
+async def paced(chunks):
+    loop = asyncio.get_running_loop()
+    began_s = loop.time()
+    for number, chunk in enumerate(chunks, 1):
+        yield chunk
+        await asyncio.sleep(began_s + 0.02 * number - loop.time())
+
+
+def test_the_documented_client_hears_of_its_call_while_it_is_on(live, doubles, capsys):
+    (example,) = re.findall(r"```python\n(.*?)```", (ROOT / "docs" / "websocket-session.md").read_text(), re.DOTALL)
+    port = free_port()
+    namespace = {}
+    exec(compile(example.replace(":8651", f":{port}"), "docs/websocket-session.md", "exec"), namespace)
+    speech = stereo(doubles.speech(doubles.THREAT, None), doubles.speech(None, doubles.FINE))
+
+    async def run():
+        gateways = {"websocket": {"port": port, "token": "a-long-token", "session": {}}}
+        async with live(gateways=gateways) as (_, api, _gateway):
+            calling = asyncio.create_task(namespace["main"]("call-7", paced(speech), "a-long-token"))
+            async with asyncio.timeout(10):
+                await asyncio.sleep(0.3)
+                listed = (await api.get("/v1/calls")).json()
+                await calling
+            return listed, (await api.get("/v1/calls")).json()
+
+    listed, left = asyncio.run(run())
+    assert [call["id"] for call in listed] == ["call-7"]
+    assert left == []
+    assert "suspect card_otp" in capsys.readouterr().out.splitlines()
+
+
+def test_audiosocket_and_events(live, following, doubles):
+    port = free_port()
+    name = "6d7a0f2e-0000-4000-8000-00000000aa00"
+
+    async def run():
+        async with live(gateways={"audiosocket": {"port": port}}) as (_, api, _g), following(api) as events:
+            _, writer = await asyncio.open_connection("127.0.0.1", port)
+            writer.write(bytes(Frame(0x01, uuid.UUID(name).bytes)))
+            far = doubles.speech(doubles.THREAT).astype("<i2").tobytes()
+            async for chunk in paced([far[i : i + 320] for i in range(0, len(far), 320)]):
+                writer.write(bytes(Frame(0x10, chunk)))
+            writer.close()
+            await doubles.until(lambda: any(event["type"] == "verdict" for event in events))
+            return events
+
+    events = asyncio.run(run())
+    assert [event["type"] for event in events] == ["utterance", "alert", "verdict"]
+    assert {event["call"] for event in events} == {name}
+
+
+def test_leaving_the_worker_ends_calls_over_connections(live):
+    port = free_port()
+
+    async def run():
+        async with contextlib.AsyncExitStack() as stack:
+            gateways = {"websocket": {"port": port, "session": {}}}
+            async with live(gateways=gateways):
+                client = await stack.enter_async_context(connect(f"ws://127.0.0.1:{port}/session", proxy=None))
+                await client.send(json.dumps({"type": "start", "call": "c", "channels": ["far"]}))
+                assert json.loads(await client.recv())["type"] == "started"
+            return [json.loads(message)["type"] async for message in client], client.close_code
+
+    assert asyncio.run(run()) == (["verdict"], 1000)
+
+
+def test_a_port_in_use_is_said_before_calls_are_taken(live):
+    from inference.errors import ConfigError
+
+    async def run(port):
+        with pytest.raises(ConfigError, match=f"127.0.0.1:{port} cannot be used"):
+            async with live(gateways={"websocket": {"port": port, "session": {}}}):
+                pass
+
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))
+        taken.listen()
+        asyncio.run(run(taken.getsockname()[1]))
+
+
+def test_the_settings_file_shows_settings_that_are_valid():
+    import yaml
+
+    from inference.gateway.open import GatewaysConfig
+
+    lines = (ROOT / "configs" / "scamtap.yaml").read_text().splitlines()
+    start = lines.index("# gateways:")
+    shown = yaml.safe_load("\n".join(line[2:] for line in lines[start:] if line.startswith("# ")))
+    shown["gateways"].pop("siprec", None)  # of another test
+    config = GatewaysConfig.model_validate(shown["gateways"])
+    assert config.websocket is not None
+    assert config.websocket.telnyx is not None
+    assert config.audiosocket is not None
+    assert config.static[0].name == "span-1"
