@@ -15,9 +15,8 @@ from typing import Any, Literal, Self
 from uuid import UUID
 
 import structlog
-from pydantic import BaseModel, ConfigDict, Field, IPvAnyNetwork, SecretStr, model_validator
+from pydantic import BaseModel, ConfigDict, Field, IPvAnyNetwork, model_validator
 
-from inference.alerts.ear import Reach
 from inference.audio import LEGS, SAMPLE_RATE_HZ, Leg
 from inference.audio.segment import PCM
 from inference.errors import ConfigError, ScamTapError, SignallingError
@@ -199,12 +198,11 @@ class AudioSocketConnection(asyncio.Protocol):
             raise SignallingError("the first frame is no UUID")
         config, calls = self._gateway.config, self._gateway.calls
         call, self._leg = call_and_leg(UUID(bytes=frame.payload), config.legs)
-        via = calls.name if config.plays else "asterisk"
         spec = CallSpec(
             id=call,
             far=LegSpec(),
             near=None if config.legs == "far" else LegSpec(),
-            reach=Reach(via=via, call=SecretStr(call)),
+            reach=calls.reach(call) if config.plays else None,  # AudioSocket says of no channel what it is called
         )
         self._place = calls.join(spec, (self._leg,), self)
 

@@ -10,6 +10,7 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Protocol
 
 import structlog
+from pydantic import SecretStr
 
 from inference.alerts.ear import Announcement, Reach
 from inference.audio import LEGS, SAMPLE_RATE_HZ, Leg
@@ -153,6 +154,9 @@ class ConnectedCalls:
             self.control.begin(spec)
             call = self._calls[spec.id] = _Call(spec)
             self.control.follow(spec.id, lambda event: self._told(call, event))
+        elif spec.reach is not None and spec.reach.via is not None and call.spec.reach != spec.reach:
+            call.spec = call.spec.model_copy(update={"reach": spec.reach})  # this connection knows how
+            self.control.change(call.spec)
         if any(leg in call.lines or leg not in call.timelines for leg in legs):
             raise ConfigError("that leg of the call is connected already")
         if call.lingering is not None:
@@ -196,6 +200,10 @@ class ConnectedCalls:
                 del self._calls[call.spec.id]
             for line in lines:
                 line.over()
+
+    def reach(self, call_id: str) -> Reach:
+        """How the subscriber of a call is reached where its near connection plays."""
+        return Reach(via=self.name, call=SecretStr(call_id))
 
     async def play(self, reach: Reach, announcement: Announcement) -> None:
         """Have it played to the subscriber alone, over the connection that brings the near leg.

@@ -16,7 +16,7 @@ from inference.errors import SignallingError
 from inference.gateway.connected import ConnectedCalls, Player
 from inference.gateway.pcm import Encoding, Sound, encode
 from inference.gateway.websocket.config import AsteriskConfig
-from inference.gateway.websocket.session import Outlet, Session, decode, encoding_of, spec_of
+from inference.gateway.websocket.session import Outlet, Session, decode, encoding_of, reach_of, spec_of
 
 MAX_WORDS = 64
 
@@ -119,9 +119,8 @@ class AsteriskSession(Session):
         self._leg = leg
         self._sound = Sound(start.encoding, start.rate_hz)
         plays = self._config.plays
-        # Without whispering, Asterisk's REST interface reaches the subscriber by its channel.
-        reference = call if plays else self.query.get("channel") or call
-        spec = spec_of(call, self.query, via=self.calls.name if plays else self._name, reference=reference)
+        reach = reach_of(self._name, call, self.query, is_near=False)  # what the connection hangs on is a tap
+        spec = spec_of(call, self.query, self.calls.reach(call) if plays else reach)
         self.begin(spec, (leg,), self.query)
         if plays:
             self._player = WhisperPlayer(start, self.outlet)

@@ -10,6 +10,7 @@ from typing import Any, Literal
 import msgspec
 
 from inference import __version__
+from inference.alerts.ear import Reach
 from inference.alerts.redact import redact
 from inference.audio import Leg
 from inference.errors import SignallingError
@@ -121,7 +122,7 @@ class DuplexSession(Session):
     def _start(self, start: Start) -> None:
         sound = Sound(start.encoding, start.rate_hz, len(start.legs))
         parameters = {"language": start.language}
-        spec = spec_of(start.call, parameters, via=self._name, reference=start.call, has_near=len(start.legs) == 2)
+        spec = spec_of(start.call, parameters, Reach(), has_near=len(start.legs) == 2)  # the client hears of its alerts
         self.begin(spec, start.legs, self.query)
         self._legs, self._sound = start.legs, sound
         self._send({"type": "started", "call": start.call, "version": __version__})

@@ -15,7 +15,7 @@ from inference.errors import CodecError, SignallingError
 from inference.gateway.connected import ConnectedCalls
 from inference.gateway.pcm import Sound
 from inference.gateway.websocket.config import ForkConfig
-from inference.gateway.websocket.session import Outlet, Session, decode, spec_of
+from inference.gateway.websocket.session import Outlet, Session, decode, reach_of, spec_of
 
 Mix = Literal["mono", "stereo", "mixed"]
 
@@ -114,8 +114,8 @@ class ForkSession(Session):
         self._sound: Sound | None = None
 
     def text(self, message: str) -> None:
-        """See :class:`Session`."""
-        parsed = parse(message)
+        """See :class:`Session`. mod_audio_stream's metadata may be any text: what is no JSON tells us nothing."""
+        parsed = parse(message) if message.lstrip().startswith("{") else None
         if isinstance(parsed, Key):
             if self.place is not None:
                 self.place.key_pressed(self._legs[0], parsed.digit)
@@ -139,7 +139,9 @@ class ForkSession(Session):
         self._legs = self._legs_of(mix, parameters.get("near") or self._config.near)
         rate_hz = metadata.rate_hz or rate_of(self.query.get("rate")) or 8000
         sound = Sound("L16", rate_hz, len(self._legs))
-        spec = spec_of(call, parameters, via=self._name, reference=metadata.call or call, has_near=len(self._legs) == 2)
+        is_near = self._legs[0] == LEGS[1]
+        reach = reach_of(self._name, metadata.call or call, parameters, is_near=is_near)
+        spec = spec_of(call, parameters, reach, has_near=len(self._legs) == 2)
         self.begin(spec, self._legs, parameters)
         self._sound = sound
 

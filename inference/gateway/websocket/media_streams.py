@@ -18,7 +18,7 @@ from inference.errors import CodecError, SignallingError
 from inference.gateway.connected import ConnectedCalls, Player
 from inference.gateway.pcm import Encoding, Sound, encode
 from inference.gateway.websocket.config import MediaStreamsConfig
-from inference.gateway.websocket.session import Outlet, Session, decode, encoding_of, spec_of
+from inference.gateway.websocket.session import Outlet, Session, decode, encoding_of, reach_of, spec_of
 
 Track = Literal["inbound", "outbound"]
 
@@ -224,13 +224,8 @@ class MediaStreamsSession(Session):
         self._sounds = {track: Sound(started.encoding, started.rate_hz) for track in ("inbound", "outbound")}
         call = parameters.get("call") or started.call
         plays = self._config.plays and near == "inbound"
-        spec = spec_of(
-            call,
-            parameters,
-            via=self.calls.name if plays else self._name,
-            reference=call if plays else started.call,
-        )
-        self.begin(spec, LEGS, parameters)
+        reach = reach_of(self._name, started.call, parameters, is_near=near == "inbound")
+        self.begin(spec_of(call, parameters, self.calls.reach(call) if plays else reach), LEGS, parameters)
         if plays:
             self._player = StreamPlayer(self._name, started, self.outlet)
 

@@ -59,14 +59,13 @@ def decode(decoder: msgspec.json.Decoder[Message], text: str | bytes, what: str)
         raise SignallingError(f"{what} is not JSON of the right form") from error
 
 
-def spec_of(call: str, parameters: Mapping[str, str], *, via: str, reference: str, has_near: bool = True) -> CallSpec:
+def spec_of(call: str, parameters: Mapping[str, str], reach: Reach, *, has_near: bool = True) -> CallSpec:
     """A call whose audio comes over connections.
 
     Args:
         call: its id.
         parameters: what the gateway was told to say of it: ``language``, ``subscriber``, ``caller``.
-        via: which ear reaches its subscriber.
-        reference: the gateway's own name of the call.
+        reach: how its subscriber is reached.
         has_near: the subscriber's audio comes too.
 
     Raises:
@@ -79,11 +78,33 @@ def spec_of(call: str, parameters: Mapping[str, str], *, via: str, reference: st
             far=LegSpec(),
             near=LegSpec() if has_near else None,
             language=cast(Any, parameters.get("language") or None),
-            reach=Reach(via=via, call=SecretStr(reference), **people),
+            reach=Reach.model_validate(reach.model_dump(exclude_none=True) | people),
         )
     except ValidationError as error:
         field = error.errors(include_input=False, include_url=False)[0]["loc"][0]
         raise SignallingError(f"the call's {field} is not of the right form") from error
+
+
+def reach_of(name: str, reference: str, parameters: Mapping[str, str], *, is_near: bool) -> Reach:
+    """How the gateway itself can speak to the subscriber; nobody where it might speak to the other party instead.
+
+    Args:
+        name: of the dialect, and of its ear.
+        reference: the gateway's name of the channel that the connection hangs on.
+        parameters: what the gateway was told to say: ``ear``, its name of the subscriber's channel or call, and
+            ``conference``, Twilio's of the conference it is in.
+        is_near: that channel is the subscriber's own.
+
+    Raises:
+        SignallingError: a name is too long.
+    """
+    ear = parameters.get("ear") or (reference if is_near else "")
+    if not ear:
+        return Reach()
+    try:
+        return Reach(via=name, call=SecretStr(parameters.get("conference") or reference), ear=SecretStr(ear))
+    except ValidationError as error:
+        raise SignallingError("the name of the subscriber's channel is too long") from error
 
 
 class Outlet(Protocol):

@@ -252,3 +252,20 @@ def test_a_fork_of_one_channel_is_refused_unless_configured(websocket, doubles, 
 
     assert run(call()) == 1003
     assert run(call(mono="far")) == {(dialect.call, "far", doubles.HELLO.text)}
+
+
+def test_metadata_of_mod_audio_stream_may_be_any_text(websocket, doubles, dialects, run):
+    dialect = dialects["FreeSwitch"]()
+
+    async def call():
+        async with websocket(freeswitch={}) as (served, open_):
+            socket = await open_(dialect.path)
+            await socket.send("caller=whoever")
+            await socket.send(bytes(640))
+            await served.until(lambda: served.watch.call_ids)
+            await socket.send("so far")
+            await socket.send(json.dumps({"later": "more"}))
+            await socket.send(bytes(640))
+            await served.until(lambda: served.received(dialect.call) == 2)
+
+    run(call())

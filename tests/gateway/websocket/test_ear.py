@@ -6,9 +6,8 @@ import json
 
 import numpy as np
 import pytest
-from pydantic import SecretStr
 
-from inference.alerts.ear import Announcement, Reach
+from inference.alerts.ear import Announcement
 from inference.errors import AlertError
 from inference.rtp.g711 import decode_alaw, decode_ulaw, encode_ulaw
 
@@ -71,31 +70,63 @@ def test_asterisk_whispers_over_the_near_connection(websocket, doubles, dialects
     assert [first, last, flush] == ([f'{{"command":"{name}"}}' for name in names] if as_json else names)
 
 
+CHANNEL = "0aa00a00-0000-4000-8000-0000000000aa"
+
+
 @pytest.mark.parametrize(
-    ("name", "config", "via", "reference"),
+    ("name", "config", "more", "via", "ear"),
     [
-        ("Twilio", {"twilio": {"plays": True}}, "twilio", None),  # our audio would reach the caller: near is outbound
-        ("Twilio", {"twilio": {}}, "twilio", None),
-        ("Jambonz", {"jambonz": {}}, "jambonz", None),
-        ("FreeSwitch", {"freeswitch": {}}, "freeswitch", None),
-        ("Asterisk", {"asterisk": {}}, "asterisk", None),
-        ("Session", {"session": {}}, "session", None),
+        # What the connection hangs on is the caller's: a warning there would be heard by the wrong party.
+        ("Twilio", {"twilio": {"plays": True}}, {}, None, None),
+        ("Twilio", {"twilio": {}}, {}, None, None),
+        ("Twilio", {"twilio": {}}, {"ear": "CA1", "conference": "CF1"}, "twilio", "CA1"),
+        ("Twilio", {"twilio": {"near": "inbound"}}, {}, "twilio", "call"),
+        ("Jambonz", {"jambonz": {}}, {}, None, None),
+        ("Jambonz", {"jambonz": {"near": "left"}}, {}, "jambonz", "call"),
+        ("Jambonz", {"jambonz": {}}, {"ear": CHANNEL}, "jambonz", CHANNEL),
+        ("FreeSwitch", {"freeswitch": {}}, {}, None, None),
+        ("Asterisk", {"asterisk": {}}, {}, None, None),
+        ("Session", {"session": {}}, {}, None, None),
     ],
 )
-def test_otherwise_the_gateway_itself_is_asked(websocket, dialects, run, name, config, via, reference):
+def test_otherwise_the_gateway_is_asked_if_the_subscribers_channel_is_known(
+    websocket, dialects, run, name, config, more, via, ear
+):
     dialect = dialects[name]()
 
     async def call():
         async with websocket(**config) as (served, open_):
             socket = await open_(dialect.path)
-            for message in dialect.opening() or [bytes(640)]:
+            for message in dialect.opening(**more) or [bytes(640)]:
                 await socket.send(message)
             await served.until(lambda: served.watch.call_ids)
             reach = reach_of(served, dialect.call)
             with pytest.raises(AlertError, match="cannot be reached"):
                 await served.gateway.calls.play(reach, warning(np.zeros(160, np.int16)))
-            with pytest.raises(AlertError):
-                await served.gateway.calls.play(Reach(call=SecretStr("other")), warning(np.zeros(160, np.int16)))
-            return reach.via, reach.call.get_secret_value()
+            return reach
 
-    assert run(call()) == (via, reference or dialect.call)
+    reach = run(call())
+    assert reach.via == via
+    assert (reach.ear and reach.ear.get_secret_value()) == (dialect.call if ear == "call" else ear)
+    if "conference" in more:
+        assert reach.call.get_secret_value() == "CF1"
+
+
+def test_either_connection_of_a_call_may_say_which_channel_is_the_subscribers(websocket, dialects, run):
+    dialect = dialects["Asterisk"]()
+
+    async def call():
+        async with websocket(asterisk={}) as (served, open_):
+            far, near = (
+                await open_(dialect.path),
+                await open_(f"{dialect.other_path}&ear=1790617675.21&subscriber=%2B1"),
+            )
+            await far.send(dialect.opening()[0])
+            await served.until(lambda: served.watch.call_ids)
+            before = reach_of(served, dialect.call).via
+            await near.send(dialect.opening()[0])
+            await served.until(lambda: reach_of(served, dialect.call).via)
+            reach = reach_of(served, dialect.call)
+            return before, reach.via, reach.ear.get_secret_value(), reach.subscriber.get_secret_value()
+
+    assert run(call()) == (None, "asterisk", "1790617675.21", "+1")

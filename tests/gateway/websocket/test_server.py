@@ -167,9 +167,9 @@ GARBAGE = {
                 '{"event":"media","media":{"payload":"AAAA"}}', '{"event":"media","media":{"payload":"%%"}}',
                 '{"event":"start","start":{"callSid":"../x","mediaFormat":{"encoding":"PCMU"}}}',
                 '{"event":"start","start":{"callSid":"c","mediaFormat":{"encoding":"AMR-WB"}}}'],
-    "/jambonz": ["x", '{"callSid":"c","sampleRate":"fast"}', '{"callSid":"c","sampleRate":7999}', b"\x00\x00", "{}",
+    "/jambonz": ["{x", '{"callSid":"c","sampleRate":"fast"}', '{"callSid":"c","sampleRate":7999}', b"\x00\x00", "{}",
                  '{"callSid":"c","mixType":"mixed"}'],
-    "/freeswitch": [b"\x00\x00", "hello"],
+    "/freeswitch": [b"\x00\x00", "{"],
     "/asterisk": ["MEDIA_START", "MEDIA_START format:opus", b"\x00", "{x"],
     "/asterisk?call=c&leg=middle": ["MEDIA_START format:ulaw"],
     "/session": ["{}", b"\x00", '{"type":"end"}', '{"type":"start","call":"c"}', '{"type":"x"}',
@@ -310,6 +310,27 @@ def test_a_slow_reader_is_dropped_and_its_call_goes_on_elsewhere(websocket, dial
             return len(opened.outgoing._waiting)
 
     assert run(attempt()) == 0
+
+
+def test_many_calls_leave_nothing_behind(websocket, dialects, run):
+    dialect = dialects["Session"]()
+
+    async def attempt():
+        async with websocket(session={}, linger_s=0) as (served, open_):
+            for number in range(100):
+                socket = await open_("/session")
+                await socket.send(dialect.opening(call=f"c{number}")[0])
+                await socket.recv()
+                await socket.send(bytes(640))
+                if number % 2:
+                    socket.transport.abort()
+                else:
+                    await socket.close()
+                await served.until(lambda: not served.watch.call_ids)
+            await served.until(lambda: not served.gateway._open)
+            return served.watch.media_counters()["legs"], len(served.gateway.calls), len(served.gateway.calls._ending)
+
+    assert run(attempt()) == (0, 0, 0)
 
 
 def test_nothing_secret_is_logged(websocket, dialects, run):
