@@ -298,6 +298,7 @@ def one_run(kind: str, dialect: str, args: argparse.Namespace) -> Result:
             send(number)
             time.sleep(max(0.0, began_s + (number + 1) * READ_EVERY_S - time.monotonic()))
         took_s = time.monotonic() - began_s
+        time.sleep(0.1)  # what is under way is received too
         tell(process, "done")
         result: Result = json.loads(process.stdout.readline())
         process.kill()

@@ -117,10 +117,8 @@ def test_either_connection_of_a_call_may_say_which_channel_is_the_subscribers(we
 
     async def call():
         async with websocket(asterisk={}) as (served, open_):
-            far, near = (
-                await open_(dialect.path),
-                await open_(f"{dialect.other_path}&ear=1790617675.21&subscriber=%2B1"),
-            )
+            far = await open_(dialect.path)
+            near = await open_(f"{dialect.other_path}&ear=1790617675.21&subscriber=%2B1")
             await far.send(dialect.opening()[0])
             await served.until(lambda: served.watch.call_ids)
             before = reach_of(served, dialect.call).via
