@@ -1,4 +1,4 @@
-"""One call attempt in, one decision out: reads the numbers, asks lists and store, applies the rules, finds the words."""
+"""One call attempt in, one decision out: numbers are read, lists and store asked, rules applied, words found."""
 
 import asyncio
 import hashlib
