@@ -133,13 +133,12 @@ class Screener:
     ) -> tuple[CallerWindow, CalleeWindow, bool, bool]:
         to = callee.key or "unknown"
         seen = await self._store.attempt(caller.key, to, at_s, is_night=self._is_night(at_s))
-        is_contact = caller.key is not None and await self._store.known_contact(to, caller.key)
         until_s = seen.callee.shielded_until_s
         if self._bursts is not None and (begun_s := self._bursts.shield_until_s(seen.callee, at_s)) is not None:
             if until_s is None or begun_s > until_s:
                 await self._store.shield(to, begun_s)
             until_s = max(begun_s, until_s or 0.0)
-        return seen.caller, seen.callee, is_contact, until_s is not None and at_s < until_s
+        return seen.caller, seen.callee, seen.is_contact, until_s is not None and at_s < until_s
 
     def _is_night(self, at_s: float) -> bool:
         hour = datetime.fromtimestamp(at_s, self._zone).hour

@@ -13,6 +13,9 @@ BUCKET_S = 600
 CALLER_WINDOW_S = 24 * 3600
 CALLEE_BASELINE_S = 14 * 24 * 3600
 
+BASELINE_FROM = 5
+"""Attempts in a minute from which the callee's own habits are looked up."""
+
 Mark = Literal["complaint", "not_a_scam", "heard_suspect", "heard_danger"]
 """What is said about a caller: by callees, and by listening."""
 
@@ -23,7 +26,8 @@ class CallerWindow:
 
     Attributes:
         attempts, attempts_1h: calls tried, over the window and over its last hour.
-        distinct_callees: how many numbers were called; an estimate on Redis (HyperLogLog, Flajolet et al. 2007).
+        distinct_callees: how many numbers were called, in blocks of six hours and so up to 30 hours back; beyond a few dozen an estimate on Redis (HyperLogLog, Flajolet
+            et al. 2007).
         answered: attempts that were answered, of ``ended``.
         ended: attempts whose outcome is known.
         short: answered and over within 10 s.
@@ -59,8 +63,9 @@ class CalleeWindow:
         attempts_10s, attempts_60s, attempts_600s: attempts in the last so many seconds, the one at hand included.
         callers_60s: distinct callers among those of the last minute.
         short_rings_60s: attempts of the last minute that ended unanswered within 5 s.
-        baseline_per_hour: attempts an hour over :data:`CALLEE_BASELINE_S`.
-        baseline_peak_10min: the most in ten minutes over the same time, the last hour left out.
+        baseline_per_hour: attempts an hour over :data:`CALLEE_BASELINE_S`, the last hour left out.
+        baseline_peak_10min: the most in ten minutes over the same time. Both are looked up only where a burst is
+            possible at all (:data:`BASELINE_FROM` attempts in a minute), and 0 otherwise.
         shielded_until_s: emergency mode lasts until then, seconds since the epoch; None when off.
     """
 
@@ -76,10 +81,16 @@ class CalleeWindow:
 
 @dataclass(frozen=True, slots=True)
 class Seen:
-    """Both views of one attempt."""
+    """What is remembered of both parties of one attempt.
+
+    Attributes:
+        caller, callee: their windows.
+        is_contact: the callee has the caller among its contacts, or called it within the last two weeks.
+    """
 
     caller: CallerWindow
     callee: CalleeWindow
+    is_contact: bool = False
 
 
 class ScreeningStore(Protocol):
@@ -104,10 +115,6 @@ class ScreeningStore(Protocol):
 
     async def shield(self, callee: str, until_s: float | None) -> None:
         """Switch emergency mode of a callee on until then, or off."""
-        ...
-
-    async def known_contact(self, callee: str, caller: str) -> bool:
-        """Whether the callee has the caller among its contacts, or called it within the last two weeks."""
         ...
 
     async def add_contact(self, callee: str, caller: str, until_s: float | None = None) -> None:

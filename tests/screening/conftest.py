@@ -1,6 +1,10 @@
 """A certificate authority and PASSporTs of our own; windows and numbers for the rules."""
 
 import datetime
+import shutil
+import socket
+import subprocess
+import time
 
 import jwt
 import pytest
@@ -88,3 +92,46 @@ def verifier(authority):
         return PassportVerifier([authority.root] if roots is None else roots, found, lambda: now_s)
 
     return make
+
+
+class RedisServer:
+    """A real redis-server on loopback, nothing kept on disk."""
+
+    def __init__(self, folder) -> None:
+        with socket.socket() as free:
+            free.bind(("127.0.0.1", 0))
+            self.port = free.getsockname()[1]
+        self.url = f"redis://127.0.0.1:{self.port}/0"
+        self._command = ["redis-server", "--port", str(self.port), "--bind", "127.0.0.1", "--save", "", "--dir", folder]
+        self.process = None
+        self.start()
+
+    def start(self) -> None:
+        self.process = subprocess.Popen(self._command, stdout=subprocess.DEVNULL)
+        until_s = time.monotonic() + 10
+        while True:
+            try:
+                socket.create_connection(("127.0.0.1", self.port), 0.2).close()
+            except OSError:
+                assert time.monotonic() < until_s, "redis-server did not start"
+                time.sleep(0.02)
+            else:
+                return
+
+    def stop(self) -> None:
+        self.process.kill()
+        self.process.wait()
+
+    def flush(self) -> None:
+        with socket.create_connection(("127.0.0.1", self.port), 2) as sock:
+            sock.sendall(b"FLUSHALL\r\n")
+            assert sock.recv(64).startswith(b"+OK")
+
+
+@pytest.fixture(scope="session")
+def redis_server(tmp_path_factory):
+    if shutil.which("redis-server") is None:
+        pytest.skip("redis-server is not installed: apt install redis-server")
+    server = RedisServer(str(tmp_path_factory.mktemp("redis")))
+    yield server
+    server.stop()
