@@ -163,7 +163,7 @@ def _never_blocked(known: Known, config: RulesConfig) -> str | None:
 def _is_trusted_list(known: Known, worst: Ruling) -> bool:
     """An allow entry without attestation holds against behaviour, not against spoofing or a more particular denial."""
     allow, deny = known.hit("allow"), known.hit("deny")
-    if allow is None or worst.reasons[0] in ("SPOOFED_OWN_RANGE", "DO_NOT_ORIGINATE", "SPOOFED_EMERGENCY"):
+    if allow is None or not {"SPOOFED_OWN_RANGE", "DO_NOT_ORIGINATE", "SPOOFED_EMERGENCY"}.isdisjoint(worst.reasons):
         return False
     return deny is None or (allow.num_digits, allow.is_exact) >= (deny.num_digits, deny.is_exact)
 

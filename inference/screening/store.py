@@ -26,8 +26,8 @@ class CallerWindow:
 
     Attributes:
         attempts, attempts_1h: calls tried, over the window and over its last hour.
-        distinct_callees: how many numbers were called, in blocks of six hours and so up to 30 hours back; beyond a few dozen an estimate on Redis (HyperLogLog, Flajolet
-            et al. 2007).
+        distinct_callees: how many numbers were called, in blocks of six hours and so up to 30 hours back; beyond a few
+            dozen an estimate on Redis (HyperLogLog, Flajolet et al. 2007).
         answered: attempts that were answered, of ``ended``.
         ended: attempts whose outcome is known.
         short: answered and over within 10 s.
