@@ -15,6 +15,7 @@ from inference.screening.windows import (
     caller_window,
     is_sequential,
     mark_command,
+    odd_command,
     outcome_commands,
     preference_commands,
     preferences_of,
@@ -54,6 +55,12 @@ class WindowStore:
             if is_sequential(first[0] if isinstance(first[0], str) else None, callee):
                 await self._backend.run([sequential_command(caller, at_s)])
                 window = replace(window, sequential=window.sequential + 1)
+        if (
+            not is_odd
+            and caller is not None
+            and is_sequential(second[0] if isinstance(second[0], str) else None, caller)
+        ):
+            await self._backend.run([odd_command(callee, at_s)])
         callee_seen, is_contact, wants = callee_window(second, at_s)
         if callee_seen.attempts_60s >= BASELINE_FROM:
             callee_seen = await self._with_baseline(callee, second, at_s)

@@ -62,9 +62,12 @@ class CalleeWindow:
     Attributes:
         attempts_10s, attempts_60s, attempts_600s: attempts in the last so many seconds, the one at hand included.
         callers_60s: distinct callers among those of the last minute.
-        odd_callers_60s: attempts of the last minute whose caller was withheld or not of the numbering plan.
+        odd_callers_60s: attempts of the last minute whose caller was withheld, not of the numbering plan, or the next
+            number up from the caller before.
         short_rings_60s, short_rings_600s: attempts of that time given up by their caller within 5 s of ringing; a busy
             line rings nobody and does not count.
+        served_60s, served_600s: attempts of that time that were answered, or rang for longer, and are over.
+        busy_60s, busy_600s: attempts of that time that did not ring.
         baseline_per_hour: attempts an hour over :data:`CALLEE_BASELINE_S`, the last hour left out.
         baseline_peak_10min: the most in ten minutes over the same time. Both are looked up only where a burst is
             possible at all (:data:`BASELINE_FROM` attempts in a minute), and 0 otherwise.
@@ -78,6 +81,10 @@ class CalleeWindow:
     odd_callers_60s: int = 0
     short_rings_60s: int = 0
     short_rings_600s: int = 0
+    served_60s: int = 0
+    served_600s: int = 0
+    busy_60s: int = 0
+    busy_600s: int = 0
     baseline_per_hour: float = 0.0
     baseline_peak_10min: int = 0
     shielded_until_s: float | None = None

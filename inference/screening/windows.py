@@ -34,6 +34,7 @@ SHORT_TALK_S, SHORT_RING_S = 10.0, 5.0
 
 COUNTERS = {"answered": "n", "ended": "e", "short": "s", "sequential": "q", "night": "t"}
 ATTEMPTS, ATTEMPTS_10MIN = "a", "x"
+ODD, SHORT, SERVED, BUSY = RING_KINDS = ("o", "r", "y", "z")
 
 
 def caller_commands(caller: str, callee: str, at_s: float, *, is_night: bool) -> list[Command]:
@@ -105,12 +106,13 @@ def marks_of(fields: Mapping[str, str], at_s: float) -> dict[str, float]:
 
 
 def callee_commands(caller: str | None, callee: str, at_s: float, *, is_odd: bool) -> list[Command]:
-    """What an attempt adds to its callee, and then asks; answered for :func:`callee_window`."""
+    """What an attempt adds to its callee, and then asks; the first answer is the caller before this one."""
     fine, coarse, ten = int(at_s // FINE_S), int(at_s // COARSE_S), int(at_s // BUCKET_S)
     minute = tuple(f"w:{callee}:{b}" for b in range(coarse - 6, coarse + 1))
-    odd: list[Command] = [Add(f"v:{callee}", f"o:{coarse}", 1, 2 * BUCKET_S)] if is_odd else []
     return [
-        *odd,
+        Field(f"g:{callee}", "last"),
+        Put(f"g:{callee}", "last", caller or "", CALLBACK_S),
+        *([odd_command(callee, at_s)] if is_odd else []),
         Add(f"v:{callee}", f"2:{fine}", 1, 2 * BUCKET_S),
         Add(f"v:{callee}", f"10:{coarse}", 1, 2 * BUCKET_S),
         Add(f"b:{callee}", f"{ten}", 1, CALLEE_BASELINE_S),
@@ -129,7 +131,7 @@ def callee_window(
     """Out of the last five answers to :func:`callee_commands`: the window, whether the caller is a contact, wishes."""
     counted, distinct, shield, contact, wants = answers[-5:]
     fine, coarse = int(at_s // FINE_S), int(at_s // COARSE_S)
-    sums = {"10s": 0, "60s": 0, "600s": 0, "odd": 0, "short": 0, "short 600s": 0}
+    sums = dict.fromkeys(("10s", "60s", "600s", *RING_KINDS, *(f"{kind} 600s" for kind in RING_KINDS)), 0)
     for field, value in _fields(counted).items():
         kind, _, bucket = field.partition(":")
         age = (fine if kind == "2" else coarse) - int(bucket)
@@ -140,11 +142,9 @@ def callee_window(
             sums["60s"] += int(value) * (age < 60 // FINE_S)
         elif kind == "10":
             sums["600s"] += int(value) * (age < 600 // COARSE_S)
-        elif kind == "o":
-            sums["odd"] += int(value) * (age <= 60 // COARSE_S)
-        elif kind == "r":
-            sums["short"] += int(value) * (age <= 60 // COARSE_S)
-            sums["short 600s"] += int(value) * (age < 600 // COARSE_S)
+        elif kind in RING_KINDS:
+            sums[kind] += int(value) * (age <= 60 // COARSE_S)
+            sums[f"{kind} 600s"] += int(value) * (age < 600 // COARSE_S)
     per_hour, peak = _baseline(baseline or {}, at_s)
     until_s = float(shield) if isinstance(shield, str) else None
     window = CalleeWindow(
@@ -152,9 +152,13 @@ def callee_window(
         attempts_60s=sums["60s"],
         attempts_600s=sums["600s"],
         callers_60s=distinct if isinstance(distinct, int) else 0,
-        odd_callers_60s=sums["odd"],
-        short_rings_60s=sums["short"],
-        short_rings_600s=sums["short 600s"],
+        odd_callers_60s=sums[ODD],
+        short_rings_60s=sums[SHORT],
+        short_rings_600s=sums[f"{SHORT} 600s"],
+        served_60s=sums[SERVED],
+        served_600s=sums[f"{SERVED} 600s"],
+        busy_60s=sums[BUSY],
+        busy_600s=sums[f"{BUSY} 600s"],
         baseline_per_hour=per_hour,
         baseline_peak_10min=peak,
         shielded_until_s=until_s if until_s is not None and until_s > at_s else None,
@@ -194,7 +198,7 @@ def shown_commands(callee: str, at_s: float) -> list[Command]:
 def stale_fields(fields: Mapping[str, str], at_s: float) -> tuple[str, ...]:
     """Buckets of ``v:`` that no window reads any more: a busy number must not grow for ever."""
     oldest = {"2": int(at_s // FINE_S) - 60 // FINE_S, "10": int(at_s // COARSE_S) - 600 // COARSE_S}
-    oldest |= {"o": oldest["10"], "r": oldest["10"]}
+    oldest |= dict.fromkeys(RING_KINDS, oldest["10"])
     return tuple(f for f in fields if int(f.partition(":")[2]) < oldest.get(f.partition(":")[0], 0))
 
 
@@ -220,9 +224,17 @@ def outcome_commands(
             commands.append(Add(key, f"{COUNTERS['answered']}:{hour}", 1, ttl_s))
         if answered and talked_s <= SHORT_TALK_S:
             commands.append(Add(key, f"{COUNTERS['short']}:{hour}", 1, ttl_s))
-    if not answered and 0 < rang_s <= SHORT_RING_S:
-        commands.append(Add(f"v:{callee}", f"r:{int(at_s // COARSE_S)}", 1, 2 * BUCKET_S))
-    return commands
+    kind = SERVED if answered or rang_s > SHORT_RING_S else SHORT if rang_s > 0 else BUSY
+    return [*commands, _ring(callee, kind, at_s)]
+
+
+def odd_command(callee: str, at_s: float) -> Command:
+    """Counts that a callee was called by the next number up."""
+    return _ring(callee, ODD, at_s)
+
+
+def _ring(callee: str, kind: str, at_s: float) -> Command:
+    return Add(f"v:{callee}", f"{kind}:{int(at_s // COARSE_S)}", 1, 2 * BUCKET_S)
 
 
 def is_sequential(last: str | None, callee: str) -> bool:

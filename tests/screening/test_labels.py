@@ -108,7 +108,7 @@ def test_an_operators_words_take_the_place_of_ours(tmp_path):
 )
 def test_words_that_lack_something_are_refused_in_one_line(tmp_path, more, said):
     texts(tmp_path, **more)
-    with pytest.raises(ConfigError, match="en.yaml") as caught:
+    with pytest.raises(ConfigError, match=r"en\.yaml") as caught:
         Labels(LabelsConfig(texts_dir=tmp_path))
     assert said in str(caught.value)
     assert "\n" not in str(caught.value)
