@@ -1,8 +1,8 @@
 """List entries and everything that was ever done to them: an append-only log, chained by hashes, in one SQLite file.
 
 Nothing is changed in place. A change is a line that names who, when, why and the entry after it; each line holds the
-digest of the line before, so a line that is altered or taken out shows (:meth:`EntryBook.verify`). What holds now is the
-last line of each entry.
+digest of the line before, so a line that is altered or taken out shows (:meth:`EntryBook.verify`). What holds now is
+the last line of each entry.
 """
 
 import hashlib
