@@ -8,6 +8,7 @@ the old list or the new one, whole.
 import hashlib
 import io
 import re
+import zipfile
 from array import array
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
@@ -169,12 +170,12 @@ def load_bulk(folder: Path) -> list[BulkList]:
     found = []
     for path in sorted(folder.glob("*.npz")) if folder.is_dir() else ():
         try:
-            with np.load(path, allow_pickle=False) as held:
+            with path.open("rb") as file, np.load(file, allow_pickle=False) as held:
                 prefixes = dict(zip(held["prefixes"].tolist(), held["prefix_categories"].tolist(), strict=True))
                 names = tuple(held["category_names"].tolist())
                 numbers, categories = held["numbers"], held["categories"]
                 kind, version = str(held["kind"]), str(held["version"])
-        except (OSError, ValueError, KeyError) as error:
+        except (OSError, ValueError, KeyError, TypeError, AttributeError, EOFError, zipfile.BadZipFile) as error:
             raise ConfigError(f"{path}: is no imported list; import it again or take it away") from error
         if kind not in get_args(ListKind) or len(numbers) != len(categories) or not names:
             raise ConfigError(f"{path}: is no imported list; import it again or take it away")
