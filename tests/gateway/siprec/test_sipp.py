@@ -382,11 +382,9 @@ def test_fifty_calls_a_second_leave_nothing_behind(live, src, seconds, transport
 
 @pytest.mark.slow
 @pytest.mark.timeout(400)
-def test_the_demo_scam_over_siprec_with_the_real_models(models, tmp_path, monkeypatch, record_property):
+def test_the_demo_scam_over_siprec_with_the_real_models(models, doubles, tmp_path, monkeypatch, record_property):
     """SIPp plays the caller's leg of the demo's scam call, and the subscriber's comes beside it."""
     import soundfile as sf
-
-    from inference.rtp.packet import RtpPacket
 
     tiny = Path(__file__).parents[3] / "datasets" / "tiny"
     sound, rate_hz = sf.read(tiny / "demo-scam.wav", dtype="int16")
@@ -394,10 +392,7 @@ def test_the_demo_scam_over_siprec_with_the_real_models(models, tmp_path, monkey
     assert rate_hz == 8000
     far, near = np.ascontiguousarray(sound.T)
     src = Src(tmp_path, encode_ulaw(far))
-    packets = [
-        bytes(RtpPacket(0, n & 0xFFFF, 160 * n, 9, encode_ulaw(near[160 * n : 160 * n + 160])))
-        for n in range(len(near) // 160)
-    ]
+    packets = doubles.packets(near, ssrc=9)
     settings = models.settings.model_copy(
         update={
             "privacy": PrivacyConfig(legal_basis="a test of our own software"),
