@@ -60,6 +60,11 @@ class Agent:
         self.counts: Counter[str] = Counter()
 
     @property
+    def time_s(self) -> float:
+        """Now, on its clock."""
+        return self._timers.time()
+
+    @property
     def num_sessions(self) -> int:
         """Sessions that stand."""
         return len(self._sessions)

@@ -183,6 +183,11 @@ class SiprecGateway:
                 recording.call_is_over()
                 if not recording.is_held:  # on hold nothing is sent, and the call goes on
                     self.agent.hang_up(accepted)
+                    continue
+            now_s, since_s = self.agent.time_s, recording.unheard_since_s
+            recording.unheard_since_s = None if recording.spec is not None else now_s if since_s is None else since_s
+            if since_s is not None and now_s - since_s > self.config.session_interval_s:
+                self.agent.hang_up(accepted)  # its SBC may be gone: without a session timer nobody would tell us
         counts = self.agent.counts
         refused = sum(number for what, number in counts.items() if what.startswith("refused") and "401" not in what)
         if refused > self._refused_before:

@@ -81,6 +81,7 @@ class Recording:
         call_id: what it is followed under.
         spec: as it is followed now; None while it is not: nothing of the other party flows.
         is_held: nothing flows of any party.
+        unheard_since_s: since when no call has been followed, on the agent's clock; None while one is.
     """
 
     gateway: "SiprecGateway"
@@ -88,6 +89,7 @@ class Recording:
     call_id: str
     spec: CallSpec | None = None
     is_held: bool = False
+    unheard_since_s: float | None = None
     _metadata: Metadata = field(default_factory=Metadata)
     _offer: Description | None = None
     _answerer: Answerer | None = None

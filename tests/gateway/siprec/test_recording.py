@@ -399,6 +399,16 @@ def test_a_call_the_service_ended_is_hung_up_but_not_on_hold(rec):
     assert server.agent.num_sessions == 0
 
 
+def test_a_recording_unheard_for_long_is_let_go(rec, clock):
+    server = rec.server(session_interval_s=600)
+    held = [rec.Line(30000, "1", direction="inactive"), rec.Line(30002, "2", direction="inactive")]
+    server.send(offer=rec.sdp(*held, address="0.0.0.0"), metadata=rec.document(rec.ALICE, rec.BOB))
+    assert server.control.log == []
+    for seconds, num_left in ((0, 1), (590, 1), (20, 0)):
+        run(server, lambda seconds=seconds: clock.advance(seconds), server.gateway.sweep)
+        assert server.agent.num_sessions == num_left
+
+
 def test_digest_is_asked_of_strangers_and_not_of_a_verified_peer(rec, sip):
     server = rec.server(digest={"users": {"sbc": "a long password"}})
     offer = {"offer": rec.sdp(*rec.TWO), "metadata": rec.document(rec.ALICE, rec.BOB)}
