@@ -30,8 +30,8 @@ log = structlog.get_logger(__name__)
 MAX_PARTS = 8
 """Recordings of one call at once, and parts of one that fell silent on hold."""
 
-CALL_ID_HEADERS = ("X-audc-call-id", "Session-ID", "Cisco-Guid")
-"""Where vendors put the recorded call's own id, where the metadata do not say it."""
+CALL_ID_HEADERS = ("X-audc-call-id", "Cisco-Guid")
+"""Where vendors put the recorded call's own id; Session-ID is the recording's."""
 
 _PLAIN = re.compile(r"[^A-Za-z0-9._:@+~-]")
 
@@ -46,7 +46,7 @@ def recorded_call(request: Request, metadata: Metadata) -> str:
     found = (*metadata.sip_session_ids[:1], *metadata.vendor_ids[:1], *from_headers, *metadata.session_ids[:1])
     for text in found:
         first = text.partition(";")[0].strip()
-        if first.strip("0"):  # RFC 7989: a Session-ID of zeros is none
+        if first.strip("0"):  # RFC 7989: a session id of zeros is none
             return first
     return request.headers.get("Call-ID") or ""
 

@@ -97,8 +97,9 @@ def test_any_call_id_becomes_one_of_ours(rec, text):
     [
         ("one;remote=two", [], "one"),
         (None, ["X-AUDC-Call-ID: three"], "three"),
-        (None, ["Session-ID: 00000000000000000000000000000000"], "rs1"),
-        (None, ["Session-ID: ab30;remote=00"], "ab30"),
+        ("00000000000000000000000000000000", ["Cisco-Guid: 12-34-56-78"], "12-34-56-78"),
+        ("00000000000000000000000000000000", [], "s"),
+        (None, ["Session-ID: ab30;remote=00"], "rs1"),
         (None, [], "rs1"),
     ],
 )
