@@ -184,9 +184,12 @@ class SiprecGateway:
                 if not recording.is_held:  # on hold nothing is sent, and the call goes on
                     self.agent.hang_up(accepted)
                     continue
-            now_s, since_s = self.agent.time_s, recording.unheard_since_s
-            recording.unheard_since_s = None if recording.spec is not None else now_s if since_s is None else since_s
-            if since_s is not None and now_s - since_s > self.config.session_interval_s:
+            now_s = self.agent.time_s
+            if recording.spec is not None:
+                recording.unheard_since_s = None
+            elif recording.unheard_since_s is None:
+                recording.unheard_since_s = now_s
+            elif now_s - recording.unheard_since_s > self.config.session_interval_s:
                 self.agent.hang_up(accepted)  # its SBC may be gone: without a session timer nobody would tell us
         counts = self.agent.counts
         refused = sum(number for what, number in counts.items() if what.startswith("refused") and "401" not in what)

@@ -127,11 +127,12 @@ class Recording:
         if offer is None or self._answerer is None:
             raise RefusedError(488, "an INVITE without an SDP offer records nothing")
         lines = read_lines(offer)
-        leased = dict(self._leases)
+        leased, sources = set(self._leases), dict(self._sources)
         try:
             taken = self._follow(lines, metadata)
         except RefusedError:
-            self._give_back(set(self._leases) - set(leased))
+            self._give_back(set(self._leases) - leased)
+            self._sources = sources
             raise
         self._metadata, self._offer = metadata, offer
         self.is_held = bool(taken) and all(line.is_held for line, _, _ in taken.values())
@@ -226,7 +227,7 @@ class Recording:
 
         config = self.gateway.config
         fields = {
-            "call": self.recorded[:512],
+            "call": self.recorded[:512].encode(errors="replace").decode(),
             "ear": first(near),
             "subscriber": address_of(first(near))[0],
             "caller": address_of(first(far))[0],
@@ -249,22 +250,24 @@ class Recording:
             RefusedError: there is no room, or its packets cannot be told from another call's.
         """
         control = self.gateway.control
+        if self.spec is not None and self.spec.id not in control.call_ids:
+            self.call_is_over()
+        if spec is None or spec == self.spec:
+            return
         try:
-            if spec is None or spec == self.spec:
-                return
             if self.spec is not None:
                 control.change(spec)
             else:
                 part = self._free_part()
-                spec = spec.model_copy(update={"id": self._id_of(part)})
+                spec = spec.model_copy(update={"id": self._id_of(part)})  # a part of its own, alerts of its own
                 control.begin(spec)
                 self._num_parts = part
         except CodecError:
             raise
         except CapacityError as error:
             raise busy("no room for another call") from error
-        except (ConfigError, KeyError) as error:
-            raise RefusedError(488, "the streams cannot be told from another call's, or the call is over") from error
+        except ConfigError as error:
+            raise RefusedError(488, "the streams cannot be told from another call's") from error
         self.spec = spec
 
     def _free_part(self) -> int:

@@ -400,6 +400,34 @@ def test_a_call_the_service_ended_is_hung_up_but_not_on_hold(rec):
     assert server.agent.num_sessions == 0
 
 
+def test_resumed_before_anybody_noticed_that_the_call_was_over(rec):
+    server = rec.server(call_ids="plain")
+    server.send(offer=rec.sdp(*rec.TWO), metadata=rec.document(rec.ALICE, rec.BOB))
+    server.control.specs.clear()
+    (ok,) = server.send(offer=rec.sdp(*rec.TWO))
+    assert ok.status == 200
+    assert server.control.log == [("begin", "call7@ims"), ("begin", "call7@ims~2")]
+
+
+def test_a_refused_address_is_not_remembered(rec):
+    server = rec.server()
+    server.send(offer=rec.sdp(*rec.TWO), metadata=rec.document(rec.ALICE, rec.BOB))
+    before = server.spec
+    elsewhere = [rec.Line(39000, "1", "9"), rec.Line(39002, "2", "9")]
+    assert server.send(offer=rec.sdp(*elsewhere))[0].status == 488
+    held = [rec.Line(9, "1", direction="inactive"), rec.Line(9, "2", direction="inactive")]
+    assert server.send(offer=rec.sdp(*held, address="0.0.0.0"))[0].status == 200
+    assert server.spec == before
+
+
+def test_ids_of_any_bytes_are_taken(rec):
+    server = rec.server()
+    (ok,) = server.send(offer=rec.sdp(*rec.TWO), call="caf\xe9")
+    assert ok.status == 200
+    (ok,) = server.send(offer=rec.sdp(*rec.TWO, address="192.0.2.77"), more=["X-audc-call-id: \xff"], call="rs9")
+    assert ok.status == 200
+
+
 def test_a_recording_unheard_for_long_is_let_go(rec, clock):
     server = rec.server(session_interval_s=600)
     held = [rec.Line(30000, "1", direction="inactive"), rec.Line(30002, "2", direction="inactive")]
