@@ -422,9 +422,9 @@ def test_a_refused_address_is_not_remembered(rec):
 
 def test_ids_of_any_bytes_are_taken(rec):
     server = rec.server()
-    (ok,) = server.send(offer=rec.sdp(*rec.TWO), call="caf\xe9")
+    (ok,) = server.send(offer=rec.sdp(*rec.TWO), call="caf\udce9")
     assert ok.status == 200
-    (ok,) = server.send(offer=rec.sdp(*rec.TWO, address="192.0.2.77"), more=["X-audc-call-id: \xff"], call="rs9")
+    (ok,) = server.send(offer=rec.sdp(*rec.TWO, address="192.0.2.77"), more=["X-audc-call-id: \udcff"], call="rs9")
     assert ok.status == 200
 
 
