@@ -12,6 +12,7 @@ import pytest
 
 KAMAILIO = shutil.which("kamailio")
 CONFIG = Path(__file__).parents[1] / "sipp" / "proxy.cfg"
+TLS_MODULE = next(Path("/usr/lib").glob("*/kamailio/modules/tls.so"), None)
 pytestmark = [
     pytest.mark.gateway,
     pytest.mark.skipif(KAMAILIO is None, reason="needs kamailio: apt-get install kamailio"),
@@ -20,7 +21,7 @@ pytestmark = [
 _spec = importlib.util.spec_from_file_location("scamtap_tests_siprec_sipp", Path(__file__).with_name("test_sipp.py"))
 sipp = importlib.util.module_from_spec(_spec)
 _spec.loader.exec_module(sipp)
-src, live = sipp.src, sipp.live  # fixtures
+src, live, certificates = sipp.src, sipp.live, sipp.certificates  # fixtures
 
 
 def free_port():
@@ -32,11 +33,19 @@ def free_port():
 
 
 @contextlib.asynccontextmanager
-async def proxy(folder, target):
-    """Kamailio, relaying to ``target``; gives its port."""
+async def proxy(folder, target, tls=()):
+    """Kamailio, relaying to ``target``, over TLS with those lines of its tls.cfg; gives its port."""
     port = free_port()
     path = folder / "proxy.cfg"
-    path.write_text(CONFIG.read_text().replace("LISTEN", f"127.0.0.1:{port}").replace("TARGET", target))
+    text = CONFIG.read_text().replace("LISTEN", f"127.0.0.1:{port}").replace("TARGET", target)
+    if tls:
+        (folder / "tls.cfg").write_text("\n".join(tls))
+        loads = f'loadmodule "tls.so"\nmodparam("tls", "config", "{folder}/tls.cfg")\n'
+        text = text.replace(
+            "auto_aliases=no\n", f"auto_aliases=no\nenable_tls=yes\nlisten=tls:127.0.0.1:{free_port()}\n"
+        )
+        text = text.replace("\nrequest_route", f"{loads}\nrequest_route")
+    path.write_text(text)
     log = (folder / "kamailio.log").open("wb")
     process = await asyncio.create_subprocess_exec(
         KAMAILIO, "-f", str(path), "-DD", "-E", "-m", "32", "-M", "4", "-Y", str(folder), "-w", str(folder),
@@ -78,6 +87,33 @@ def test_a_recording_through_a_proxy(live, src, tmp_path, inner, outer, transpor
     assert codes == [0, 0, 0]
     assert call_ids == []
     assert counts["ended: bye"] == 2
+
+
+@pytest.mark.skipif(TLS_MODULE is None, reason="needs kamailio-tls-modules")
+@pytest.mark.parametrize("shows_certificate", [True, False])
+def test_a_recording_over_kamailios_tls(live, src, tmp_path, certificates, shows_certificate):
+    """Let in by its certificate, without a password; without one, kept out at the handshake."""
+    tls = {name: certificates / f"server.{end}" for name, end in (("certificate", "pem"), ("key", "key"))}
+    siprec = {"listen": ["tls:127.0.0.1:0"], "tls": tls | {"client_ca": certificates / "ca.pem"}}
+    siprec["digest"] = {"users": {"sbc1": "correct-horse-battery"}}
+    lines = [
+        "[server:default]",
+        "method = TLSv1.2+",
+        f"certificate = {tls['certificate']}",
+        f"private_key = {tls['key']}",
+    ]
+    lines += ["[client:default]", "method = TLSv1.2+", "verify_certificate = yes", f"ca_list = {certificates}/ca.pem"]
+    if shows_certificate:
+        lines += [f"certificate = {certificates}/client.pem", f"private_key = {certificates}/client.key"]
+
+    async def run():
+        async with live(**siprec) as (worker, ports):
+            async with proxy(tmp_path, f"sip:127.0.0.1:{ports['tls']};transport=tls", lines) as port:
+                code = await src.run("src", port, length_ms=300, timeout_s=10)
+            return code, sipp.gateway_of(worker).agent.counts["ended: bye"]
+
+    code, ended = asyncio.run(run())
+    assert (code == 0, ended) == (shows_certificate, int(shows_certificate))
 
 
 def test_we_hang_up_through_the_proxy(live, src, tmp_path):

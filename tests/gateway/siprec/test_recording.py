@@ -466,3 +466,11 @@ def test_a_flood_of_half_open_sessions_is_bounded(rec, clock):
     assert set(statuses) == {200, 503}
     run(server, lambda: clock.advance(120))
     assert server.agent.num_sessions == server.agent.num_transactions == len(server.control.specs) == clock.num_due == 0
+
+
+def test_streams_over_ipv6(rec, clock):
+    server = rec.server()
+    server.ports.address = "2001:db8::1"
+    (ok,) = server.send(offer=rec.sdp(*rec.TWO, address="2001:db8::20"), metadata=rec.document(rec.ALICE, rec.BOB))
+    assert b"c=IN IP6 2001:db8::1\r\n" in ok.body
+    assert server.spec.far.source_address == ("2001:db8::20", 30000)
