@@ -29,10 +29,11 @@ class Port:
 
     def __init__(self, clock, *, admits=lambda _: True, max_connections=8, context=None):
         self.got = []
+        self.reply = b""
         self.streams = StreamServer(clock, admits, max_connections, context)
 
     async def __aenter__(self):
-        self.server = await open_stream_server("127.0.0.1", 0, lambda m, f: self.got.append((m, f)), self.streams)
+        self.server = await open_stream_server("127.0.0.1", 0, self._receive, self.streams)
         self.port = self.server.sockets[0].getsockname()[1]
         return self
 
@@ -40,6 +41,11 @@ class Port:
         self.server.close()
         self.streams.close()
         await asyncio.sleep(0)
+
+    def _receive(self, message, flow):
+        self.got.append((message, flow))
+        if self.reply:
+            flow.send(self.reply)
 
     async def connect(self):
         return await asyncio.open_connection("127.0.0.1", self.port)
@@ -191,6 +197,7 @@ def test_a_request_with_the_last_words_of_the_handshake_is_answered_encrypted(cl
 
     async def run():
         async with Port(clock, context=context) as port:
+            port.reply = b"secret"
             reader, writer = await port.connect()
             incoming, outgoing = ssl.MemoryBIO(), ssl.MemoryBIO()
             client = trusting.wrap_bio(incoming, outgoing)
@@ -203,8 +210,6 @@ def test_a_request_with_the_last_words_of_the_handshake_is_answered_encrypted(cl
                     incoming.write(await reader.read(65_536))
             client.write(MESSAGE)
             writer.write(outgoing.read())  # the client's Finished, and the request
-            await until(lambda: port.got)
-            port.got[0][1].send(b"secret")
             while True:
                 try:
                     assert client.read(100) == b"secret"
