@@ -194,7 +194,8 @@ class SiprecGateway:
         counts = self.agent.counts
         refused = sum(number for what, number in counts.items() if what.startswith("refused") and "401" not in what)
         if refused > self._refused_before:
-            log.warning("siprec requests refused", more=refused - self._refused_before, counts=dict(counts))
+            more = refused - self._refused_before
+            log.warning("siprec requests refused", more=more, latest=self.agent.latest_refusal, counts=dict(counts))
         if self.num_turned_away > self._turned_away_before:
             log.warning("siprec strangers turned away", more=self.num_turned_away - self._turned_away_before)
         self._refused_before, self._turned_away_before = refused, self.num_turned_away

@@ -117,6 +117,8 @@ def test_logs_and_answers_hold_nothing_of_the_call(rec, sip):
     with capture_logs() as logs:
         asyncio.run(run())
     assert {line["event"] for line in logs} >= {"siprec listens", "recording begins", "siprec requests refused"}
+    (refused,) = [line for line in logs if line["event"] == "siprec requests refused"]
+    assert (refused["more"], refused["latest"]) == (1, "400 Bad Request: To has an unclosed quoted string")
     assert planted not in str(logs)
     assert "sbc.example" not in str(logs)
 
