@@ -47,6 +47,10 @@ class Agent:
         application: see there.
         timers: the clock.
         config: bounds.
+
+    Attributes:
+        counts: requests, responses, what was dropped, refusals by status, ends by why.
+        latest_refusal: the newest one's reason, in our words alone.
     """
 
     def __init__(self, application: Application, timers: Timers, config: AgentConfig) -> None:
@@ -58,6 +62,12 @@ class Agent:
         self._num_unconfirmed = 0
         self.is_closing = False
         self.counts: Counter[str] = Counter()
+        self.latest_refusal = ""
+
+    @property
+    def time_s(self) -> float:
+        """Now, on its clock."""
+        return self._timers.time()
 
     @property
     def num_sessions(self) -> int:
@@ -359,6 +369,7 @@ class Agent:
 
     def _count_refusal(self, refusal: RefusedError) -> None:
         self.counts[f"refused: {refusal.status}"] += 1
+        self.latest_refusal = str(refusal)
 
     async def aclose(self, timeout_s: float) -> None:
         """Take no new requests, hang up every session, and wait a little for the peers to have heard it."""

@@ -5,7 +5,7 @@ from typing import Literal
 
 from inference.errors import SignallingError
 from inference.gateway.sip.flow import Flow
-from inference.gateway.sip.incoming import Incoming
+from inference.gateway.sip.incoming import Incoming, reply_flow
 from inference.gateway.sip.message import Headers, RefusedError, Request
 from inference.gateway.sip.syntax import MAX_CSEQ, Address, parse_parameters
 from inference.gateway.sip.transaction import new_branch
@@ -92,8 +92,8 @@ class Dialog:
         local_tag, remote_tag: those tags.
         target: URI the peer wants requests sent to.
         routes: Record-Route of the INVITE, in the order we send.
-        flow: over which it was opened. Requests of ours take it too, never an address that a header names: what a
-            peer writes into Contact must not make us send anywhere.
+        flow: back to where its newest request came from. Requests of ours take it, never an address that a header
+            names: what a peer writes into Contact must not make us send anywhere.
         contact: our own Contact.
         sent_by: our host and port, for Via.
         local_cseq, remote_cseq: of the newest requests.
@@ -137,7 +137,7 @@ class Dialog:
             remote_tag=incoming.sender.tag or "",
             target=target,
             routes=routes,
-            flow=incoming.flow,
+            flow=reply_flow(incoming.via, incoming.flow),
             contact=contact,
             sent_by=sent_by,
             remote_cseq=incoming.cseq.number,
@@ -164,8 +164,7 @@ class Dialog:
                 self.target = _target(incoming) or self.target
             except SignallingError as error:
                 raise RefusedError(400, str(error)) from error
-        if incoming.flow.transport != "UDP" or not self.flow.is_open:
-            self.flow = incoming.flow  # a peer that connected anew is answered there from now on
+        self.flow = reply_flow(incoming.via, incoming.flow)  # a peer that connected anew is answered there from now on
 
     def request(self, method: str, fields: list[tuple[str, str]], body: bytes = b"") -> Request:
         """A request of ours (section 12.2.1.1), with a Via of its own and the next CSeq."""

@@ -154,6 +154,7 @@ class Connection(asyncio.Protocol):
         self._cut: Timer | None = None
         self._stream: asyncio.Transport | None = None
         self._securing: asyncio.Task[None] | None = None
+        self._early = bytearray()
         self.transport: TransportName = "TCP" if server.context is None else "TLS"
         self.peer = self.local = ("", 0)
         self.is_verified = False
@@ -197,9 +198,11 @@ class Connection(asyncio.Protocol):
         if secured is None:
             self._server.forget(self)
             return
-        self._stream = secured
+        self._stream, self._securing = secured, None
         self.is_verified = bool(secured.get_extra_info("peercert"))
         self._cut_after(FIRST_S)
+        self.data_received(bytes(self._early))
+        self._early.clear()
 
     def connection_lost(self, exc: Exception | None) -> None:  # noqa: ARG002
         """Gone."""
@@ -208,6 +211,11 @@ class Connection(asyncio.Protocol):
 
     def data_received(self, data: bytes) -> None:
         """Some of a message, or several."""
+        if self._securing is not None:
+            # A request that came with the last words of the handshake: asyncio hands it over before it tells us of the
+            # stream that is encrypted, and an answer now would go out in the clear.
+            self._early += data
+            return
         was_partial = self._framer.is_partial
         try:
             messages = self._framer.feed(data)

@@ -57,7 +57,7 @@ class SiprecGateway:
         self._datagrams: list[Datagrams] = []
         self._streams: list[tuple[asyncio.Server, StreamServer]] = []
         self._sweeping: asyncio.Task[None] | None = None
-        self._refused_before = 0
+        self._refused_before = self._turned_away_before = 0
         self.agent: Agent
 
     @property
@@ -78,6 +78,12 @@ class SiprecGateway:
     def num_connections(self) -> int:
         """TCP and TLS connections."""
         return sum(streams.num_open for _, streams in self._streams)
+
+    @property
+    def num_turned_away(self) -> int:
+        """Datagrams and connections from hosts that may not send, or beyond the bounds."""
+        by_datagram = sum(datagrams.num_turned_away for datagrams in self._datagrams)
+        return by_datagram + sum(streams.num_turned_away for _, streams in self._streams)
 
     async def start(self) -> None:
         """Listen.
@@ -177,21 +183,31 @@ class SiprecGateway:
                 recording.call_is_over()
                 if not recording.is_held:  # on hold nothing is sent, and the call goes on
                     self.agent.hang_up(accepted)
+                    continue
+            now_s = self.agent.time_s
+            if recording.spec is not None:
+                recording.unheard_since_s = None
+            elif recording.unheard_since_s is None:
+                recording.unheard_since_s = now_s
+            elif now_s - recording.unheard_since_s > self.config.session_interval_s:
+                self.agent.hang_up(accepted)  # its SBC may be gone: without a session timer nobody would tell us
         counts = self.agent.counts
         refused = sum(number for what, number in counts.items() if what.startswith("refused") and "401" not in what)
         if refused > self._refused_before:
-            log.warning("siprec requests refused", more=refused - self._refused_before, counts=dict(counts))
-            self._refused_before = refused
+            more = refused - self._refused_before
+            log.warning("siprec requests refused", more=more, latest=self.agent.latest_refusal, counts=dict(counts))
+        if self.num_turned_away > self._turned_away_before:
+            log.warning("siprec strangers turned away", more=self.num_turned_away - self._turned_away_before)
+        self._refused_before, self._turned_away_before = refused, self.num_turned_away
 
     async def aclose(self) -> None:
         """Hang up every recording, end their calls, close the sockets."""
-        if self._sweeping is None:
-            return  # it never started to the end
-        self._sweeping.cancel()
-        await asyncio.gather(self._sweeping, return_exceptions=True)
         for server, _ in self._streams:
             server.close()
-        await self.agent.aclose(GOODBYE_S)
+        if self._sweeping is not None:  # it may not have come so far
+            self._sweeping.cancel()
+            await asyncio.gather(self._sweeping, return_exceptions=True)
+            await self.agent.aclose(GOODBYE_S)
         if self._ending:
             # What was heard is understood while the worker drains; here they only have to begin to end.
             await asyncio.wait(self._ending, timeout=GOODBYE_S)

@@ -30,8 +30,8 @@ log = structlog.get_logger(__name__)
 MAX_PARTS = 8
 """Recordings of one call at once, and parts of one that fell silent on hold."""
 
-CALL_ID_HEADERS = ("X-audc-call-id", "Session-ID", "Cisco-Guid")
-"""Where vendors put the recorded call's own id, where the metadata do not say it."""
+CALL_ID_HEADERS = ("X-audc-call-id", "Cisco-Guid")
+"""Where vendors put the recorded call's own id; Session-ID is the recording's."""
 
 _PLAIN = re.compile(r"[^A-Za-z0-9._:@+~-]")
 
@@ -46,7 +46,7 @@ def recorded_call(request: Request, metadata: Metadata) -> str:
     found = (*metadata.sip_session_ids[:1], *metadata.vendor_ids[:1], *from_headers, *metadata.session_ids[:1])
     for text in found:
         first = text.partition(";")[0].strip()
-        if first.strip("0"):  # RFC 7989: a Session-ID of zeros is none
+        if first.strip("0"):  # RFC 7989: a session id of zeros is none
             return first
     return request.headers.get("Call-ID") or ""
 
@@ -81,6 +81,7 @@ class Recording:
         call_id: what it is followed under.
         spec: as it is followed now; None while it is not: nothing of the other party flows.
         is_held: nothing flows of any party.
+        unheard_since_s: since when no call has been followed, on the agent's clock; None while one is.
     """
 
     gateway: "SiprecGateway"
@@ -88,6 +89,7 @@ class Recording:
     call_id: str
     spec: CallSpec | None = None
     is_held: bool = False
+    unheard_since_s: float | None = None
     _metadata: Metadata = field(default_factory=Metadata)
     _offer: Description | None = None
     _answerer: Answerer | None = None
@@ -125,11 +127,12 @@ class Recording:
         if offer is None or self._answerer is None:
             raise RefusedError(488, "an INVITE without an SDP offer records nothing")
         lines = read_lines(offer)
-        leased = dict(self._leases)
+        leased, sources = set(self._leases), dict(self._sources)
         try:
             taken = self._follow(lines, metadata)
         except RefusedError:
-            self._give_back(set(self._leases) - set(leased))
+            self._give_back(set(self._leases) - leased)
+            self._sources = sources
             raise
         self._metadata, self._offer = metadata, offer
         self.is_held = bool(taken) and all(line.is_held for line, _, _ in taken.values())
@@ -224,7 +227,7 @@ class Recording:
 
         config = self.gateway.config
         fields = {
-            "call": self.recorded[:512],
+            "call": self.recorded[:512].encode(errors="replace").decode(),
             "ear": first(near),
             "subscriber": address_of(first(near))[0],
             "caller": address_of(first(far))[0],
@@ -247,22 +250,24 @@ class Recording:
             RefusedError: there is no room, or its packets cannot be told from another call's.
         """
         control = self.gateway.control
+        if self.spec is not None and self.spec.id not in control.call_ids:
+            self.call_is_over()
+        if spec is None or spec == self.spec:
+            return
         try:
-            if spec is None or spec == self.spec:
-                return
             if self.spec is not None:
                 control.change(spec)
             else:
                 part = self._free_part()
-                spec = spec.model_copy(update={"id": self._id_of(part)})
+                spec = spec.model_copy(update={"id": self._id_of(part)})  # a part of its own, alerts of its own
                 control.begin(spec)
                 self._num_parts = part
         except CodecError:
             raise
         except CapacityError as error:
             raise busy("no room for another call") from error
-        except (ConfigError, KeyError) as error:
-            raise RefusedError(488, "the streams cannot be told from another call's, or the call is over") from error
+        except ConfigError as error:
+            raise RefusedError(488, "the streams cannot be told from another call's") from error
         self.spec = spec
 
     def _free_part(self) -> int:

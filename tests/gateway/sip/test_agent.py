@@ -307,6 +307,16 @@ def test_a_peer_on_a_new_connection_is_answered_there(sip, office, clock):
     assert second.take()[0].method == "BYE"
 
 
+def test_requests_of_ours_go_where_answers_go_not_to_the_contact(sip, office):
+    wire = sip.Wire()
+    office.agent.receive(
+        sip.request(Contact="<sip:src@203.0.113.5:9999>", Via="SIP/2.0/UDP a:5070;branch=z9hG4bKx"), wire
+    )
+    office.agent.hang_up(office.accepted)
+    assert wire.ports == [5070, 5070]
+    assert wire.take()[-1].uri == "sip:src@203.0.113.5:9999"
+
+
 def test_requests_of_ours_within_and_outside_a_session(call, office):
     got = []
     office.agent.request(office.accepted, "INFO", [("Content-Type", "text/plain")], b"hi", got.append)

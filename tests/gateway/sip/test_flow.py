@@ -1,8 +1,14 @@
 """Sockets: what comes in is handed on, who is slow or not wanted is cut off."""
 
 import asyncio
+import datetime
+import ssl
 
 import pytest
+from cryptography import x509
+from cryptography.hazmat.primitives import hashes, serialization
+from cryptography.hazmat.primitives.asymmetric import ec
+from cryptography.x509.oid import NameOID
 
 from inference.errors import ConfigError
 from inference.gateway.sip.flow import (
@@ -21,12 +27,13 @@ MESSAGE = b"OPTIONS sip:a@b SIP/2.0\r\nl: 0\r\n\r\n"
 class Port:
     """A TCP listener of ours with a virtual clock, and what it received."""
 
-    def __init__(self, clock, *, admits=lambda _: True, max_connections=8):
+    def __init__(self, clock, *, admits=lambda _: True, max_connections=8, context=None):
         self.got = []
-        self.streams = StreamServer(clock, admits, max_connections)
+        self.reply = b""
+        self.streams = StreamServer(clock, admits, max_connections, context)
 
     async def __aenter__(self):
-        self.server = await open_stream_server("127.0.0.1", 0, lambda m, f: self.got.append((m, f)), self.streams)
+        self.server = await open_stream_server("127.0.0.1", 0, self._receive, self.streams)
         self.port = self.server.sockets[0].getsockname()[1]
         return self
 
@@ -34,6 +41,11 @@ class Port:
         self.server.close()
         self.streams.close()
         await asyncio.sleep(0)
+
+    def _receive(self, message, flow):
+        self.got.append((message, flow))
+        if self.reply:
+            flow.send(self.reply)
 
     async def connect(self):
         return await asyncio.open_connection("127.0.0.1", self.port)
@@ -154,6 +166,71 @@ def test_a_peer_that_does_not_read_is_cut_off(clock):
                 if not flow.is_open:
                     break
             assert not flow.is_open
+            writer.close()
+
+    asyncio.run(run())
+
+
+@pytest.fixture
+def context(tmp_path):
+    """A server's, with a certificate made now."""
+    key = ec.generate_private_key(ec.SECP256R1())
+    name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, "server")])
+    now = datetime.datetime.now(datetime.UTC)
+    made = x509.CertificateBuilder().subject_name(name).issuer_name(name).public_key(key.public_key())
+    made = made.serial_number(1).not_valid_before(now).not_valid_after(now + datetime.timedelta(days=1))
+    path = tmp_path / "server.pem"
+    plain = serialization.NoEncryption()
+    path.write_bytes(
+        key.private_bytes(serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, plain)
+        + made.sign(key, hashes.SHA256()).public_bytes(serialization.Encoding.PEM)
+    )
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context.load_cert_chain(path)
+    return context
+
+
+def test_a_request_with_the_last_words_of_the_handshake_is_answered_encrypted(clock, context):
+    """Kamailio sends them together; the answer once went out in the clear."""
+    trusting = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+    trusting.check_hostname, trusting.verify_mode = False, ssl.CERT_NONE
+
+    async def run():
+        async with Port(clock, context=context) as port:
+            port.reply = b"secret"
+            reader, writer = await port.connect()
+            incoming, outgoing = ssl.MemoryBIO(), ssl.MemoryBIO()
+            client = trusting.wrap_bio(incoming, outgoing)
+            while True:
+                try:
+                    client.do_handshake()
+                    break
+                except ssl.SSLWantReadError:
+                    writer.write(outgoing.read())
+                    incoming.write(await reader.read(65_536))
+            client.write(MESSAGE)
+            writer.write(outgoing.read())  # the client's Finished, and the request
+            while True:
+                try:
+                    assert client.read(100) == b"secret"
+                    break
+                except ssl.SSLWantReadError:
+                    incoming.write(await reader.read(65_536))
+            assert port.got[0][1].transport == "TLS"
+            writer.close()
+            await until(lambda: port.streams.num_open == 0)
+
+    asyncio.run(run())
+
+
+def test_who_does_not_speak_tls_is_cut_off(clock, context):
+    async def run():
+        async with Port(clock, context=context) as port:
+            reader, writer = await port.connect()
+            writer.write(MESSAGE)
+            assert MESSAGE not in await reader.read(65_536)
+            await until(lambda: port.streams.num_open == 0)
+            assert port.got == []
             writer.close()
 
     asyncio.run(run())

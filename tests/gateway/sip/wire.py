@@ -82,4 +82,4 @@ def request(
     lines = [f"{method} {uri or 'sip:srs@192.0.2.1'} SIP/2.0"]
     lines += [f"{name}: {value}" for name, value in fields.items() if value is not None]
     lines += [*more, f"Content-Length: {len(body)}", "", ""]
-    return "\r\n".join(lines).encode() + body
+    return "\r\n".join(lines).encode("utf-8", "surrogateescape") + body

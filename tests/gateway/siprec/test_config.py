@@ -1,5 +1,7 @@
 """Configuration: nobody is let in by mistake."""
 
+from pathlib import Path
+
 import pytest
 from pydantic import ValidationError
 
@@ -60,3 +62,21 @@ def test_allow_list():
         assert not allowed(host)
     assert AllowList(None)("203.0.113.1")
     assert not AllowList(())("127.0.0.1")
+
+
+def test_the_block_in_the_settings_file_is_valid(tmp_path):
+    """Uncommented, as an operator would."""
+    import re
+
+    from inference.config import load_settings
+
+    text = (Path(__file__).parents[3] / "configs" / "scamtap.yaml").read_text()
+    block = text[text.index("# gateways:\n") :]
+    block = "".join(line.removeprefix("# ") + "\n" for line in block.splitlines() if line.startswith("# "))
+    tls = re.search(r"^    # (tls: .*)$", block, re.MULTILINE)[1]
+    path = tmp_path / "scamtap.yaml"
+    path.write_text(block.replace("    # digest:", "    digest:").replace(f"    # {tls}", f"    {tls}"))
+    siprec = load_settings(path).gateways.siprec
+    assert [listener.transport for listener in siprec.listeners] == ["udp", "tcp", "tls"]
+    assert siprec.tls.client_ca is not None
+    assert siprec.digest is not None

@@ -97,8 +97,9 @@ def test_any_call_id_becomes_one_of_ours(rec, text):
     [
         ("one;remote=two", [], "one"),
         (None, ["X-AUDC-Call-ID: three"], "three"),
-        (None, ["Session-ID: 00000000000000000000000000000000"], "rs1"),
-        (None, ["Session-ID: ab30;remote=00"], "ab30"),
+        ("00000000000000000000000000000000", ["Cisco-Guid: 12-34-56-78"], "12-34-56-78"),
+        ("00000000000000000000000000000000", [], "s"),
+        (None, ["Session-ID: ab30;remote=00"], "rs1"),
         (None, [], "rs1"),
     ],
 )
@@ -399,6 +400,44 @@ def test_a_call_the_service_ended_is_hung_up_but_not_on_hold(rec):
     assert server.agent.num_sessions == 0
 
 
+def test_resumed_before_anybody_noticed_that_the_call_was_over(rec):
+    server = rec.server(call_ids="plain")
+    server.send(offer=rec.sdp(*rec.TWO), metadata=rec.document(rec.ALICE, rec.BOB))
+    server.control.specs.clear()
+    (ok,) = server.send(offer=rec.sdp(*rec.TWO))
+    assert ok.status == 200
+    assert server.control.log == [("begin", "call7@ims"), ("begin", "call7@ims~2")]
+
+
+def test_a_refused_address_is_not_remembered(rec):
+    server = rec.server()
+    server.send(offer=rec.sdp(*rec.TWO), metadata=rec.document(rec.ALICE, rec.BOB))
+    before = server.spec
+    elsewhere = [rec.Line(39000, "1", "9"), rec.Line(39002, "2", "9")]
+    assert server.send(offer=rec.sdp(*elsewhere))[0].status == 488
+    held = [rec.Line(9, "1", direction="inactive"), rec.Line(9, "2", direction="inactive")]
+    assert server.send(offer=rec.sdp(*held, address="0.0.0.0"))[0].status == 200
+    assert server.spec == before
+
+
+def test_ids_of_any_bytes_are_taken(rec):
+    server = rec.server()
+    (ok,) = server.send(offer=rec.sdp(*rec.TWO), call="caf\udce9")
+    assert ok.status == 200
+    (ok,) = server.send(offer=rec.sdp(*rec.TWO, address="192.0.2.77"), more=["X-audc-call-id: \udcff"], call="rs9")
+    assert ok.status == 200
+
+
+def test_a_recording_unheard_for_long_is_let_go(rec, clock):
+    server = rec.server(session_interval_s=600)
+    held = [rec.Line(30000, "1", direction="inactive"), rec.Line(30002, "2", direction="inactive")]
+    server.send(offer=rec.sdp(*held, address="0.0.0.0"), metadata=rec.document(rec.ALICE, rec.BOB))
+    assert server.control.log == []
+    for seconds, num_left in ((0, 1), (590, 1), (20, 0)):
+        run(server, lambda seconds=seconds: clock.advance(seconds), server.gateway.sweep)
+        assert server.agent.num_sessions == num_left
+
+
 def test_digest_is_asked_of_strangers_and_not_of_a_verified_peer(rec, sip):
     server = rec.server(digest={"users": {"sbc": "a long password"}})
     offer = {"offer": rec.sdp(*rec.TWO), "metadata": rec.document(rec.ALICE, rec.BOB)}
@@ -427,3 +466,11 @@ def test_a_flood_of_half_open_sessions_is_bounded(rec, clock):
     assert set(statuses) == {200, 503}
     run(server, lambda: clock.advance(120))
     assert server.agent.num_sessions == server.agent.num_transactions == len(server.control.specs) == clock.num_due == 0
+
+
+def test_streams_over_ipv6(rec, clock):
+    server = rec.server()
+    server.ports.address = "2001:db8::1"
+    (ok,) = server.send(offer=rec.sdp(*rec.TWO, address="2001:db8::20"), metadata=rec.document(rec.ALICE, rec.BOB))
+    assert b"c=IN IP6 2001:db8::1\r\n" in ok.body
+    assert server.spec.far.source_address == ("2001:db8::20", 30000)
