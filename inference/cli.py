@@ -28,6 +28,7 @@ app = typer.Typer(
 models_app = typer.Typer(no_args_is_help=True, help="Fetch, build and check the models.")
 app.add_typer(models_app, name="models")
 app.command()(screening.screen)
+app.command()(screening.report)
 app.add_typer(screening.lists, name="lists")
 app.add_typer(screening.simulate, name="simulate")
 

@@ -79,6 +79,69 @@ def screen(
     stdout.print(f"{decision.action}: {', '.join(decision.reasons)}{risk}{label}", markup=False)
 
 
+def report(
+    since: Annotated[str, typer.Option("--from", help="First day, e.g. 2026-11-01 (UTC).")],
+    until: Annotated[str, typer.Option("--to", help="Day after the last one.")],
+    html: Annotated[Path | None, typer.Option(help="Write a page with plots here.", show_default="none")] = None,
+    export: Annotated[
+        Path | None,
+        typer.Option(help="Write every event here, .csv or .parquet, for a regulator.", show_default="none"),
+    ] = None,
+    key: Annotated[
+        Path | None, typer.Option(help="Ed25519 key (PEM) that signs the export.", show_default="unsigned")
+    ] = None,
+    as_json: JsonOption = False,
+    config: ConfigOption = None,
+) -> None:
+    """What screening intercepted, warned of and protected from over a time, out of its journal."""
+    from inference.screening import report as reports
+    from inference.screening.chain import ChainedLog
+
+    chosen, since_s, until_s = settings(config), _day(since, "--from"), _day(until, "--to")
+    if chosen.journal.path is None or not chosen.journal.path.is_file():
+        raise ConfigError("there is no journal: set screening.journal.path in the settings, and give --config")
+    log = ChainedLog(chosen.journal.path, "journal")
+    made = reports.make_report(log.lines(since_s, until_s), since_s, until_s, log.verify())
+    if html is not None:
+        try:
+            html.write_text(reports.to_html(made), encoding="utf-8")
+        except OSError as error:
+            raise ConfigError(f"{html}: cannot be written ({error.strerror}); give another file") from error
+    if export is not None:
+        write = {".csv": reports.export_csv, ".parquet": reports.export_parquet}.get(export.suffix)
+        if write is None:
+            raise ConfigError(f"--export {export}: want a name that ends in .csv or .parquet")
+        write(export, log.lines(since_s, until_s))
+        if key is not None:
+            reports.sign(export, key)
+    log.close()
+    _print_report(made.to_json(), as_json)
+
+
+def _print_report(figures: dict[str, Any], as_json: bool) -> None:
+    if as_json:
+        stdout.print(json.dumps(figures, ensure_ascii=False), markup=False)
+        return
+    table = Table("", "events")
+    for name in ("intercepted", "alerted", "protected"):
+        table.add_row(name, str(figures[name]), end_section=name == "protected")
+    for part in ("by_reason", "by_category"):
+        for name, count in figures[part].items():
+            table.add_row(name, str(count))
+    stdout.print(table)
+    broken = figures["journal_broken_at"]
+    stdout.print("the journal is whole" if broken is None else f"the journal was altered at line {broken}")
+
+
+def _day(text: str, option: str) -> float:
+    from datetime import UTC, datetime
+
+    try:
+        return datetime.fromisoformat(text).replace(tzinfo=UTC).timestamp()
+    except ValueError as error:
+        raise ConfigError(f"{option} {text}: want a day, e.g. 2026-11-01") from error
+
+
 def _book(config: "ScreeningConfig") -> "EntryBook":
     from inference.screening.entries import EntryBook
 

@@ -116,3 +116,26 @@ def test_simulated_calls_are_written_and_screened(tmp_path):
     body = json.loads(done.output.strip().splitlines()[-1])
     assert body["simulated"] is True
     assert sum(sum(row.values()) for row in body["calls"].values()) == len(calls)
+
+
+def test_a_report_of_what_was_done(scamtap, tmp_path):
+    config = tmp_path / "scamtap.yaml"
+    config.write_text(config.read_text() + f"  journal: {{path: {tmp_path}/journal.db, callee_key: secret}}\n")
+    for _ in range(2):
+        decide(scamtap, "+861088886666", "--trunk", "international")
+    page, events = tmp_path / "report.html", tmp_path / "events.csv"
+    words = ("--from", "2020-01-01", "--to", "2099-01-01", "--html", page, "--export", events, "--json")
+    code, out, err = scamtap("report", *words)
+    assert code == 0, err
+    figures = json.loads(out)
+    assert (figures["intercepted"], figures["by_reason"]) == (2, {"SPOOFED_OWN_RANGE": 2})
+    assert figures["journal_broken_at"] is None
+    assert "SPOOFED_OWN_RANGE" in page.read_text()
+    assert len(events.read_text().splitlines()) == 3
+    assert "intercepted" in scamtap("report", "--from", "2020-01-01", "--to", "2099-01-01")[1]
+    assert "want a day" in scamtap("report", "--from", "yesterday", "--to", "2099-01-01")[2]
+
+
+def test_a_report_without_a_journal_says_what_to_set(scamtap):
+    code, _, err = scamtap("report", "--from", "2020-01-01", "--to", "2020-02-01")
+    assert (code, "screening.journal.path" in err) == (2, True)
