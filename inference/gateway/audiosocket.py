@@ -20,7 +20,7 @@ from pydantic import BaseModel, ConfigDict, Field, IPvAnyNetwork, model_validato
 from inference.audio import LEGS, SAMPLE_RATE_HZ, Leg
 from inference.audio.segment import PCM
 from inference.errors import ConfigError, ScamTapError, SignallingError
-from inference.gateway.connected import ConnectedCalls, Place, Player
+from inference.gateway.connected import ConnectedCalls, Place, Player, reason
 from inference.gateway.control import CallControl
 from inference.gateway.narrow import warm
 from inference.gateway.pcm import Sound, encode
@@ -175,7 +175,7 @@ class AudioSocketConnection(asyncio.Protocol):
             if self._place is None and not OPENING.startswith(self._reader.left[:HEADER_BYTES]):
                 raise SignallingError("the first frame is no UUID")
         except ScamTapError as error:
-            self._cut(str(error)[:80])
+            self._cut(reason(error))
 
     def _take(self, frame: Frame) -> None:
         if self._place is None:

@@ -15,7 +15,7 @@ from pydantic import SecretStr
 from inference.alerts.ear import Announcement, Reach
 from inference.audio import LEGS, SAMPLE_RATE_HZ, Leg
 from inference.audio.segment import PCM
-from inference.errors import AlertError, ConfigError
+from inference.errors import AlertError, CodecError, ConfigError, ScamTapError, SignallingError
 from inference.gateway.control import CallControl
 from inference.gateway.spec import CallSpec
 from inference.gateway.timeline import Timeline
@@ -23,6 +23,11 @@ from inference.gateway.timeline import Timeline
 log = structlog.get_logger(__name__)
 
 MAX_CHUNK = SAMPLE_RATE_HZ  # the most that the service takes at once
+
+
+def reason(error: ScamTapError) -> str:
+    """Why a connection was cut, for counters and the log: nothing of the call in it, so there are only so many."""
+    return str(error) if isinstance(error, SignallingError | CodecError) else f"call refused ({type(error).__name__})"
 
 
 class Player(Protocol):

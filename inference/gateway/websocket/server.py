@@ -21,7 +21,7 @@ from websockets.http11 import Request, Response
 from websockets.typing import Origin, Subprotocol
 
 from inference.errors import CapacityError, CodecError, ConfigError, ScamTapError
-from inference.gateway.connected import ConnectedCalls
+from inference.gateway.connected import ConnectedCalls, reason
 from inference.gateway.control import CallControl
 from inference.gateway.narrow import warm
 from inference.gateway.websocket.asterisk import AsteriskSession
@@ -40,6 +40,9 @@ MAX_MESSAGES_PER_S = 2000
 """A party speaks 50 to 100 messages a second; a backlog of seconds may come at once."""
 
 SWEEP_S = 1.0
+MAX_HANDSHAKES = 256
+"""Handshakes under way, beside the connections that are open."""
+
 _IN_PARAMETERS = {"twilio", "telnyx", "signalwire"}  # their start message may carry the token
 _SESSIONS: Mapping[str, Callable[..., Session]] = {
     "twilio": MediaStreamsSession,
@@ -54,6 +57,30 @@ _SILENT = logging.getLogger("scamtap.websockets")  # the library's log holds pat
 _SILENT.addHandler(logging.NullHandler())
 _SILENT.propagate = False
 _SILENT.setLevel(logging.CRITICAL + 1)
+
+
+class _Connection(ServerConnection):
+    """A connection that is counted from its first byte: handshakes that dawdle must not use up descriptors.
+
+    Attributes:
+        made: all of this server's.
+        max_made: one more is cut at once.
+    """
+
+    made: set["_Connection"]
+    max_made: int
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        """See :class:`asyncio.Protocol`."""
+        super().connection_made(transport)
+        self.made.add(self)
+        if len(self.made) > self.max_made:
+            self.transport.abort()
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        """See :class:`asyncio.Protocol`."""
+        self.made.discard(self)
+        super().connection_lost(exc)
 
 
 class _Open:
@@ -87,6 +114,7 @@ class WebSocketGateway:
         self._control = control
         self._clock = clock
         self._open: set[_Open] = set()
+        self._made: set[_Connection] = set()
         self._server: Server | None = None
         self._sweeping: asyncio.Task[None] | None = None
         self._num_said = 0
@@ -117,6 +145,7 @@ class WebSocketGateway:
                 select_subprotocol=_select_subprotocol,
                 process_request=self._admit,
                 server_header=None,
+                create_connection=self._counted(),
                 compression=None,
                 max_size=config.max_message_bytes,
                 open_timeout=config.open_timeout_s,
@@ -129,6 +158,11 @@ class WebSocketGateway:
         self._sweeping = asyncio.create_task(self._sweep())
         served = [name for name in DIALECTS if getattr(config, name) is not None]
         log.info("websocket gateway listens", port=self.port, dialects=served, tls=config.certificate is not None)
+
+    def _counted(self) -> type[_Connection]:
+        """The class of this server's connections."""
+        limits = {"made": self._made, "max_made": self.config.max_connections + MAX_HANDSHAKES}
+        return type("_Connection", (_Connection,), limits)
 
     def _tls(self) -> ssl.SSLContext | None:
         if self.config.certificate is None:
@@ -205,7 +239,7 @@ class WebSocketGateway:
         except ConnectionClosed:
             pass
         except ScamTapError as error:
-            self.refused[str(error)[:80]] += 1
+            self.refused[reason(error)] += 1
             opened.outgoing.abort(_close_code(error), str(error)[:120])
             await connection.wait_closed()
 

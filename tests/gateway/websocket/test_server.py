@@ -225,6 +225,21 @@ def test_dawdling_handshakes_are_cut(websocket, run):
     assert run(attempt()) == [b""] * 5
 
 
+def test_handshakes_under_way_are_bounded(websocket, run, monkeypatch):
+    monkeypatch.setattr(server, "MAX_HANDSHAKES", 3)
+
+    async def attempt():
+        async with websocket(session={}, max_connections=2) as (served, open_):
+            opened = [await asyncio.open_connection("127.0.0.1", served.gateway.port) for _ in range(20)]
+            await served.until(lambda: sum(reader.at_eof() for reader, _ in opened) == 15)
+            for _, writer in opened:
+                writer.close()
+            await served.until(lambda: not served.gateway._made)
+            return await status(open_, "/session")
+
+    assert run(attempt()) == 101
+
+
 @pytest.mark.parametrize("what", ["says nothing", "begins no call", "falls silent"])
 def test_silent_connections_are_cut(websocket, dialects, run, monkeypatch, what):
     monkeypatch.setattr(server, "SWEEP_S", 0.01)
