@@ -41,7 +41,7 @@ MAX_MESSAGES_PER_S = 2000
 
 SWEEP_S = 1.0
 MAX_HANDSHAKES = 256
-"""Handshakes under way, beside the connections that are open."""
+"""Handshakes under way, beside the connections that are open; and of these, those that still owe their token."""
 
 _IN_PARAMETERS = {"twilio", "telnyx", "signalwire"}  # their start message may carry the token
 _SESSIONS: Mapping[str, Callable[..., Session]] = {
@@ -92,6 +92,11 @@ class _Open:
         self.num_messages = 0
         self.num_before = 0
         self.session: Session | None = None
+
+    @property
+    def is_without_call(self) -> bool:
+        """Whether it has not begun a call yet."""
+        return self.session is None or self.session.place is None
 
 
 class WebSocketGateway:
@@ -179,10 +184,13 @@ class WebSocketGateway:
         name, query = _target(request.path)
         if _dialect(self.config, name) is None:
             return self._refuse(connection, HTTPStatus.NOT_FOUND, "unknown path")
-        if not self._is_believed(name, request, query) and name not in _IN_PARAMETERS:
+        is_believed = self._is_believed(name, request, query)
+        if not is_believed and name not in _IN_PARAMETERS:
             return self._refuse(connection, HTTPStatus.UNAUTHORIZED, "no token")
         if self._is_forged(name, request):
             return self._refuse(connection, HTTPStatus.FORBIDDEN, "bad signature")
+        if not is_believed and sum(opened.is_without_call for opened in self._open) >= MAX_HANDSHAKES:
+            return self._refuse(connection, HTTPStatus.SERVICE_UNAVAILABLE, "too many without a token yet")
         if len(self._open) >= self.config.max_connections:
             return self._refuse(connection, HTTPStatus.SERVICE_UNAVAILABLE, "too many connections")
         # A second connection of a call needs no room for another call, so only a full worker without any refuses here.
@@ -264,8 +272,7 @@ class WebSocketGateway:
             await asyncio.sleep(SWEEP_S)
             now_s = self._clock()
             for opened in list(self._open):
-                has_call = opened.session is not None and opened.session.place is not None
-                if not has_call and now_s - opened.opened_s > self.config.start_timeout_s:
+                if opened.is_without_call and now_s - opened.opened_s > self.config.start_timeout_s:
                     self._cut(opened, 1008, "no call began")
                 elif now_s - opened.heard_s > self.config.idle_timeout_s:
                     self._cut(opened, 1008, "nothing was said")

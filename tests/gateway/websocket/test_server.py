@@ -240,6 +240,17 @@ def test_handshakes_under_way_are_bounded(websocket, run, monkeypatch):
     assert run(attempt()) == 101
 
 
+def test_connections_that_owe_their_token_are_bounded(websocket, run, monkeypatch):
+    monkeypatch.setattr(server, "MAX_HANDSHAKES", 3)
+
+    async def attempt():
+        async with websocket(twilio={}, session={}, token=TOKEN) as (_, open_):
+            owing = [await status(open_, "/twilio") for _ in range(5)]
+            return owing, await status(open_, f"/twilio?token={TOKEN}"), await status(open_, f"/session?token={TOKEN}")
+
+    assert run(attempt()) == ([101, 101, 101, 503, 503], 101, 101)
+
+
 @pytest.mark.parametrize("what", ["says nothing", "begins no call", "falls silent"])
 def test_silent_connections_are_cut(websocket, dialects, run, monkeypatch, what):
     monkeypatch.setattr(server, "SWEEP_S", 0.01)
