@@ -10,7 +10,7 @@ from rich.console import Console
 
 from inference.errors import ConfigError, ScamTapError
 from training.data.command import app as data_app
-from training.screening.command import screening
+from training.screening.command import reputation, screening
 from training.voice.command import voice
 
 # torch and onnxruntime are imported by the commands that need them: `scamtap-train --help` answers at once.
@@ -124,6 +124,7 @@ def evaluate(
 
 app.command()(voice)
 app.command()(screening)
+app.command()(reputation)
 
 
 @app.command()
