@@ -9,6 +9,7 @@ import typer
 from rich.console import Console
 
 from inference.errors import ConfigError, ScamTapError
+from training.announce.command import announce
 from training.data.command import app as data_app
 from training.voice.command import voice
 
@@ -122,6 +123,7 @@ def evaluate(
 
 
 app.command()(voice)
+app.command()(announce)
 
 
 @app.command()
