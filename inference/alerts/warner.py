@@ -137,7 +137,7 @@ class Warner:
         self._config = config
         self._announcements = announcements
         self._ears: dict[str, Ear] = {}
-        self._opt_outs = opt_outs or OptOuts(None)
+        self._opt_outs = OptOuts(None) if opt_outs is None else opt_outs  # an empty list may fill up
         self._on_outcome = on_outcome
         self._on_feedback = on_feedback
         self._clock = clock
