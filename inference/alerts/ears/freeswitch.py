@@ -147,9 +147,11 @@ async def _read(reader: asyncio.StreamReader, wanted: str | None = None) -> tupl
     """
     for _ in range(MAX_HEADERS):
         headers: dict[str, str] = {}
+        num_lines = 0
         while (line := await reader.readuntil(b"\n")) not in (b"\n", b"\r\n"):
+            num_lines += 1
             name, colon, value = line.decode("utf-8", "replace").partition(":")
-            if not colon or len(headers) >= MAX_HEADERS:
+            if not colon or num_lines > MAX_HEADERS:
                 raise ValueError("not an event socket message")
             headers[name.strip().lower()] = value.strip()
         length = headers.get("content-length", "0")
