@@ -282,10 +282,24 @@ def test_config_refuses(values):
         WarnerConfig(**values)
 
 
+class Subscribers:
+    """Those who opted out, by number; in place of a file."""
+
+    def __init__(self) -> None:
+        self.opted_out: set[str] = set()
+
+    def covers(self, subscriber: str) -> bool:
+        return subscriber in self.opted_out
+
+    def refresh(self) -> None:
+        return None
+
+
 EVENTS = st.one_of(
     st.tuples(st.just("alert"), st.sampled_from(["suspect", "danger"]), st.integers(0, 1)),
     st.tuples(st.just("key"), st.sampled_from(["near", "far"]), st.integers(0, 1)),
     st.tuples(st.just("end"), st.none(), st.integers(0, 1)),
+    st.tuples(st.just("opt out"), st.none(), st.integers(0, 1)),
     st.tuples(st.just("wait"), st.sampled_from([0.1, 1.0, 4.0, 10.0, 25.0]), st.just(0)),
     st.tuples(st.just("mood"), st.sampled_from(["takes", "refuses"]), st.just(0)),
 )
@@ -294,8 +308,8 @@ EVENTS = st.one_of(
 @settings(max_examples=200, deadline=None)
 @given(events=st.lists(EVENTS, max_size=40), max_per_call=st.integers(1, 4))
 def test_whatever_the_order_of_events_the_bounds_hold(warned, events, max_per_call):
-    """Never more than N a call, never the same or less within the cooldown, never after the key or the end."""
-    cooldown_s, window_s = 10.0, 5.0
+    """Never more than N a call, the same or less within the cooldown, or anything after the key or an opt-out."""
+    cooldown_s, window_s, subscribers = 10.0, 5.0, Subscribers()
     plays: dict[str, list[tuple[float, str]]] = {}
 
     async def run(b):
@@ -304,7 +318,9 @@ def test_whatever_the_order_of_events_the_bounds_hold(warned, events, max_per_ca
         for what, value, number in events:
             call, before = f"c{number}", len(b.gate.played)
             if what == "alert":
-                await b.alert(value, call=call)
+                await b.alert(value, call=call, subscriber=call)
+            elif what == "opt out":
+                subscribers.opted_out.add(call)
             elif what == "key":
                 b.warner.key_pressed(call, value, "9")
                 if value == "near" and b.now_s - last_s.get(call, -1e9) <= window_s:
@@ -321,7 +337,7 @@ def test_whatever_the_order_of_events_the_bounds_hold(warned, events, max_per_ca
             await b.warner.settle()
             for name in b.gate.played[before:]:
                 assert what == "alert"
-                assert call not in silenced
+                assert call not in silenced | subscribers.opted_out
                 earlier = plays.setdefault(call, [])
                 assert len(earlier) < max_per_call
                 if earlier:
@@ -331,5 +347,7 @@ def test_whatever_the_order_of_events_the_bounds_hold(warned, events, max_per_ca
                 earlier.append((b.now_s, name))
                 last_s[call] = b.now_s
 
-    b = warned(run, "gate", max_per_call=max_per_call, cooldown_s=cooldown_s, key_window_s=window_s)
+    b = warned(
+        run, "gate", max_per_call=max_per_call, cooldown_s=cooldown_s, key_window_s=window_s, opt_outs=subscribers
+    )
     assert len(b.feedback) == [outcome for _, outcome in b.outcomes].count("not a scam")
