@@ -38,6 +38,7 @@ MAX_SOUND_S = 15.0
 """Longer than this nobody listens to while somebody else talks."""
 
 MAX_FILE_BYTES = 16 * 1024 * 1024
+MIN_RATE_HZ, MAX_RATE_HZ, MAX_CHANNELS = 4000, 192_000, 8
 _CLONE = Path(__file__).resolve().parents[2] / "configs" / "announcements"
 
 
@@ -110,13 +111,17 @@ def read_sound(path: Path) -> PCM:
             rate_hz, num_frames = file.samplerate, file.frames
             if not 0 < num_frames <= MAX_SOUND_S * rate_hz:
                 raise ConfigError(f"{path}: {num_frames / rate_hz:.1f} s long: give 0 to {MAX_SOUND_S:g} s of sound")
-            mono = file.read(dtype="float64", always_2d=True).mean(axis=1)
+            if not (MIN_RATE_HZ <= rate_hz <= MAX_RATE_HZ and file.channels <= MAX_CHANNELS):
+                raise ConfigError(f"{path}: {file.channels} channels at {rate_hz} Hz: give an ordinary recording")
+            mono = file.read(num_frames, dtype="float64", always_2d=True).mean(axis=1)
     except OSError as error:
         raise ConfigError(
             f"{path}: {os.strerror(error.errno or 0)}; make it with scamtap-train announce, or remove its line"
         ) from error
     except sf.LibsndfileError as error:
         raise ConfigError(f"{path}: cannot be read as audio; give a WAV file") from error
+    if not np.isfinite(mono).all():
+        raise ConfigError(f"{path}: holds samples that are no numbers; record it again")
     if rate_hz != SAMPLE_RATE_HZ:
         mono = soxr.resample(mono, rate_hz, SAMPLE_RATE_HZ, quality="HQ")
     samples: PCM = np.clip(np.round(mono * 32768), -32768, 32767).astype(np.int16)

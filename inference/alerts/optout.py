@@ -34,6 +34,9 @@ def normalise_number(number: str) -> str:
 class OptOuts:
     """Who opted out.
 
+    Attributes:
+        is_kept: whether there is a list at all.
+
     Args:
         path: the file; None where nobody can.
         key: of the hashes.
@@ -43,6 +46,7 @@ class OptOuts:
     """
 
     def __init__(self, path: Path | None, key: str = "") -> None:
+        self.is_kept = path is not None
         self._path = path
         self._key = key.encode()
         self._hashes: frozenset[bytes] = frozenset()

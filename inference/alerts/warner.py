@@ -119,7 +119,7 @@ class Warner:
         ears: ways to a subscriber; more may be added as gateways open.
         opt_outs: who wants none.
         on_outcome: told ``(ear, "played" | "failed" | "suppressed: <why>" | ...)``, for metrics; never personal data.
-        on_feedback: told when a subscriber says that a warning was wrong.
+        on_feedback: told when a subscriber says that a warning was wrong; must not raise.
         clock: monotonic seconds.
     """
 
@@ -261,6 +261,8 @@ class Warner:
         return "call over" if warned.is_over and is_own else None
 
     async def _refresh_opt_outs(self) -> None:
+        if not self._opt_outs.is_kept:
+            return
         try:
             await asyncio.to_thread(self._opt_outs.refresh)
             self._is_list_broken = False

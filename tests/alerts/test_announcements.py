@@ -1,5 +1,6 @@
 """What can be said: the shipped lines and sounds agree, and an operator's own are taken or refused in one line."""
 
+import contextlib
 import hashlib
 import io
 import json
@@ -167,6 +168,28 @@ def test_a_missing_sound_is_one_line(own):
 def test_a_sound_that_is_none_is_one_line(own, samples, words):
     sf.write(own / "en-danger-tax.wav", samples, 8000)
     assert words in refuse(own)
+
+
+def test_samples_that_are_no_numbers_are_one_line(own):
+    sf.write(own / "en-danger-tax.wav", np.array([0.1, np.nan, np.inf] * 100), 8000, subtype="FLOAT")
+    assert "no numbers" in refuse(own)
+
+
+@pytest.mark.parametrize(("rate_hz", "channels"), [(800, 1), (400_000, 1), (8000, 9)])
+def test_no_ordinary_recording_is_one_line(own, rate_hz, channels):
+    sf.write(own / "en-danger-tax.wav", np.full((400, channels), 0.1), rate_hz)
+    assert "give an ordinary recording" in refuse(own)
+
+
+GSM_WAV = b"RIFF,\0\0\0WAVEfmt \x10\0\0\0@\0\1\0@\x1f\0\0\x80>\0\0\2\0\x10\0data\x08\0\0\0\1\0\2\0\3\0\4\0"
+"""Found by fuzzing: of a codec that cannot be wound back."""
+
+
+def test_a_codec_that_cannot_be_wound_back_is_no_crash(tmp_path):
+    path = tmp_path / "sound.wav"
+    path.write_bytes(GSM_WAV)
+    with contextlib.suppress(ConfigError):
+        assert read_sound(path).dtype == np.int16
 
 
 @pytest.mark.parametrize("content", [b"", b"RIFF", b"not audio at all" * 100])

@@ -285,6 +285,8 @@ def test_config_refuses(values):
 class Subscribers:
     """Those who opted out, by number; in place of a file."""
 
+    is_kept = True
+
     def __init__(self) -> None:
         self.opted_out: set[str] = set()
 

@@ -59,7 +59,14 @@ def beep() -> PCM:
 def line_key(lines: Lines, family: str, fingerprint: str) -> str:
     """Digest of everything that one sound depends on; equal keys, equal sounds."""
     parts = [lines.lines[family], lines.voice, lines.speed, fingerprint, _VERSION]
-    parts += [LEVEL_DBFS, PEAK_DBFS, KNEE_DBFS, PAUSE_S, BAND_HZ, hashlib.sha256(warning_tone("danger").tobytes()).hexdigest()]
+    parts += [
+        LEVEL_DBFS,
+        PEAK_DBFS,
+        KNEE_DBFS,
+        PAUSE_S,
+        BAND_HZ,
+        hashlib.sha256(warning_tone("danger").tobytes()).hexdigest(),
+    ]
     return hashlib.sha256(json.dumps(parts, ensure_ascii=False).encode()).hexdigest()
 
 

@@ -125,20 +125,20 @@ class FreeswitchEar:
             raise AlertError(f"{self.name} not reached ({type(error).__name__})") from error
 
     async def _talk(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter, command: str) -> None:
-        kind, _, _ = await _read(reader)
+        kind, _, _ = await read_message(reader)
         if kind != "auth/request":
             raise AlertError(f"{self.name}: no event socket, or its access list refuses us")
         writer.write(f"auth {self._config.password.get_secret_value()}\n\n".encode())
-        _, reply, _ = await _read(reader, "command/reply")
+        _, reply, _ = await read_message(reader, "command/reply")
         if not reply.startswith("+OK"):
             raise AlertError(f"{self.name} refuses the password")
         writer.write(f"api {command}\n\n".encode())
-        _, _, body = await _read(reader, "api/response")
+        _, _, body = await read_message(reader, "api/response")
         if not body.startswith("+OK"):
             raise AlertError(f"{self.name} refuses to play: the channel is gone, or it has no such file")
 
 
-async def _read(reader: asyncio.StreamReader, wanted: str | None = None) -> tuple[str, str, str]:
+async def read_message(reader: asyncio.StreamReader, wanted: str | None = None) -> tuple[str, str, str]:
     """One message: content type, ``Reply-Text`` and body; others than ``wanted`` are skipped.
 
     Raises:

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from pydantic import ValidationError
 
 from inference.alerts.ear import Reach
-from inference.alerts.ears.freeswitch import FreeswitchConfig, FreeswitchEar, _read
+from inference.alerts.ears.freeswitch import FreeswitchConfig, FreeswitchEar, read_message
 from inference.alerts.ears.http import Sounds
 from inference.errors import AlertError
 
@@ -201,7 +201,7 @@ def test_reading_anything_ends_in_a_message_or_a_named_error(data):
         reader.feed_data(data)
         reader.feed_eof()
         with contextlib.suppress(ValueError, EOFError, asyncio.LimitOverrunError):
-            await _read(reader)
+            await read_message(reader)
 
     asyncio.run(run())
 
