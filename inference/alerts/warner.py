@@ -50,7 +50,8 @@ class WarnerConfig(BaseModel):
         fallbacks: ears tried in turn for ``danger`` where the call's own fails or there is none, e.g. ``[sms]``.
         not_scam_keys: digits by which the subscriber says 'not a scam', in a row; empty for none.
         key_window_s: how long after a warning these keys count.
-        opt_out_path: file of subscribers' hashes, see :mod:`inference.alerts.optout`.
+        opt_out_path: file of subscribers' hashes, see :mod:`inference.alerts.optout`. A subscriber whom signalling
+            does not name (``reach.subscriber``) cannot be found in it, and is warned.
         opt_out_key: key of these hashes.
     """
 
@@ -84,6 +85,23 @@ class WarnerConfig(BaseModel):
         return OptOuts(self.opt_out_path, self.opt_out_key.get_secret_value() if self.opt_out_key is not None else "")
 
 
+@dataclass(frozen=True, slots=True)
+class _Heard:
+    """A warning that a subscriber hears in the call, or is about to.
+
+    Attributes:
+        alert: whose.
+        ear, reach: by which way.
+        at_s, until_s: when it began and when it is over, seconds of the clock.
+    """
+
+    alert: Alert
+    ear: Ear
+    reach: Reach
+    at_s: float
+    until_s: float
+
+
 @dataclass(slots=True)
 class _Warned:
     """What is remembered of a call that was warned.
@@ -91,10 +109,8 @@ class _Warned:
     Attributes:
         alert: the newest warning's.
         num: warnings so far, taken by a gateway or not.
-        at_s: when the newest was sent, seconds of the clock.
-        sounds_until_s: when what was sent last has been played.
-        via: the ear that has it; None before any took it.
-        reach: how the subscriber is reached.
+        at_s: when the newest was decided on, seconds of the clock.
+        heard: the newest that was not refused; None for none.
         keys: those that the subscriber pressed since, at most as many as are asked for.
         is_silenced, is_over: nothing more is played.
     """
@@ -102,9 +118,7 @@ class _Warned:
     alert: Alert
     num: int = 0
     at_s: float = -float("inf")
-    sounds_until_s: float = -float("inf")
-    via: Ear | None = None
-    reach: Reach | None = None
+    heard: _Heard | None = None
     keys: str = ""
     is_silenced: bool = False
     is_over: bool = False
@@ -116,7 +130,7 @@ class Warner:
     Args:
         config: what and how often.
         announcements: what can be said.
-        ears: ways to a subscriber; more may be added as gateways open.
+        ears: ways to a subscriber; closed with the warner. More may be added as gateways open.
         opt_outs: who wants none.
         on_outcome: told ``(ear, "played" | "failed" | "suppressed: <why>" | ...)``, for metrics; never personal data.
         on_feedback: told when a subscriber says that a warning was wrong; must not raise.
@@ -137,6 +151,7 @@ class Warner:
         self._config = config
         self._announcements = announcements
         self._ears: dict[str, Ear] = {}
+        self._own = list(ears)
         self._opt_outs = OptOuts(None) if opt_outs is None else opt_outs  # an empty list may fill up
         self._on_outcome = on_outcome
         self._on_feedback = on_feedback
@@ -144,7 +159,7 @@ class Warner:
         self._calls: OrderedDict[str, _Warned] = OrderedDict()
         self._tasks: set[asyncio.Task[None]] = set()
         self._is_list_broken = False
-        for ear in ears:
+        for ear in self._own:
             self.add(ear)
 
     @property
@@ -153,7 +168,7 @@ class Warner:
         return len(self._calls)
 
     def add(self, ear: Ear) -> None:
-        """Another way to subscribers.
+        """Another way to subscribers, opened and closed by whoever adds it.
 
         Raises:
             ConfigError: there is one of that name.
@@ -178,12 +193,8 @@ class Warner:
             warned = self._calls[alert.call] = _Warned(alert)
             if len(self._calls) > MAX_CALLS:
                 self._calls.popitem(last=False)
-        is_sounding = now_s < warned.sounds_until_s
-        warned.alert, warned.reach, warned.keys = alert, reach, ""
-        warned.num, warned.at_s = warned.num + 1, now_s
-        warned.sounds_until_s = now_s + announcement.samples.size / SAMPLE_RATE_HZ
-        chain = self._chain(alert, reach)
-        self._run(self._warn(warned, alert, reach or Reach(), announcement, chain, warned.via if is_sounding else None))
+        warned.alert, warned.num, warned.at_s = alert, warned.num + 1, now_s
+        self._run(self._warn(warned, alert, reach or Reach(), announcement, self._chain(alert, reach)))
 
     def _why_not(self, alert: Alert, reach: Reach | None, warned: _Warned | None, now_s: float) -> str | None:
         config = self._config
@@ -214,30 +225,26 @@ class Warner:
         return [self._ears[name] for name in dict.fromkeys(names) if name in self._ears]
 
     async def _warn(
-        self,
-        warned: _Warned,
-        alert: Alert,
-        reach: Reach,
-        announcement: Announcement,
-        chain: Sequence[Ear],
-        sounding: Ear | None,
+        self, warned: _Warned, alert: Alert, reach: Reach, announcement: Announcement, chain: Sequence[Ear]
     ) -> None:
         await self._refresh_opt_outs()
         if self._has_opted_out(reach):
             self._on_outcome(chain[0].name if chain else NO_EAR, "suppressed: opted out")
             return
-        if sounding is not None:
-            await self._stop(sounding, reach)
         for ear in chain:
-            is_own = ear.name == reach.via
+            is_own, before = ear.name == reach.via, warned.heard
             if (why_not := self._overtaken(warned, alert, is_own=is_own)) is not None:
                 self._on_outcome(ear.name, f"suppressed: {why_not}")
                 continue
+            if is_own:  # noted before the gateway has answered: a key may be pressed meanwhile
+                now_s, length_s = self._clock(), announcement.samples.size / SAMPLE_RATE_HZ
+                warned.heard, warned.keys = _Heard(alert, ear, reach, now_s, now_s + length_s), ""
             try:
                 async with asyncio.timeout(self._config.play_timeout_s):
-                    warned.via = ear  # before it has answered: a key may be pressed meanwhile
                     await ear.play(reach, announcement)
             except (AlertError, TimeoutError) as error:
+                if warned.heard is not None and warned.heard.alert is alert:
+                    warned.heard = before
                 self._on_outcome(ear.name, "failed")
                 why = str(error) or f"no answer within {self._config.play_timeout_s:g} s"
                 log.warning("warning not played", call=alert.call, ear=ear.name, why=why)
@@ -283,9 +290,10 @@ class Warner:
     def key_pressed(self, call: str, leg: Leg, digit: str) -> None:
         """A party pressed a key. The subscriber's 'not a scam', soon after a warning, silences the rest of the call."""
         wanted, warned = self._config.not_scam_keys, self._calls.get(call)
-        if not wanted or leg != "near" or warned is None or warned.is_silenced:
+        if not wanted or leg != "near" or warned is None or warned.is_silenced or warned.heard is None:
             return
-        after_s = self._clock() - warned.at_s
+        heard, now_s = warned.heard, self._clock()
+        after_s = now_s - heard.at_s
         if after_s > self._config.key_window_s:
             warned.keys = ""
             return
@@ -293,12 +301,12 @@ class Warner:
         if warned.keys != wanted:
             return
         warned.is_silenced = True
-        self._on_outcome(warned.via.name if warned.via is not None else NO_EAR, "not a scam")
-        log.info("subscriber says not a scam", call=call, alert=warned.alert.id)
-        alert = warned.alert
+        self._on_outcome(heard.ear.name, "not a scam")
+        alert = heard.alert
+        log.info("subscriber says not a scam", call=call, alert=alert.id)
         self._on_feedback(Feedback(call, "not_a_scam", alert.id, alert.level, alert.risk, alert.family, after_s))
-        if warned.via is not None and warned.reach is not None and self._clock() < warned.sounds_until_s:
-            self._run(self._stop(warned.via, warned.reach))
+        if now_s < heard.until_s:
+            self._run(self._stop(heard.ear, heard.reach))
 
     def ended(self, call: str) -> None:
         """A call is over: nothing more is played to it, and it is forgotten."""
@@ -319,5 +327,5 @@ class Warner:
     async def aclose(self) -> None:
         """Let what is under way come to its end, which is bounded, and close the ears."""
         await self.settle()
-        for ear in self._ears.values():
+        for ear in self._own:
             await ear.aclose()
