@@ -9,6 +9,7 @@ import typer
 from rich.console import Console
 
 from inference.errors import ConfigError, ScamTapError
+from training.announce.command import announce
 from training.data.command import app as data_app
 from training.screening.command import reputation, screening
 from training.voice.command import voice
@@ -123,6 +124,7 @@ def evaluate(
 
 
 app.command()(voice)
+app.command()(announce)
 app.command()(screening)
 app.command()(reputation)
 

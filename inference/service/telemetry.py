@@ -70,6 +70,12 @@ class Telemetry:
         self.deliveries = Counter(
             "scamtap_alert_deliveries", "Attempts to deliver an alert", ["channel", "outcome"], registry=self.registry
         )
+        self.warnings = Counter(
+            "scamtap_warnings",
+            "Warnings to subscribers, by way and outcome",
+            ["ear", "outcome"],
+            registry=self.registry,
+        )
         self.delay_s = Histogram(
             "scamtap_understanding_delay_seconds",
             "From the end of an utterance to its words and risk",
