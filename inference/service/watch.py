@@ -74,6 +74,7 @@ class Watch:
         telemetry: what is counted.
         default_language: ISO code, or None to detect, for calls that do not say.
         clock: monotonic seconds, the plane's own.
+        wall_clock: seconds since the epoch.
     """
 
     def __init__(
@@ -88,6 +89,7 @@ class Watch:
         telemetry: Telemetry,
         default_language: str | None = "en",
         clock: Callable[[], float] = time.monotonic,
+        wall_clock: Callable[[], float] = time.time,
     ) -> None:
         self._plane = plane
         self._parts = parts
@@ -97,6 +99,7 @@ class Watch:
         self._telemetry = telemetry
         self._default_language = default_language
         self._clock = clock
+        self._wall_clock = wall_clock
         self._calls: dict[str, Followed] = {}
         self._ending: dict[asyncio.Task[VerdictEvent], Followed] = {}
         self._standing: dict[str, CallSpec] = {}
@@ -161,7 +164,8 @@ class Watch:
 
     def _open(self, spec: CallSpec) -> Followed:
         language = self._default_language if spec.language is None else spec.language
-        call = Call(spec.id, self._parts, language=None if language == "auto" else language)
+        language = None if language == "auto" else language
+        call = Call(spec.id, self._parts, language=language, begun_at_s=self._wall_clock())
         return Followed.register(spec, call, self._plane, self._clock())
 
     async def end(self, call_id: str) -> VerdictEvent:

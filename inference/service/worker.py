@@ -14,7 +14,6 @@ import structlog
 import uvicorn
 
 from inference.alerts.dispatcher import Dispatcher
-from inference.alerts.outbox import Outbox
 from inference.errors import ConfigError, ScamTapError
 from inference.rtp.plane import PacketPlane
 from inference.service.api import ApiConfig, create_app
@@ -134,14 +133,7 @@ class Worker:
         await self._open_api(listener)
 
     def _make_dispatcher(self) -> Dispatcher:
-        alerts = self.settings.alerts
-        channels = alerts.channels()
-        return Dispatcher(
-            Outbox(alerts.outbox_path),
-            channels,
-            include_text=alerts.include_text,
-            on_outcome=lambda channel, outcome: self.telemetry.deliveries.labels(channel, outcome).inc(),
-        )
+        return self.settings.alerts.dispatcher(lambda *labels: self.telemetry.deliveries.labels(*labels).inc())
 
     async def _open_api(self, listener: socket.socket) -> None:
         app = create_app(self.watch, self.bus, self.telemetry, self.settings.api)
