@@ -127,7 +127,8 @@ class Outbox:
         with self._transaction(is_durable=True):
             for sink in sinks:
                 cursor = self._db.executemany(
-                    "INSERT OR IGNORE INTO delivery (event_id, call, body, sink, created_s) VALUES (?, ?, ?, ?, ?)",
+                    "INSERT INTO delivery (event_id, call, body, sink, created_s) VALUES (?, ?, ?, ?, ?) "
+                    "ON CONFLICT (event_id, sink) DO NOTHING",
                     [(envelope.id, envelope.call, envelope.body, sink, now_s) for envelope in envelopes],
                 )
                 new[sink] = cursor.rowcount

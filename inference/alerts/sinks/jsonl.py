@@ -5,7 +5,7 @@ from pathlib import Path
 
 from inference.alerts.deadletters import append_whole
 from inference.alerts.notice import Envelope
-from inference.errors import AlertError, ConfigError
+from inference.errors import ConfigError, SinkDownError
 
 
 class JsonLinesSink:
@@ -31,7 +31,7 @@ class JsonLinesSink:
             with self._path.open("ab", buffering=0) as file:
                 append_whole(file.fileno(), envelope.body.encode() + b"\n", os.fstat(file.fileno()).st_size)
         except OSError as error:
-            raise AlertError(f"{self._path}: {error.strerror}") from error
+            raise SinkDownError(f"{self._path}: {error.strerror}") from error
 
     async def aclose(self) -> None:
         """Nothing is held open between notices, so the file may be rotated."""

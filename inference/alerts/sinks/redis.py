@@ -36,7 +36,8 @@ class RedisSink:
                 "ssl_keyfile": None if config.tls.key_path is None else str(config.tls.key_path),
                 "ssl_check_hostname": True,
             }
-        self._client = Redis.from_url(
+        self._client: Any = Redis.from_url(  # its types differ from release to release
+           
             config.url,
             username=config.user,
             password=None if config.password is None else config.password.get_secret_value(),
