@@ -126,7 +126,7 @@ def test_secrets_are_not_shown(monkeypatch):
         ("alerts: {webhook_url: 'https://x.example'}", "webhook_url and webhook_secret go together"),
         ("alerts: {webhook_url: 'ftp://x', webhook_secret: s}", "must begin with http"),
         ("alerts: {webhook_url: 'https://', webhook_secret: s}", "name a host"),
-        ("alerts: {webhook_url: 'https://x:port', webhook_secret: s}", "not a URL"),
+        ("alerts: {webhook_url: 'https://x:port', webhook_secret: s}", "must begin with http"),
         ("alerts: {webhook_timeout_s: 0}", "alerts.webhook_timeout_s: "),
         ("segmenter: {max_segment_s: 28}\nspeech: {silence_s: 5}", "must not exceed 30"),
         ("calls: [{id: '../x', far: {local_port: 1}, near: {local_port: 2}}]", "calls.0.id: "),

@@ -63,5 +63,10 @@ class Notice:
 
     def sealed(self, source: str) -> Envelope:
         """The notice, ready to go."""
-        body = json.dumps(self.cloud_event(source), ensure_ascii=False, separators=(",", ":"))
-        return Envelope(self.id, self.call, body)
+        return Envelope(self.id, self.call, body_text(self.cloud_event(source)))
+
+
+def body_text(event: Mapping[str, Any]) -> str:
+    """An event as JSON text of one line. Half a surrogate pair, which is no text, becomes JSON's own escape."""
+    text = json.dumps(event, ensure_ascii=False, separators=(",", ":"))
+    return text.encode("utf-8", "backslashreplace").decode()

@@ -1,16 +1,36 @@
 """Dead letters, once what they failed on is mended: ``scamtap alerts resend``."""
 
-import json
 import time
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from inference.alerts.deadletters import DeadLetters
-from inference.alerts.notice import Envelope
+from inference.alerts.notice import Envelope, body_text
 from inference.alerts.sinks.base import Sink
 from inference.errors import AlertError, SinkDownError
+
+PlainText = Annotated[str, Field(pattern=r"^[!-~]{1,256}$")]
+
+
+class _Head(BaseModel):
+    """What is read of an event; the rest is passed on."""
+
+    id: PlainText
+    subject: PlainText
+
+
+class _Line(BaseModel):
+    model_config = ConfigDict(extra="forbid")
+
+    sink: str
+    why: str
+    attempts: int = Field(ge=0, le=10**6)
+    given_up_s: float
+    event: dict[str, Any]
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,11 +55,10 @@ class Letter:
             ValueError: it is no dead letter.
         """
         try:
-            fields: dict[str, Any] = json.loads(line)
-            event = fields["event"]
-            body = json.dumps(event, ensure_ascii=False, separators=(",", ":"))
-            return cls(str(fields["sink"]), Envelope(str(event["id"]), str(event["subject"]), body), fields["attempts"])
-        except (KeyError, TypeError, RecursionError) as error:
+            fields = _Line.model_validate_json(line)
+            head = _Head.model_validate(fields.event)
+            return cls(fields.sink, Envelope(head.id, head.subject, body_text(fields.event)), fields.attempts)
+        except (ValidationError, RecursionError) as error:
             raise ValueError("no dead letter") from error
 
 

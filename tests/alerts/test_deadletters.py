@@ -4,10 +4,12 @@ import stat
 import threading
 
 import pytest
+from hypothesis import example, given
+from hypothesis import strategies as st
 
 from inference.alerts.deadletters import DeadLetters
 from inference.alerts.notice import Envelope, Notice
-from inference.alerts.resend import resend
+from inference.alerts.resend import Letter, resend
 from inference.errors import AlertError, ConfigError, SinkDownError
 
 
@@ -110,6 +112,29 @@ def test_a_mangled_line_stops_the_run_before_anything_is_sent(dead_letters, line
     assert "alr_0" in kept.read_text(encoding="latin-1")
 
 
+@given(
+    st.text()
+    | st.recursive(
+        st.none() | st.integers() | st.text(),
+        lambda inner: (
+            st.lists(inner)
+            | st.dictionaries(
+                st.sampled_from(["sink", "why", "attempts", "given_up_s", "event", "id", "subject", "x"]), inner
+            )
+        ),
+    ).map(json.dumps)
+)
+@example('{"sink": "s", "why": "", "attempts": 1, "given_up_s": 1e999, "event": {"id": "a", "subject": "b"}}')
+@example("[" * 100_000)
+def test_any_line_is_a_letter_that_can_be_sent_or_none(line):
+    try:
+        letter = Letter.parse(line)
+    except ValueError:
+        return
+    assert letter.envelope.body.encode()
+    assert letter.envelope.id.isascii()
+
+
 def test_the_file_is_bounded_and_private(tmp_path):
     dead_letters = DeadLetters(tmp_path / "dead.jsonl", max_bytes=1000)
     with pytest.raises(AlertError, match="full"):
@@ -119,5 +144,5 @@ def test_the_file_is_bounded_and_private(tmp_path):
 
 
 def test_a_folder_as_file_is_one_line(tmp_path):
-    with pytest.raises(ConfigError, match="alerts.dead_letter_path"):
+    with pytest.raises(ConfigError, match=r"alerts.dead_letter_path"):
         DeadLetters(tmp_path)

@@ -37,6 +37,11 @@ def test_any_data_at_any_time_comes_back(data, at_s):
     assert event.get_type() == "org.scamtap.feedback.v1"
 
 
+def test_what_is_no_text_does_not_stop_the_rest():
+    body = Notice("feedback", "f_1", "call-1", AT_S, {"answer": "\ud800"}).sealed("/scamtap").body
+    assert json.loads(body.encode())["data"]["answer"] == "\ud800"
+
+
 def test_a_body_is_one_line_whatever_is_in_it():
     envelope = Notice("alert", "alr_1", "call-1", AT_S, {"text": "one\ntwo\u2028three\r"}).sealed("/scamtap")
     assert "\n" not in envelope.body

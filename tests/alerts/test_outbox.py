@@ -166,7 +166,7 @@ def test_a_clock_that_is_set_back_holds_up_nothing_new(outbox, clock):
 def test_a_full_outbox_without_dead_letters_says_so_and_holds_for_each_sink_alone(clock):
     outbox = Outbox(None, max_owed=2, clock=clock)
     outbox.put([envelope("a1"), envelope("a2")], ["webhook"])
-    with pytest.raises(AlertError, match="full.*webhook"):
+    with pytest.raises(AlertError, match=r"full.*webhook"):
         outbox.put([envelope("a3")], ["webhook"])
     outbox.put([envelope("a3")], ["jsonl"])
     assert outbox.pending() == 3
@@ -231,7 +231,9 @@ def test_a_second_worker_is_refused_in_one_line_while_the_first_lives(tmp_path):
         ran = subprocess.run([sys.executable, "-c", code, path], capture_output=True, text=True, cwd=ROOT, check=True)
         return ran.stdout
 
-    assert second() == f"alerts.outbox_path: {path} belongs to another worker that is running; give each worker its own\n"
+    assert (
+        second() == f"alerts.outbox_path: {path} belongs to another worker that is running; give each worker its own\n"
+    )
     with pytest.raises(ConfigError, match="another worker"):
         Outbox(path)
     first.put([envelope("a2")], ["jsonl"])  # unharmed

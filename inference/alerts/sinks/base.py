@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Annotated, Generic, Protocol, TypeVar
 from urllib.parse import urlsplit
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, model_validator
+from pydantic import BaseModel, ConfigDict, StringConstraints, model_validator
 
 from inference.alerts.notice import Envelope
 from inference.errors import ConfigError
@@ -92,14 +92,7 @@ def check_url(url: str, schemes: Collection[str]) -> str:
     return url
 
 
-def _check_server(server: str) -> str:
-    host, _, port = server.rpartition(":")
-    if not host or not port.isdecimal() or not 0 < int(port) < 2**16 or not server.isascii() or "@" in server:
-        raise ValueError("want host:port")
-    return server
-
-
-Server = Annotated[str, AfterValidator(_check_server)]
+Server = Annotated[str, StringConstraints(pattern=r"^([A-Za-z0-9.-]+|\[[0-9A-Fa-f:]+\]):[1-9][0-9]{0,4}$")]
 """``host:port``."""
 
 

@@ -2,6 +2,7 @@
 
 import asyncio
 
+import structlog
 from nats.aio.client import Client
 from nats.errors import Error, MaxPayloadError
 from nats.js.errors import APIError, NoStreamResponseError, ServiceUnavailableError
@@ -10,6 +11,11 @@ from inference.alerts.config import NatsConfig
 from inference.alerts.notice import CONTENT_TYPE, Envelope
 from inference.alerts.sinks.base import Connection
 from inference.errors import AlertError, SinkDownError
+
+log = structlog.get_logger(__name__)
+
+CLOSE_TIMEOUT_S = 1.0
+"""A connection that TLS or the server broke off never says that it is closed, and the client would wait for that."""
 
 
 class NatsSink:
@@ -47,12 +53,16 @@ class NatsSink:
                     name="scamtap",
                 )
         except BaseException:
-            await client.close()
+            await self._close(client)
             raise
         return client
 
     async def _close(self, client: Client) -> None:
-        await client.close()
+        try:
+            async with asyncio.timeout(CLOSE_TIMEOUT_S):
+                await client.close()
+        except (Error, OSError, TimeoutError) as error:
+            log.debug("NATS connection not closed in order", why=type(error).__name__)
 
     async def deliver(self, envelope: Envelope) -> None:
         """Publish and wait for the stream's acknowledgement."""

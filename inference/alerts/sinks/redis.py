@@ -37,7 +37,6 @@ class RedisSink:
                 "ssl_check_hostname": True,
             }
         self._client: Any = Redis.from_url(  # its types differ from release to release
-           
             config.url,
             username=config.user,
             password=None if config.password is None else config.password.get_secret_value(),
