@@ -92,8 +92,8 @@ async def deliver(chaos, folder: Path, num_alerts: int, num_kills: int) -> str:
     foreign = receiver.effects.keys() - sent
     twice = [warning for warning, count in receiver.effects.items() if count != 1]
     report = (
-        f"{num_alerts} alerts, {sender.num_kills} kills, {receiver.num_lost} answers lost, {sender.num_refused} refused "
-        f"by a full disk; {receiver.num_requests} deliveries, {len(receiver.effects)} effects, {len(missing)} missing, "
+        f"{num_alerts} alerts, {sender.num_kills} kills, {receiver.num_lost} answers lost, {sender.num_refused} "
+        f"refused by a full disk; {receiver.num_requests} deliveries, {len(receiver.effects)} effects, {len(missing)} missing, "
         f"{len(twice)} duplicated, {len(foreign)} foreign; {time.monotonic() - began_s:.0f} s"
     )
     assert (missing, foreign, twice, receiver.num_unsigned) == (set(), set(), [], 0), report
@@ -109,7 +109,7 @@ async def deliver(chaos, folder: Path, num_alerts: int, num_kills: int) -> str:
 def test_three_thousand_alerts_through_kills_lost_answers_and_a_full_disk(chaos, tmp_path, capsys):
     report = asyncio.run(deliver(chaos, tmp_path, 3_000, num_kills=8))
     with capsys.disabled():
-        print("\n" + report)
+        print("\n" + report)  # noqa: T201
 
 
 @pytest.mark.slow
@@ -117,4 +117,4 @@ def test_three_thousand_alerts_through_kills_lost_answers_and_a_full_disk(chaos,
 def test_a_hundred_thousand_alerts_through_kills_lost_answers_and_a_full_disk(chaos, tmp_path, capsys):
     report = asyncio.run(deliver(chaos, tmp_path, 100_000, num_kills=100))
     with capsys.disabled():
-        print("\n" + report)
+        print("\n" + report)  # noqa: T201

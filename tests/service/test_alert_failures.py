@@ -153,9 +153,9 @@ def test_a_call_id_that_is_used_again_makes_alerts_of_its_own(bench, spec_of, do
     async def run():
         async with bench() as b:
             follower = b.bus.follow()
-            for _ in range(2):
-                b.watch.begin(CallSpec.model_validate(spec_of()))
-                await b.play({30000: doubles.packets(doubles.speech(doubles.THREAT, doubles.ASK))})
+            for port in (30000, 31000):
+                b.watch.begin(CallSpec.model_validate(spec_of(far=port)))
+                await b.play({port: doubles.packets(doubles.speech(doubles.THREAT, doubles.ASK))})
                 await b.watch.end("c1")
             return [event.alert for event in list(follower._waiting) if isinstance(event, AlertEvent)]
 

@@ -64,7 +64,7 @@ def test_a_call_from_register_to_verdict(live, following, doubles, tmp_path, pay
     assert [json.loads(line)["data"]["level"] for line in jsonl.read_text().splitlines()] == ["suspect", "danger"]
     assert 'scamtap_utterances_total{leg="far"} 3.0' in metrics
     assert 'scamtap_alerts_total{level="danger"} 1.0' in metrics
-    assert 'scamtap_alert_deliveries_total{sink="jsonl",outcome="delivered"} 2.0' in metrics
+    assert 'scamtap_alert_deliveries_total{outcome="delivered",sink="jsonl"} 2.0' in metrics
 
 
 def test_an_alert_comes_while_the_call_is_still_on(live, following, doubles):
