@@ -1,7 +1,7 @@
 """A sender that dies and a receiver that loses answers: what tests/alerts/test_chaos.py is made of.
 
-Run as a script it is the sender: ``chaos.py OUTBOX URL FIRST LAST`` sends alerts FIRST to LAST and prints, line by line,
-how far they are accepted, or ``refused``; it ends when nothing is owed any more.
+Run as a script it is the sender: ``chaos.py OUTBOX URL FIRST LAST`` sends alerts FIRST to LAST and prints, line by
+line, how far they are accepted, or ``refused``; it ends when nothing is owed any more.
 """
 
 import asyncio

@@ -93,8 +93,8 @@ async def deliver(chaos, folder: Path, num_alerts: int, num_kills: int) -> str:
     twice = [warning for warning, count in receiver.effects.items() if count != 1]
     report = (
         f"{num_alerts} alerts, {sender.num_kills} kills, {receiver.num_lost} answers lost, {sender.num_refused} "
-        f"refused by a full disk; {receiver.num_requests} deliveries, {len(receiver.effects)} effects, {len(missing)} missing, "
-        f"{len(twice)} duplicated, {len(foreign)} foreign; {time.monotonic() - began_s:.0f} s"
+        f"refused by a full disk; {receiver.num_requests} deliveries, {len(receiver.effects)} effects, "
+        f"{len(missing)} missing, {len(twice)} duplicated, {len(foreign)} foreign; {time.monotonic() - began_s:.0f} s"
     )
     assert (missing, foreign, twice, receiver.num_unsigned) == (set(), set(), [], 0), report
     assert sender.num_kills >= num_kills, report

@@ -146,3 +146,20 @@ def test_the_file_is_bounded_and_private(tmp_path):
 def test_a_folder_as_file_is_one_line(tmp_path):
     with pytest.raises(ConfigError, match=r"alerts.dead_letter_path"):
         DeadLetters(tmp_path)
+
+
+def test_the_command_delivers_what_it_can_and_says_what_is_left(run, tmp_path):
+    config = tmp_path / "scamtap.yaml"
+    config.write_text(f"alerts: {{jsonl_path: {tmp_path}/alerts.jsonl, dead_letter_path: {tmp_path}/dead.jsonl}}\n")
+    DeadLetters(tmp_path / "dead.jsonl").append([letter(0, "jsonl"), letter(1, "webhook")], "disk full", 1.0)
+    line = f"1 delivered, 1 left in {tmp_path}/dead.jsonl\n"
+    assert run("alerts", "resend", "--config", config) == (1, line, "")
+    assert (tmp_path / "alerts.jsonl").read_text() == letter(0)[1].body + "\n"
+    (tmp_path / "dead.jsonl").unlink()
+    assert run("alerts", "resend", "--config", config)[:2] == (0, f"0 delivered, 0 left in {tmp_path}/dead.jsonl\n")
+
+
+def test_the_command_says_when_no_dead_letters_are_kept(run):
+    code, out, err = run("alerts", "resend")
+    assert (code, out) == (2, "")
+    assert "set alerts.dead_letter_path or alerts.outbox_path" in err
