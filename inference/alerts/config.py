@@ -59,7 +59,7 @@ class KafkaConfig(BaseModel):
 
     Attributes:
         servers: ``host:port`` of brokers to begin with.
-        topic: where notices go; the key is the call, so those of one call stay in order.
+        topic: where notices go; the key is the call, so those of one call lie in one partition.
         user, password, sasl: credentials, where the brokers want them, and how they are proved.
         tls: certificates; None: not encrypted.
         timeout_s: bound on one attempt.

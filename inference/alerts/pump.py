@@ -117,7 +117,7 @@ class Pump:
         of_call: dict[str, list[Delivery]] = {}
         for delivery in batch:
             of_call.setdefault(delivery.envelope.call, []).append(delivery)
-        try:  # calls side by side, the notices of one call in their order
+        try:  # calls side by side; the notices of one call in their order, but for those tried again
             await asyncio.gather(*(self._attempt(deliveries, taken, failures) for deliveries in of_call.values()))
         finally:
             for _ in taken:
@@ -127,9 +127,12 @@ class Pump:
         return len(taken) + num_held
 
     async def _attempt(self, deliveries: list[Delivery], taken: list[Delivery], failures: Failures) -> None:
-        for delivery in deliveries:
+        for number, delivery in enumerate(deliveries):
             try:
                 await self.sink.deliver(delivery.envelope)
+            except SinkDownError as error:  # those behind it would wait in vain too, and overtake it if not
+                failures += [(behind, error) for behind in deliveries[number:]]
+                return
             except AlertError as error:
                 failures.append((delivery, error))
             else:

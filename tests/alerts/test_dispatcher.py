@@ -151,6 +151,27 @@ def test_a_sink_that_is_away_holds_up_no_other_and_gets_all_when_it_is_back():
     assert sorted(broken.taken) == sorted(well.taken)
 
 
+def test_while_a_sink_is_away_nothing_overtakes_within_a_call_and_each_call_waits_once():
+    tried = []
+
+    def away_at_first(envelope):
+        tried.append(envelope.id)
+        return SinkDownError("not reached") if len(tried) == 1 else None
+
+    sink = Sink(error=away_at_first)
+
+    async def run():
+        dispatcher = Dispatcher(Outbox(None), [sink], idle_s=0.01, pauses_s=PAUSES_S)
+        dispatcher.start()
+        dispatcher.tell(*(notice(number, "call-0") for number in range(4)))
+        await until(lambda: len(sink.taken) == 4)
+        await dispatcher.aclose()
+
+    with capture_logs():
+        asyncio.run(run())
+    assert tried == ["n0", "n0", "n1", "n2", "n3"]
+
+
 def test_one_that_is_refused_waits_alone():
     outcomes = []
     sink = Sink(error=lambda envelope: AlertError("answered 400") if envelope.id == "n1" else None)

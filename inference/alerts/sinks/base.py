@@ -7,10 +7,10 @@ clients, beside the outbox that already owns retries, and hide the acknowledgeme
 
 import asyncio
 import ssl
-from collections.abc import Awaitable, Callable, Collection, Iterator
+from collections.abc import Awaitable, Callable, Collection, Coroutine, Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Annotated, Generic, Protocol, TypeVar
+from typing import Annotated, Any, Generic, Protocol, TypeVar
 from urllib.parse import urlsplit
 
 from pydantic import BaseModel, ConfigDict, StringConstraints, model_validator
@@ -123,26 +123,39 @@ class Connection(Generic[T]):
     Clients are told not to reconnect by themselves: the dispatcher tries again, and it alone knows how often.
     """
 
-    def __init__(self, open_client: Callable[[], Awaitable[T]], close_client: Callable[[T], Awaitable[None]]) -> None:
+    def __init__(
+        self, open_client: Callable[[], Coroutine[Any, Any, T]], close_client: Callable[[T], Awaitable[None]]
+    ) -> None:
         self._open_client = open_client
         self._close_client = close_client
-        self._client: T | None = None
-        self._lock = asyncio.Lock()
+        self._opening: asyncio.Task[T] | None = None
 
     async def get(self) -> T:
-        """The client; raises what opening it raises."""
-        async with self._lock:
-            if self._client is None:
-                self._client = await self._open_client()
-            return self._client
+        """The client. Where opening it fails, all who wait for it get that error, and none begins again by itself."""
+        if self._opening is None or has_failed(self._opening):
+            self._opening = asyncio.create_task(self._open_client())
+        opening = self._opening
+        return await asyncio.shield(opening)  # one who gives up does not take it from the others
 
     async def drop(self, client: T | None) -> None:
         """Close ``client``, unless another is in use by now."""
-        if client is not None and client is self._client:
+        opening = self._opening
+        if client is None or opening is None or not opening.done() or has_failed(opening):
+            return
+        if opening.result() is client:
             await self.aclose()
 
     async def aclose(self) -> None:
         """Close the client there is; the next :meth:`get` opens another."""
-        if self._client is not None:
-            dropped, self._client = self._client, None
-            await self._close_client(dropped)
+        opening, self._opening = self._opening, None
+        if opening is None:
+            return
+        opening.cancel()
+        await asyncio.wait([opening])
+        if not has_failed(opening):
+            await self._close_client(opening.result())
+
+
+def has_failed(task: "asyncio.Task[T]") -> bool:
+    """Whether ``task`` ended without a result."""
+    return task.done() and (task.cancelled() or task.exception() is not None)
