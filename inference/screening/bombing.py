@@ -56,7 +56,7 @@ class BombingDetector:
             if (is_odd and window.odd_callers_60s >= config.min_odd) or self._gives_up(window.short_rings_60s, rang):
                 return True
         rang = max(window.attempts_600s - window.busy_600s, window.short_rings_600s + window.served_600s)
-        return self._gives_up(window.short_rings_600s, rang)
+        return self._gives_up(window.short_rings_600s + 1, rang)  # fewer chances for it to happen by chance
 
     def _gives_up(self, short: int, rang: int) -> bool:
         """Whether most of what rang, or still does, was given up; a call that goes on is no sign."""

@@ -85,6 +85,7 @@ class Known:
         is_callback_window: the callee called an emergency number a short while ago.
         is_attacked: the callee is under a call-bombing attack, or asked to be shielded.
         wants: the callee's preferences.
+        at_s: when, seconds since the epoch.
     """
 
     caller: Number
@@ -98,6 +99,7 @@ class Known:
     is_callback_window: bool = False
     is_attacked: bool = False
     wants: Preferences = DEFAULT_PREFERENCES
+    at_s: float | None = None
 
     def hit(self, kind: str) -> Hit | None:
         """The most particular match on a list of that kind."""

@@ -110,7 +110,9 @@ class Screener:
         if self._passports is not None:
             passport = self._passports.check(attempt.identity, caller.e164, callee.e164 or callee.digits)
         hits = self.lists.find(caller.key, at_s)
-        plain = Known(caller, callee, attempt.trunk, passport, hits, is_callback_window=attempt.is_callback_window)
+        plain = Known(
+            caller, callee, attempt.trunk, passport, hits, is_callback_window=attempt.is_callback_window, at_s=at_s
+        )
         try:
             async with asyncio.timeout(self._store_timeout_s):
                 known, is_degraded = await self._with_memory(plain, at_s), False

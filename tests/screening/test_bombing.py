@@ -13,7 +13,7 @@ from inference.screening.store import CalleeWindow
     ("kind", "per_minute"),
     [("random", 50), ("random", 600), ("sequential", 50), ("sequential", 600), ("withheld", 200), ("slow", 1.5)],
 )
-@pytest.mark.parametrize("seed", [11, 12])
+@pytest.mark.parametrize("seed", [11, 21])
 def test_an_attack_is_noticed_and_stopped_and_contacts_come_through(kind, per_minute, seed):
     done = asyncio.run(rehearse_attack(kind, per_minute, seed))
     assert done.detected_after is not None
