@@ -13,7 +13,9 @@ import typer
 from rich.console import Console
 
 from inference import __version__
-from inference.errors import ConfigError, ScamTapError
+from inference import cli_alerts as alerts
+from inference import cli_screening as screening
+from inference.errors import ScamTapError
 
 # Heavy imports (numba, onnxruntime) wait until a command needs them: `scamtap --help` answers at once.
 
@@ -26,8 +28,11 @@ app = typer.Typer(
 )
 models_app = typer.Typer(no_args_is_help=True, help="Fetch, build and check the models.")
 app.add_typer(models_app, name="models")
-alerts_app = typer.Typer(no_args_is_help=True, help="Alerts that no system would take.")
-app.add_typer(alerts_app, name="alerts")
+app.command()(screening.screen)
+app.command()(screening.report)
+app.add_typer(screening.lists, name="lists")
+app.add_typer(screening.simulate, name="simulate")
+app.add_typer(alerts.alerts, name="alerts")
 
 stdout = Console(highlight=False, soft_wrap=True)
 stderr = Console(stderr=True, highlight=False, soft_wrap=True)
@@ -222,34 +227,6 @@ def list_models() -> None:
 
     for line in model_lines():
         stdout.print(line)
-
-
-@alerts_app.command(name="resend")
-def resend_alerts(config: ConfigOption = None) -> None:
-    """Deliver the dead letters once more, to the sinks they were for; a worker may be running.
-
-    Exits 0 only if none is left. Receivers know by the id what they have already.
-    """
-    from inference.alerts.resend import resend
-    from inference.config import load_settings
-
-    alerts = load_settings(config).alerts
-    dead_letters = alerts.dead_letters()
-    if dead_letters is None:
-        raise ConfigError("no dead letters are kept: set alerts.dead_letter_path or alerts.outbox_path")
-
-    async def run() -> tuple[int, int]:
-        sinks = alerts.sinks()
-        try:
-            return await resend(dead_letters, sinks)
-        finally:
-            for sink in sinks:
-                await sink.aclose()
-
-    num_delivered, num_left = asyncio.run(run())
-    stdout.print(f"{num_delivered} delivered, {num_left} left in {dead_letters.path}", markup=False)
-    if num_left:
-        raise typer.Exit(1)
 
 
 def _version(wanted: bool) -> None:

@@ -41,6 +41,9 @@ PRIOR_CALLS = 5.0
 UNATTESTED_HEARD_CAP = 2.0
 """What was heard counts no further for a number that nobody vouches for: a spoofer may have borrowed it."""
 
+COMPLAINTS_PER = 10.0
+"""Complaints are weighed by the calls answered, and so many more: whoever calls thousands is complained of."""
+
 MIN_HEARD_CALLEES = 1.5
 """One callee's call heard as a scam moves nothing by itself: two must have been, a while apart or not."""
 
@@ -63,7 +66,7 @@ def features(known: Known) -> dict[str, float]:
         "unanswered": _ratio(window.ended - window.answered, window.ended, 0.35),
         "sequential": _ratio(window.sequential, window.attempts, 0.0),
         "night": _ratio(window.night, window.attempts, 0.06),
-        "complaints": math.log1p(window.complaints),
+        "complaints": 10 * max(0.0, window.complaints - window.not_a_scam) / (window.answered + COMPLAINTS_PER),
         "heard": math.log1p(heard(window)),
         "from_abroad": float(known.trunk == "international"),
         "not_of_the_plan": float(known.caller.kind in ("unallocated", "impossible", "malformed")),
