@@ -9,7 +9,7 @@ import yaml
 from pydantic import BaseModel, ConfigDict, StringConstraints, ValidationError, model_validator
 from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict, SettingsError
 
-from inference.alerts.dispatcher import AlertsConfig
+from inference.alerts.config import AlertsConfig
 from inference.alerts.ears.open import WarningsConfig
 from inference.audio.segmenter import SegmenterConfig
 from inference.errors import ConfigError

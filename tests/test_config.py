@@ -140,7 +140,7 @@ def test_secrets_are_not_shown(monkeypatch):
         ("alerts: {webhook_url: 'https://x.example'}", "webhook_url and webhook_secret go together"),
         ("alerts: {webhook_url: 'ftp://x', webhook_secret: s}", "must begin with http"),
         ("alerts: {webhook_url: 'https://', webhook_secret: s}", "name a host"),
-        ("alerts: {webhook_url: 'https://x:port', webhook_secret: s}", "not a URL"),
+        ("alerts: {webhook_url: 'https://x:port', webhook_secret: s}", "must begin with http"),
         ("alerts: {webhook_timeout_s: 0}", "alerts.webhook_timeout_s: "),
         ("warnings: {fallbacks: [sms]}", "fallbacks names 'sms'"),
         ("warnings: {opt_out_path: x}", "opt_out_path and opt_out_key go together"),

@@ -17,9 +17,9 @@ from inference.alerts.announcements import Announcements, load_announcements
 from inference.alerts.dispatcher import Dispatcher
 from inference.alerts.ears.open import make_ears
 from inference.alerts.feedback import Feedback
-from inference.alerts.outbox import Outbox
+from inference.alerts.notice import Notice
 from inference.alerts.warner import Warner
-from inference.errors import ConfigError, ScamTapError
+from inference.errors import AlertError, ConfigError, ScamTapError
 from inference.gateway.open import make_gateways
 from inference.gateway.ports import MediaPorts
 from inference.rtp.plane import PacketPlane
@@ -152,14 +152,7 @@ class Worker:
             await gateway.start()
 
     def _make_dispatcher(self) -> Dispatcher:
-        alerts = self.settings.alerts
-        channels = alerts.channels()
-        return Dispatcher(
-            Outbox(alerts.outbox_path),
-            channels,
-            include_text=alerts.include_text,
-            on_outcome=lambda channel, outcome: self.telemetry.deliveries.labels(channel, outcome).inc(),
-        )
+        return self.settings.alerts.dispatcher(lambda *labels: self.telemetry.deliveries.labels(*labels).inc())
 
     def _make_warner(self) -> tuple[Announcements, Warner]:
         """What subscribers can hear, and who sees to it; a long opt-out list takes a moment."""
@@ -177,6 +170,11 @@ class Worker:
 
     def _keep_feedback(self, feedback: Feedback) -> None:
         log.info("feedback", call=feedback.call, says=feedback.says, alert=feedback.alert, call_level=feedback.level)
+        notice = Notice("feedback", feedback.id, feedback.call, feedback.at_s, feedback.to_json())
+        try:
+            self._dispatcher.tell(notice)
+        except AlertError as error:
+            log.error("feedback not kept", call=feedback.call, why=str(error))
 
     async def _open_api(self, listener: socket.socket, announcements: Announcements) -> None:
         app = create_app(self.watch, self.bus, self.telemetry, self.settings.api, announcements)
