@@ -16,6 +16,7 @@ from inference.screening.bombing import BombingConfig, BombingDetector
 from inference.screening.bulk import load_bulk
 from inference.screening.certificates import CertificateCache, load_roots
 from inference.screening.entries import EntryBook
+from inference.screening.heard import HeardBook
 from inference.screening.journal import Journal, JournalConfig
 from inference.screening.labels import Labels, LabelsConfig
 from inference.screening.lists import NumberLists
@@ -107,6 +108,7 @@ class Screening:
         lists: as they are now.
         entries: list entries and their history.
         journal: what was decided.
+        heard: takes what listening heard.
         background: what must run beside it for ever: certificates fetched, memory written.
     """
 
@@ -115,6 +117,7 @@ class Screening:
     lists: NumberLists
     entries: EntryBook
     journal: Journal
+    heard: HeardBook
     background: tuple[Callable[[], Coroutine[Any, Any, None]], ...]
 
 
@@ -153,6 +156,7 @@ def open_screening(
         exit_stack.push_async_callback(certificates.aclose)
         background.append(certificates.run)
         passports = PassportVerifier(load_roots(config.stir.roots), certificates, clock)
+    labels = Labels(config.labels)
     screener = Screener(
         config.rules,
         lists,
@@ -160,13 +164,14 @@ def open_screening(
         passports=passports,
         model=LogisticRisk(load_risk(config.risk.path), config.risk.prior) if config.risk.enabled else None,
         bursts=BombingDetector(config.bombing),
-        labels=Labels(config.labels),
+        labels=labels,
         time_zone=config.time_zone,
         store_timeout_s=config.store_timeout_s,
         clock=clock,
         on_decision=journal.decided,
     )
-    return Screening(screener, store, lists, entries, journal, tuple(background))
+    heard = HeardBook(store, journal, labels, region=config.rules.region, time_zone=config.time_zone)
+    return Screening(screener, store, lists, entries, journal, heard, tuple(background))
 
 
 def _entries_path(config: ScreeningConfig) -> Path | None:

@@ -71,6 +71,7 @@ class Watch:
         publisher: where events and alerts go.
         default_language: ISO code, or None to detect, for calls that do not say.
         clock: monotonic seconds, the plane's own.
+        wall_clock: seconds since the epoch.
     """
 
     def __init__(
@@ -83,6 +84,7 @@ class Watch:
         publisher: Publisher,
         default_language: str | None = "en",
         clock: Callable[[], float] = time.monotonic,
+        wall_clock: Callable[[], float] = time.time,
     ) -> None:
         self._plane = plane
         self._parts = parts
@@ -91,6 +93,7 @@ class Watch:
         self._telemetry = publisher.telemetry
         self._default_language = default_language
         self._clock = clock
+        self._wall_clock = wall_clock
         self._calls: dict[str, Followed] = {}
         self._ending: dict[asyncio.Task[VerdictEvent], Followed] = {}
         self._standing = StandingCalls(self.begin)
@@ -180,7 +183,8 @@ class Watch:
 
     def _call(self, spec: CallSpec) -> Call:
         language = self._default_language if spec.language is None else spec.language
-        return Call(spec.id, self._parts, language=None if language == "auto" else language)
+        language = None if language == "auto" else language
+        return Call(spec.id, self._parts, language=language, begun_at_s=self._wall_clock())
 
     async def end(self, call_id: str) -> VerdictEvent:
         """Stop following a call: what was heard is understood first, then the verdict is given.
