@@ -71,7 +71,7 @@ def test_the_block_in_the_settings_file_is_valid(tmp_path):
     from inference.config import load_settings
 
     text = (Path(__file__).parents[3] / "configs" / "scamtap.yaml").read_text()
-    block = text[text.index("# gateways:\n") :]
+    block = text[text.index("# gateways:\n") :].partition("\n\n")[0]
     block = "".join(line.removeprefix("# ") + "\n" for line in block.splitlines() if line.startswith("# "))
     tls = re.search(r"^    # (tls: .*)$", block, re.MULTILINE)[1]
     path = tmp_path / "scamtap.yaml"
