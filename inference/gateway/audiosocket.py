@@ -17,6 +17,7 @@ from uuid import UUID
 import structlog
 from pydantic import BaseModel, ConfigDict, Field, IPvAnyNetwork, model_validator
 
+from inference.alerts.ear import Ear
 from inference.audio import LEGS, SAMPLE_RATE_HZ, Leg
 from inference.audio.segment import PCM
 from inference.errors import ConfigError, ScamTapError, SignallingError
@@ -263,7 +264,8 @@ class AudioSocketGateway:
 
     Attributes:
         name: of the gateway.
-        calls: the calls that came this way; the ear that speaks over their connections.
+        calls: the calls that came this way.
+        ear: speaks over their connections.
         connections: those open now.
         refused: connections that were refused or cut, by why.
         clock: monotonic seconds.
@@ -276,6 +278,7 @@ class AudioSocketGateway:
     ) -> None:
         self.config = config
         self.calls = ConnectedCalls(self.name, control, linger_s=config.linger_s, clock=clock)
+        self.ear: Ear = self.calls
         self.connections: set[AudioSocketConnection] = set()
         self.refused: Counter[str] = Counter()
         self.clock = clock

@@ -1,8 +1,9 @@
 """What a gateway may tell the service: calls begin, change, end; audio comes; a key is pressed."""
 
 from collections.abc import Callable, Mapping
-from typing import Any, Protocol
+from typing import Any, Protocol, runtime_checkable
 
+from inference.alerts.ear import Ear
 from inference.audio import Leg
 from inference.audio.segment import PCM
 from inference.gateway.spec import CallSpec
@@ -106,3 +107,10 @@ class Gateway(Protocol):
     async def aclose(self) -> None:
         """Refuse new calls, detach from the gateway, end the calls that came through it."""
         ...
+
+
+@runtime_checkable
+class WithEar(Protocol):
+    """A gateway through which the subscribers of its calls can be warned."""
+
+    ear: Ear

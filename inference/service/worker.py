@@ -20,6 +20,7 @@ from inference.alerts.feedback import Feedback
 from inference.alerts.notice import Notice
 from inference.alerts.warner import Warner
 from inference.errors import AlertError, ConfigError, ScamTapError
+from inference.gateway.control import WithEar
 from inference.gateway.open import make_gateways
 from inference.gateway.ports import MediaPorts
 from inference.rtp.plane import PacketPlane
@@ -149,6 +150,8 @@ class Worker:
         )
         for gateway in make_gateways(gateways, self.watch, ports):
             self._exit.push_async_callback(gateway.aclose)
+            if isinstance(gateway, WithEar):
+                self.warner.add(gateway.ear)
             await gateway.start()
 
     def _make_dispatcher(self) -> Dispatcher:

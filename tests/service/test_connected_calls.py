@@ -8,10 +8,11 @@ import socket
 import uuid
 from pathlib import Path
 
+import numpy as np
 import pytest
 from websockets.asyncio.client import connect
 
-from inference.gateway.audiosocket import Frame
+from inference.gateway.audiosocket import Frame, FrameReader
 
 ROOT = Path(__file__).parents[2]
 
@@ -78,6 +79,31 @@ def test_audiosocket_and_events(live, following, doubles):
     events = asyncio.run(run())
     assert [event["type"] for event in events] == ["utterance", "alert", "verdict"]
     assert {event["call"] for event in events} == {name}
+
+
+def test_the_subscriber_is_warned_over_the_near_connection_and_nobody_else(live, doubles):
+    port = free_port()
+    names = ["6d7a0f2e-0000-4000-8000-00000000aa00", "6d7a0f2e-0000-4000-8000-00000000aa01"]
+
+    async def run():
+        async with live(gateways={"audiosocket": {"port": port, "plays": True}}):
+            ends = [await asyncio.open_connection("127.0.0.1", port) for _ in names]
+            for (_, writer), name in zip(ends, names, strict=True):
+                writer.write(bytes(Frame(0x01, uuid.UUID(name).bytes)))
+            far = doubles.speech(doubles.THREAT, None, None).astype("<i2").tobytes()
+            async for chunk in paced([far[i : i + 320] for i in range(0, len(far), 320)]):
+                for number, (_, writer) in enumerate(ends):
+                    writer.write(bytes(Frame(0x10, chunk if number == 0 else bytes(320))))
+            heard = []
+            for (reader, writer), _ in zip(ends, names, strict=True):
+                writer.close()
+                heard.append(b"".join(frame.payload for frame in FrameReader().take(await reader.read())))
+            return heard
+
+    at_far, at_near = asyncio.run(run())
+    assert at_far == b""
+    assert len(at_near) > 320
+    assert np.abs(np.frombuffer(at_near, "<i2").astype(int)).max() > 1000
 
 
 def test_leaving_the_worker_ends_calls_over_connections(live):

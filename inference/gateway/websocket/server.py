@@ -20,6 +20,7 @@ from websockets.exceptions import ConnectionClosed
 from websockets.http11 import Request, Response
 from websockets.typing import Origin, Subprotocol
 
+from inference.alerts.ear import Ear
 from inference.errors import CapacityError, CodecError, ConfigError, ScamTapError
 from inference.gateway.connected import ConnectedCalls, reason
 from inference.gateway.control import CallControl
@@ -104,7 +105,8 @@ class WebSocketGateway:
 
     Attributes:
         name: of the gateway.
-        calls: the calls that came this way; the ear that speaks over their connections.
+        calls: the calls that came this way.
+        ear: speaks over their connections.
         refused: connections that were refused or cut, by why.
     """
 
@@ -115,6 +117,7 @@ class WebSocketGateway:
     ) -> None:
         self.config = config
         self.calls = ConnectedCalls(self.name, control, linger_s=config.linger_s, clock=clock)
+        self.ear: Ear = self.calls
         self.refused: Counter[str] = Counter()
         self._control = control
         self._clock = clock
