@@ -1,7 +1,10 @@
 """What a gateway may tell the service: calls begin, change, end; audio comes; a key is pressed."""
 
-from typing import Any, Protocol
+from typing import Any, Protocol, runtime_checkable
 
+from fastapi import APIRouter
+
+from inference.alerts.ear import Ear
 from inference.audio import Leg
 from inference.audio.segment import PCM
 from inference.gateway.spec import CallSpec
@@ -82,3 +85,17 @@ class Gateway(Protocol):
     async def aclose(self) -> None:
         """Refuse new calls, detach from the gateway, end the calls that came through it."""
         ...
+
+
+@runtime_checkable
+class WithDoor(Protocol):
+    """A gateway that signalling can tell something over the control API, under its token and bounds."""
+
+    door: APIRouter
+
+
+@runtime_checkable
+class WithEar(Protocol):
+    """A gateway through which the subscribers of its calls can be warned."""
+
+    ear: Ear

@@ -9,10 +9,10 @@ import contextlib
 import hmac
 import ipaddress
 import json
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from typing import Annotated, Any, Self
 
-from fastapi import Depends, FastAPI, HTTPException, Path, Request, Response
+from fastapi import APIRouter, Depends, FastAPI, HTTPException, Path, Request, Response
 from fastapi.exceptions import RequestValidationError
 from fastapi.responses import JSONResponse, StreamingResponse
 from prometheus_client import CONTENT_TYPE_LATEST, generate_latest
@@ -65,8 +65,10 @@ class ApiConfig(BaseModel):
 CallId = Annotated[str, Path(pattern=CALL_ID_PATTERN)]
 
 
-def create_app(watch: Watch, bus: EventBus, telemetry: Telemetry, config: ApiConfig) -> FastAPI:
-    """The API over one worker's calls."""
+def create_app(
+    watch: Watch, bus: EventBus, telemetry: Telemetry, config: ApiConfig, doors: Sequence[APIRouter] = ()
+) -> FastAPI:
+    """The API over one worker's calls; ``doors`` are what gateways add to it."""
     app = FastAPI(
         title="ScamTap control API", version=__version__, docs_url=None, redoc_url=None, redirect_slashes=False
     )
@@ -99,6 +101,8 @@ def create_app(watch: Watch, bus: EventBus, telemetry: Telemetry, config: ApiCon
             raise HTTPException(401, "give the token: Authorization: Bearer ...", {"WWW-Authenticate": "Bearer"})
 
     guarded = [Depends(authorised)]
+    for door in doors:
+        app.include_router(door, dependencies=guarded)
 
     @app.get("/healthz")
     async def healthz() -> dict[str, str]:

@@ -5,17 +5,19 @@ import contextlib
 import signal
 import socket
 import traceback
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from types import FrameType
 from typing import TYPE_CHECKING, Any
 
 import structlog
 import uvicorn
+from fastapi import APIRouter
 
 from inference.alerts.dispatcher import Dispatcher
 from inference.alerts.outbox import Outbox
 from inference.errors import ConfigError, ScamTapError
+from inference.gateway.control import Gateway, WithDoor
 from inference.gateway.open import make_gateways
 from inference.gateway.ports import MediaPorts
 from inference.rtp.plane import PacketPlane
@@ -132,17 +134,18 @@ class Worker:
         self.watch.start()
         for spec in settings.calls:
             self.watch.keep(spec)
-        await self._open_api(listener)
-        await self._open_gateways()
+        gateways = self._make_gateways()
+        await self._open_api(listener, [gateway.door for gateway in gateways if isinstance(gateway, WithDoor)])
+        for gateway in gateways:
+            self._exit.push_async_callback(gateway.aclose)
+            await gateway.start()
 
-    async def _open_gateways(self) -> None:
+    def _make_gateways(self) -> list[Gateway]:
         media, gateways = self.settings.media, self.settings.gateways
         ports = MediaPorts(
             gateways.media_address or media.host, self.watch.media_ports, media.exclusive_ports, gateways.quarantine_s
         )
-        for gateway in make_gateways(gateways, self.watch, ports):
-            self._exit.push_async_callback(gateway.aclose)
-            await gateway.start()
+        return make_gateways(gateways, self.watch, ports)
 
     def _make_dispatcher(self) -> Dispatcher:
         alerts = self.settings.alerts
@@ -154,8 +157,8 @@ class Worker:
             on_outcome=lambda channel, outcome: self.telemetry.deliveries.labels(channel, outcome).inc(),
         )
 
-    async def _open_api(self, listener: socket.socket) -> None:
-        app = create_app(self.watch, self.bus, self.telemetry, self.settings.api)
+    async def _open_api(self, listener: socket.socket, doors: Sequence[APIRouter]) -> None:
+        app = create_app(self.watch, self.bus, self.telemetry, self.settings.api, doors)
         config = uvicorn.Config(app, log_config=None, access_log=False, lifespan="off", timeout_graceful_shutdown=2)
         self._server = server = _Server(config)
         host, port = listener.getsockname()[:2]
