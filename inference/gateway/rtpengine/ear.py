@@ -16,7 +16,7 @@ from inference.gateway.rtpengine.subscription import NAME, Subscription, release
 from inference.rtp.g711 import encode_ulaw
 
 MAX_BLOB_SAMPLES = 8 * SAMPLE_RATE_HZ
-"""A datagram has 65,507 bytes, a sample one: the telephone network's own law loses nothing that the call would carry."""
+"""A datagram has 65,507 bytes, a sample one: the telephone network's own law loses nothing the call would carry."""
 
 MAX_TCP_BLOB_SAMPLES = 60 * SAMPLE_RATE_HZ
 MAX_DURATION_MS = 60_000

@@ -75,6 +75,7 @@ class Follower:
         self._ending: set[asyncio.Task[None]] = set()
         self._num_listed = config.max_listed if node.config.transport == "tcp" else MAX_UDP_LISTED
         self._limit = min(self._num_listed, config.max_listed)
+        self._turn = 0
         self._is_away = False
         self._is_cut_said = False
 
@@ -116,10 +117,10 @@ class Follower:
         last_check_s = now_s if self._is_away else now_s - self._config.check_s
         due = [call_id for call_id in self.calls if self._checked_s.get(call_id, 0.0) <= last_check_s]
         new = [call_id for call_id in listed if self._is_to_be_looked_at(call_id, now_s)]
-        rounds = [self._check(call_id) for call_id in due] + [
-            self._consider(call_id) for call_id in new[:MAX_LOOKED_AT]
-        ]
-        await _few_at_once(rounds)
+        turn = self._turn % max(1, len(new))  # many that ring for long must not keep later ones waiting
+        self._turn += MAX_LOOKED_AT
+        looked_at = [*new[turn:], *new[:turn]][:MAX_LOOKED_AT]
+        await _few_at_once([*map(self._check, due), *map(self._consider, looked_at)])
 
     def _is_to_be_looked_at(self, call_id: str, now_s: float) -> bool:
         if call_id in self.calls or call_id in self._left_alone or self._next_try_s.get(call_id, 0.0) > now_s:
@@ -134,7 +135,7 @@ class Follower:
         self._left_alone &= here
         for table in (self._next_try_s, self._checked_s, self._locks):
             for call_id in [call_id for call_id in table if call_id not in here and call_id not in self.calls]:
-                del table[call_id]  # type: ignore[attr-defined]
+                del table[call_id]
 
     def _drop_ended(self) -> None:
         """Calls that the service ended by itself (no packets, or told to): their forks are stopped."""

@@ -92,7 +92,8 @@ class RtpengineGateway:
 
     def end(self, call_id: str) -> bool:
         """The proxy says that a call is over; False where it was not followed."""
-        return any([follower.end(call_id) for follower in self._followers])
+        ended = [follower.end(call_id) for follower in self._followers]  # every node is told
+        return any(ended)
 
     async def aclose(self) -> None:
         """See :meth:`inference.gateway.control.Gateway.aclose`."""

@@ -78,7 +78,8 @@ class NgNode:
         self._prefix = secrets.token_hex(4)
         self._numbers = itertools.count()
         self._pending: dict[str, asyncio.Future[Reply]] = {}
-        self._transport: asyncio.DatagramTransport | asyncio.Transport | None = None
+        self._udp: asyncio.DatagramTransport | None = None
+        self._tcp: asyncio.Transport | None = None
         self._connecting = asyncio.Lock()
 
     async def request(self, command: str, *, is_binary: bool = False, **arguments: bencode.Value) -> Reply:
@@ -138,33 +139,34 @@ class NgNode:
         return data
 
     async def _send(self, data: bytes, answer: "asyncio.Future[Reply]") -> None:
-        transport = await self._connected()
-        if not isinstance(transport, asyncio.DatagramTransport):
-            transport.write(data)
+        if self.config.transport == "tcp":
+            (await self._stream()).write(data)
             return
+        datagrams = await self._datagrams()
         wait_s = FIRST_REPEAT_S
         while True:
-            transport.sendto(data)
+            datagrams.sendto(data)
             done, _ = await asyncio.wait({answer}, timeout=wait_s)
             if done:
                 return
             wait_s *= 2
 
-    async def _connected(self) -> asyncio.DatagramTransport | asyncio.Transport:
+    async def _datagrams(self) -> asyncio.DatagramTransport:
         async with self._connecting:
-            if self._transport is None or self._transport.is_closing():
-                host, port = self.config.host_and_port
-                loop = asyncio.get_running_loop()
-                if self.config.transport == "udp":
-                    # Connected: the system drops what others send.
-                    self._transport, _ = await loop.create_datagram_endpoint(
-                        lambda: _Datagrams(self._answered), remote_addr=(host, port)
-                    )
-                else:
-                    self._transport, _ = await loop.create_connection(
-                        lambda: _Stream(self._answered, self._broken), host, port
-                    )
-            return self._transport
+            if self._udp is None or self._udp.is_closing():
+                # Connected: the system drops what others send.
+                self._udp, _ = await asyncio.get_running_loop().create_datagram_endpoint(
+                    lambda: _Datagrams(self._answered), remote_addr=self.config.host_and_port
+                )
+            return self._udp
+
+    async def _stream(self) -> asyncio.Transport:
+        async with self._connecting:
+            if self._tcp is None or self._tcp.is_closing():
+                self._tcp, _ = await asyncio.get_running_loop().create_connection(
+                    lambda: _Stream(self._answered, self._broken), *self.config.host_and_port
+                )
+            return self._tcp
 
     def _answered(self, data: bytes) -> None:
         cookie = data.partition(b" ")[0][:MAX_COOKIE_BYTES].decode("ascii", "replace")
@@ -183,8 +185,9 @@ class NgNode:
 
     async def aclose(self) -> None:
         """Close the socket; requests under way fail."""
-        if self._transport is not None:
-            self._transport.close()
+        for transport in (self._udp, self._tcp):
+            if transport is not None:
+                transport.close()
         self._broken()
 
 
