@@ -187,7 +187,7 @@ async def test_after_our_crash_the_calls_are_found_again(call, service, gateway)
 async def test_a_lost_subscription_is_made_again(call, daemon, service, gateway):
     call()
     async with gateway() as g:
-        await until(lambda: NAME in service.specs)
+        await until(lambda: g.find("c1"))
         daemon.ng(command="unsubscribe", call_id="c1", to_tag=g.find("c1").tag)
         await asyncio.sleep(0.3)
         before = service.counters(NAME)["far"].received
@@ -196,8 +196,8 @@ async def test_a_lost_subscription_is_made_again(call, daemon, service, gateway)
 
 async def test_rtpengine_restarts(call, daemon, service, gateway):
     c1 = call()
-    async with gateway():
-        await until(lambda: NAME in service.specs)
+    async with gateway() as g:
+        await until(lambda: g.find("c1"))
         daemon.stop()
         await asyncio.sleep(0.7)
         assert service.ended == [], "an unreachable node says nothing of its calls"
@@ -212,7 +212,7 @@ async def test_rtpengine_restarts(call, daemon, service, gateway):
 async def test_closing_stops_the_forks_and_leaves_the_calls(call, daemon, service, gateway):
     c1 = call()
     async with gateway() as g:
-        await until(lambda: NAME in service.specs)
+        await until(lambda: g.find("c1"))
         tag = g.find("c1").tag
     assert service.ended == [NAME]
     state = daemon.ng(command="query", call_id="c1")["tags"]
@@ -225,7 +225,7 @@ async def test_closing_stops_the_forks_and_leaves_the_calls(call, daemon, servic
 async def test_a_call_that_the_service_ended_is_not_taken_up_again(call, daemon, service, gateway):
     call()
     async with gateway() as g:
-        await until(lambda: NAME in service.specs)
+        await until(lambda: g.find("c1"))
         tag = g.find("c1").tag
         service.drop(NAME)
         await until(lambda: not daemon.ng(command="query", call_id="c1")["tags"][tag]["subscriptions"])
@@ -238,7 +238,7 @@ async def test_a_caller_who_takes_our_tag_gains_nothing(daemon, service, gateway
     daemon.ng(command="offer", call_id="c1", from_tag="scamtap-1", sdp=sdp, ICE="remove", label="far")
     daemon.ng(command="answer", call_id="c1", from_tag="scamtap-1", to_tag="B", sdp=sdp, ICE="remove")
     async with gateway() as g:
-        await until(lambda: NAME in service.specs)
+        await until(lambda: g.find("c1"))
         assert g.find("c1").tag != "scamtap-1"
         tags = daemon.ng(command="query", call_id="c1")["tags"]
         assert {"tag": "B", "type": "offer/answer"} in tags["scamtap-1"]["subscriptions"]
