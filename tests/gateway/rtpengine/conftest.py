@@ -318,3 +318,9 @@ def gateway(daemon, service):
 @pytest.fixture
 def anyio_backend():
     return "asyncio"
+
+
+@pytest.fixture
+def phone():
+    """``phone(ssrc)``: RTP of one phone, whatever signals its calls."""
+    return Phone

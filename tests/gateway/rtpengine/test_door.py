@@ -67,6 +67,35 @@ async def test_announced_followed_ended(worker, call, daemon):
     assert len(c1.callee.got) > 10
 
 
+async def test_a_form_as_kamailio_sends_it(worker, call):
+    hostile = 'a"},&far_tag=x&\u00e9@host'
+    call(hostile, labels=(None, None))
+    async with worker() as (_, api):
+        answer = await api.post(PATH, data={"call_id": hostile, **TAGS})
+        assert (answer.status_code, answer.json()) == (201, {"id": id_of(hostile)})
+        assert (await api.post(f"{PATH}/ended", data={"call_id": hostile})).json() == {"was_followed": True}
+
+
+@pytest.mark.parametrize(
+    "body", [b"call_id", b"call_id=a&call_id=b&far_tag=x&near_tag=y", b"call_id=%ff&far_tag=x&near_tag=y", b"\xff=1",
+             b"&".join(b"%d=1" % number for number in range(40)), b"", b"call_id=%00%ud800"],
+)  # fmt: skip
+@pytest.mark.parametrize("kind", ["application/x-www-form-urlencoded", "application/json", "text/plain", ""])
+async def test_bodies_that_are_nothing(worker, body, kind):
+    async with worker() as (_, api):
+        answer = await api.post(PATH, content=body, headers={"content-type": kind})
+        assert answer.status_code == 422
+        assert len(answer.content) < 1000
+
+
+async def test_no_web_page_reaches_it(worker, call):
+    call(labels=(None, None))
+    async with worker() as (made, api):
+        answer = await api.post(PATH, data={"call_id": "c1", **TAGS}, headers={"origin": "https://evil.example"})
+        assert answer.status_code == 403
+        assert made.watch.call_ids == []
+
+
 async def test_undiscovered_calls_are_left_alone(worker, call):
     call()
     async with worker() as (made, _):
