@@ -11,7 +11,7 @@ from inference.errors import AlertError, GatewayError
 from inference.gateway.rtpengine.config import RtpengineConfig
 from inference.gateway.rtpengine.described import Roles
 from inference.gateway.rtpengine.guard import Guard, Release
-from inference.gateway.rtpengine.ng import NgNode
+from inference.gateway.rtpengine.ng import NgNode, RefusedError
 from inference.gateway.rtpengine.subscription import NAME, Subscription, release
 from inference.rtp.g711 import encode_ulaw
 
@@ -134,6 +134,8 @@ class RtpengineEar:
             waiting.cancel()
         try:
             await release(subscription.wanted)
+        except RefusedError:
+            pass  # the call is over
         except GatewayError:
             return
         if self._guard is not None:

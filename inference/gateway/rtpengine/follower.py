@@ -199,6 +199,8 @@ class Follower:
                 if before is None:
                     self._control.begin(spec)
                     is_begun = True
+                elif spec.id not in self._control.call_ids:
+                    raise GatewayError("the call ended while it was forked anew")
                 elif spec != before.spec:
                     self._control.change(spec)
 

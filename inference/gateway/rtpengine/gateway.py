@@ -54,9 +54,7 @@ class RtpengineGateway:
         """See :meth:`inference.gateway.control.Gateway.start`. The first round begins at once."""
         if self._guard is not None:
             await self._guard.start()
-        self._running = [asyncio.create_task(follower.run()) for follower in self._followers]
-        for task in self._running:
-            task.add_done_callback(_log_failure)
+        self._running = [asyncio.create_task(_keep_up(follower)) for follower in self._followers]
 
     def find(self, call_id: str) -> Subscription | None:
         """The call with this SIP Call-ID, where it is followed."""
@@ -106,6 +104,15 @@ class RtpengineGateway:
             await follower.node.aclose()
 
 
-def _log_failure(task: "asyncio.Task[None]") -> None:
-    if not task.cancelled() and task.exception() is not None:
-        log.error("rtpengine is not followed any more, an internal error", kind=type(task.exception()).__name__)
+async def _keep_up(follower: Follower) -> None:
+    """Run a follower for ever; should a mistake of ours end it, begin again: the node knows what we forgot."""
+    while True:
+        running = asyncio.create_task(follower.run())
+        try:
+            await asyncio.wait({running})
+        finally:
+            running.cancel()
+            await asyncio.gather(running, return_exceptions=True)
+        kind = type(running.exception()).__name__
+        log.error("rtpengine is followed anew after an internal error", node=follower.node.name, kind=kind)
+        await asyncio.sleep(follower.node.timeout_s)

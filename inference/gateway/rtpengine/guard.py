@@ -42,7 +42,7 @@ class Guard:
 
     def __init__(self) -> None:
         self._process: asyncio.subprocess.Process | None = None
-        self._names: dict[tuple[str, str, str], int] = {}
+        self._names: dict[tuple[str, str, str], tuple[int, float]] = {}  # its number, when it is due
         self._count = 0
 
     async def start(self) -> None:
@@ -63,26 +63,28 @@ class Guard:
     async def watch(self, release: Release, within_s: float) -> bool:
         """Have ``release`` done after ``within_s``, unless it is forgotten before. False: it cannot be relied on."""
         self._count += 1
-        message = {
+        message: dict[str, Any] = {
             "name": self._count,
             "within_s": within_s,
             "address": release.node.host_and_port,
             "is_tcp": release.node.transport == "tcp",
             "request": ["unblock media", release.call_id, release.far, release.near],
         }
+        now_s = time.monotonic()
+        self._names = {of: (name, due_s) for of, (name, due_s) in self._names.items() if due_s > now_s}
         before = self._names.get(_of(release))
         if len(self._names) >= MAX_WATCHED or not await self._tell(message):
             return False
-        self._names[_of(release)] = self._count
+        self._names[_of(release)] = (message["name"], now_s + within_s)
         if before is not None:
-            await self._tell({"name": before})
+            await self._tell({"name": before[0]})
         return True
 
     async def forget(self, release: Release) -> None:
         """It is done."""
-        name = self._names.pop(_of(release), None)
-        if name is not None:
-            await self._tell({"name": name})
+        watched = self._names.pop(_of(release), None)
+        if watched is not None:
+            await self._tell({"name": watched[0]})
 
     async def _tell(self, message: dict[str, Any]) -> bool:
         process = self._process

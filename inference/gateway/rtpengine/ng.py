@@ -69,12 +69,15 @@ class NgNode:
     Args:
         config: where it listens.
         timeout_s: bound on a request.
+
+    Attributes:
+        name: of the node.
     """
 
     def __init__(self, config: NodeConfig, timeout_s: float) -> None:
         self.config = config
         self.name = config.name
-        self._timeout_s = timeout_s
+        self.timeout_s = timeout_s
         self._prefix = secrets.token_hex(4)
         self._numbers = itertools.count()
         self._pending: dict[str, asyncio.Future[Reply]] = {}
@@ -105,12 +108,12 @@ class NgNode:
         answer: asyncio.Future[Reply] = asyncio.get_running_loop().create_future()
         self._pending[cookie] = answer
         try:
-            async with asyncio.timeout(self._timeout_s):
+            async with asyncio.timeout(self.timeout_s):
                 await self._send(data, answer)
                 reply = await answer
         except TimeoutError:
             raise GatewayError(
-                f"rtpengine {self.name} does not answer '{command}' within {self._timeout_s:g} s: is it running?"
+                f"rtpengine {self.name} does not answer '{command}' within {self.timeout_s:g} s: is it running?"
             ) from None
         except SignallingError as error:
             raise GatewayError(f"rtpengine {self.name} answers '{command}' with what is no reply ({error})") from None

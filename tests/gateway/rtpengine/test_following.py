@@ -5,8 +5,12 @@ import asyncio
 import numpy as np
 import pytest
 
+from inference.errors import CapacityError
 from inference.gateway.ports import MediaPorts
+from inference.gateway.rtpengine import follower as follower_module
+from inference.gateway.rtpengine.described import Note, Roles
 from inference.gateway.rtpengine.follower import id_of
+from inference.gateway.rtpengine.subscription import Wanted
 
 pytestmark = [pytest.mark.gateway, pytest.mark.anyio]
 
@@ -166,9 +170,6 @@ async def test_after_our_crash_the_calls_are_found_again(call, service, gateway)
     async with gateway() as first:
         await until(lambda: NAME in service.specs)
         follower, state = await first.locate("dialled", None)
-        from inference.gateway.rtpengine.described import Note, Roles
-        from inference.gateway.rtpengine.subscription import Wanted
-
         note = Note("op-17", Roles("tag-caller", "tag-callee"), "zh")
         await follower.follow(Wanted(follower.node, "dialled", note), state)
         for task in first._running:
@@ -297,3 +298,86 @@ async def test_a_node_behind_nat_gets_a_port_for_each_leg(call, daemon, gateway,
             c1.hang_up()
             await until(lambda: service.ended == [NAME])
         assert ports.num_leased == 0
+
+
+@pytest.fixture
+def quiet_calls(daemon, phone):
+    """``quiet_calls(n)``: so many calls without media; ``quiet_calls.end(call_id)``."""
+
+    class Quiet:
+        def __init__(self) -> None:
+            of_one = phone(1)
+            self.sdp = of_one.sdp()
+            of_one.sock.close()
+
+        def __call__(self, num: int, prefix: str = "q") -> list[str]:
+            call_ids = [f"{prefix}{number}" for number in range(num)]
+            for call_id in call_ids:
+                fields = {"call_id": call_id, "from_tag": "A", "sdp": self.sdp, "ICE": "remove"}
+                daemon.ng(command="offer", label="far", **fields)
+                daemon.ng(command="answer", to_tag="B", **fields)
+            return call_ids
+
+        def end(self, call_id: str) -> None:
+            daemon.ng(command="delete", call_id=call_id, delete_delay=0)
+
+    return Quiet()
+
+
+async def test_calls_come_and_go_and_leave_nothing(quiet_calls, service, gateway):
+    async with gateway() as g:
+        for number in range(8):
+            call_ids = quiet_calls(12, f"round{number}-")
+            await until(lambda ids=call_ids: all(g.find(call_id) for call_id in ids))
+            for call_id in call_ids:
+                quiet_calls.end(call_id)
+            await until(lambda: not service.specs)
+        (one,) = g._followers
+        await until(lambda: not one._ending)
+        assert (one.calls, one._locks, one._checked_s, one._next_try_s, one._left_alone) == ({}, {}, {}, {}, set())
+        assert one.node._pending == {}
+    assert len(service.ended) == 96
+    assert service.plane.plane_counters().legs == 0
+
+
+async def test_two_workers_share_the_calls(quiet_calls, service, gateway):
+    call_ids = quiet_calls(12)
+    async with gateway(num_workers=2, worker=0) as first, gateway(num_workers=2, worker=1) as second:
+        await until(lambda: len(service.specs) == 12)
+        await asyncio.sleep(0.2)
+        took = [{call_id for call_id in call_ids if g.find(call_id)} for g in (first, second)]
+        assert took[0] | took[1] == set(call_ids)
+        assert not took[0] & took[1]
+        assert min(map(len, took)) > 0
+
+
+async def test_more_calls_than_are_listed(quiet_calls, service, gateway):
+    call_ids = quiet_calls(12)
+    async with gateway(max_listed=5) as g:
+        await until(lambda: len(service.specs) == 5)
+        await asyncio.sleep(0.3)
+        assert service.ended == [], "that a call is not in a list that was cut says nothing"
+        followed = next(call_id for call_id in call_ids if g.find(call_id))
+        quiet_calls.end(followed)
+        await until(lambda: service.ended == [id_of(followed)])
+
+
+async def test_a_full_service_takes_the_call_later(call, service, gateway, monkeypatch):
+    monkeypatch.setattr(follower_module, "RETRY_S", 0.1)
+    service.failure = CapacityError("no room")
+    call()
+    async with gateway():
+        await asyncio.sleep(0.3)
+        assert service.specs == {}
+        service.failure = None
+        await until(lambda: NAME in service.specs)
+
+
+async def test_a_mistake_of_ours_ends_nothing(call, service, gateway, monkeypatch):
+    async with gateway() as g:
+        (one,) = g._followers
+        monkeypatch.setattr(one, "poll", lambda: 1 / 0)
+        await asyncio.sleep(0.2)
+        monkeypatch.undo()
+        call()
+        await until(lambda: NAME in service.specs)
