@@ -10,6 +10,7 @@ from rich.console import Console
 
 from inference.errors import ConfigError, ScamTapError
 from training.data.command import app as data_app
+from training.screening.command import screening
 from training.voice.command import voice
 
 # torch and onnxruntime are imported by the commands that need them: `scamtap-train --help` answers at once.
@@ -122,6 +123,7 @@ def evaluate(
 
 
 app.command()(voice)
+app.command()(screening)
 
 
 @app.command()

@@ -16,7 +16,7 @@ from inference.screening.attempt import ACTIONS, Action, Trunk
 from inference.screening.lists import Hit
 from inference.screening.numbers import Number
 from inference.screening.passport import PassportCheck
-from inference.screening.store import CalleeWindow, CallerWindow
+from inference.screening.store import DEFAULT_PREFERENCES, CalleeWindow, CallerWindow, Preferences
 
 RULES_VERSION = "1"
 """Raised with every change of meaning below; a decision carries it, with the digest of the configuration."""
@@ -84,6 +84,8 @@ class Known:
         is_contact: of the callee, or expected to call back.
         is_callback_window: the callee called an emergency number a short while ago.
         is_attacked: the callee is under a call-bombing attack, or asked to be shielded.
+        wants: the callee's preferences.
+        at_s: when, seconds since the epoch.
     """
 
     caller: Number
@@ -96,6 +98,8 @@ class Known:
     is_contact: bool = False
     is_callback_window: bool = False
     is_attacked: bool = False
+    wants: Preferences = DEFAULT_PREFERENCES
+    at_s: float | None = None
 
     def hit(self, kind: str) -> Hit | None:
         """The most particular match on a list of that kind."""

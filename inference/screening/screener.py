@@ -1,9 +1,11 @@
 """One call attempt in, one decision out: numbers are read, lists and store asked, rules applied, words found."""
 
 import asyncio
+import contextlib
 import hashlib
 import time
 from collections.abc import Callable
+from dataclasses import replace
 from datetime import datetime
 from typing import Protocol
 from zoneinfo import ZoneInfo
@@ -13,10 +15,10 @@ import structlog
 from inference.errors import StoreError
 from inference.screening.attempt import CallAttempt, CallOutcome, Decision, Label
 from inference.screening.lists import NumberLists
-from inference.screening.numbers import Number, parse_number
+from inference.screening.numbers import parse_number
 from inference.screening.passport import NO_PASSPORT, PassportVerifier
 from inference.screening.rules import RULES_VERSION, Known, RiskModel, RulesConfig, Ruling, rule
-from inference.screening.store import CalleeWindow, CallerWindow, ScreeningStore
+from inference.screening.store import CalleeWindow, ScreeningStore
 
 log = structlog.get_logger(__name__)
 
@@ -37,7 +39,7 @@ class BurstDetector(Protocol):
 class LabelMaker(Protocol):
     """Finds the words for a callee; see :mod:`inference.screening.labels`."""
 
-    def label(self, callee: str, category: str, source: str, window: CallerWindow | None) -> Label | None:
+    def label(self, category: str, source: str, known: Known) -> Label | None:
         """What is shown; None where the callee does not want to be told, or was told enough."""
         ...
 
@@ -96,6 +98,9 @@ class Screener:
         ruling = rule(known, self.config, self._model)
         decision = self._decision(attempt, known, ruling, is_degraded)
         self._on_decision(attempt, known, decision)
+        if decision.label is not None and not is_degraded:
+            with contextlib.suppress(StoreError):
+                await self._store.shown(known.callee.key or "unknown", at_s)
         return decision
 
     async def _look_up(self, attempt: CallAttempt, at_s: float) -> tuple[Known, bool]:
@@ -105,40 +110,34 @@ class Screener:
         if self._passports is not None:
             passport = self._passports.check(attempt.identity, caller.e164, callee.e164 or callee.digits)
         hits = self.lists.find(caller.key, at_s)
-        seen_caller: CallerWindow | None = None
-        seen_callee: CalleeWindow | None = None
-        is_contact = is_attacked = is_degraded = False
+        plain = Known(
+            caller, callee, attempt.trunk, passport, hits, is_callback_window=attempt.is_callback_window, at_s=at_s
+        )
         try:
             async with asyncio.timeout(self._store_timeout_s):
-                seen_caller, seen_callee, is_contact, is_attacked = await self._ask_store(caller, callee, at_s)
+                known, is_degraded = await self._with_memory(plain, at_s), False
         except (StoreError, TimeoutError):
-            is_degraded = True
+            known, is_degraded = plain, True
         self._note_degraded(is_degraded)
-        known = Known(
-            caller,
-            callee,
-            attempt.trunk,
-            passport,
-            hits,
-            seen_caller,
-            seen_callee,
-            is_contact,
-            attempt.is_callback_window,
-            is_attacked,
-        )
         return known, is_degraded
 
-    async def _ask_store(
-        self, caller: Number, callee: Number, at_s: float
-    ) -> tuple[CallerWindow, CalleeWindow, bool, bool]:
-        to = callee.key or "unknown"
-        seen = await self._store.attempt(caller.key, to, at_s, is_night=self._is_night(at_s))
+    async def _with_memory(self, known: Known, at_s: float) -> Known:
+        to = known.callee.key or "unknown"
+        is_odd = known.caller.kind not in ("valid", "short", "emergency")
+        seen = await self._store.attempt(known.caller.key, to, at_s, is_night=self._is_night(at_s), is_odd=is_odd)
         until_s = seen.callee.shielded_until_s
         if self._bursts is not None and (begun_s := self._bursts.shield_until_s(seen.callee, at_s)) is not None:
             if until_s is None or begun_s > until_s:
                 await self._store.shield(to, begun_s)
             until_s = max(begun_s, until_s or 0.0)
-        return seen.caller, seen.callee, seen.is_contact, until_s is not None and at_s < until_s
+        return replace(
+            known,
+            caller_window=seen.caller,
+            callee_window=seen.callee,
+            is_contact=seen.is_contact,
+            is_attacked=until_s is not None and at_s < until_s,
+            wants=seen.wants,
+        )
 
     def _is_night(self, at_s: float) -> bool:
         hour = datetime.fromtimestamp(at_s, self._zone).hour
@@ -155,9 +154,7 @@ class Screener:
     def _decision(self, attempt: CallAttempt, known: Known, ruling: Ruling, is_degraded: bool) -> Decision:
         label, (code, reason) = None, (None, None)
         if ruling.action in ("prompt", "challenge") and ruling.category and ruling.source and self._labels is not None:
-            label = self._labels.label(
-                known.callee.key or "unknown", ruling.category, ruling.source, known.caller_window
-            )
+            label = self._labels.label(ruling.category, ruling.source, known)
         if ruling.action == "reject":
             code, reason = SIP_REJECTIONS.get(ruling.reasons[0], (608, "Rejected"))
         return Decision(

@@ -20,7 +20,7 @@ log = structlog.get_logger(__name__)
 
 DURABLE_EVERY_S = 1.0
 ALL_EVERY_S = 60.0
-DURABLE_KEYS = ("m:", "k:", "g:", "f:")
+DURABLE_KEYS = ("m:", "k:", "g:", "f:", "o:")
 _SCHEMA = """
 CREATE TABLE IF NOT EXISTS field (key TEXT, field TEXT, value TEXT, PRIMARY KEY (key, field)) WITHOUT ROWID;
 CREATE TABLE IF NOT EXISTS member (key TEXT, member TEXT, PRIMARY KEY (key, member)) WITHOUT ROWID;

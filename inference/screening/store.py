@@ -62,7 +62,12 @@ class CalleeWindow:
     Attributes:
         attempts_10s, attempts_60s, attempts_600s: attempts in the last so many seconds, the one at hand included.
         callers_60s: distinct callers among those of the last minute.
-        short_rings_60s: attempts of the last minute that ended unanswered within 5 s.
+        odd_callers_60s: attempts of the last minute whose caller was withheld, not of the numbering plan, or the next
+            number up from the caller before.
+        short_rings_60s, short_rings_600s: attempts of that time given up by their caller within 5 s of ringing; a busy
+            line rings nobody and does not count.
+        served_60s, served_600s: attempts of that time that were answered, or rang for longer, and are over.
+        busy_60s, busy_600s: attempts of that time that did not ring.
         baseline_per_hour: attempts an hour over :data:`CALLEE_BASELINE_S`, the last hour left out.
         baseline_peak_10min: the most in ten minutes over the same time. Both are looked up only where a burst is
             possible at all (:data:`BASELINE_FROM` attempts in a minute), and 0 otherwise.
@@ -73,10 +78,38 @@ class CalleeWindow:
     attempts_60s: int = 0
     attempts_600s: int = 0
     callers_60s: int = 0
+    odd_callers_60s: int = 0
     short_rings_60s: int = 0
+    short_rings_600s: int = 0
+    served_60s: int = 0
+    served_600s: int = 0
+    busy_60s: int = 0
+    busy_600s: int = 0
     baseline_per_hour: float = 0.0
     baseline_peak_10min: int = 0
     shielded_until_s: float | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Preferences:
+    """What a subscriber wants.
+
+    Attributes:
+        prompts: to be shown labels before answering.
+        reminders: to get a message after a call that was heard to be a scam.
+        guardian: number of somebody who is told too; only ever set by the subscriber. Personal data.
+        language: of labels and messages; None for the operator's.
+        prompts_today: how many labels were shown today.
+    """
+
+    prompts: bool = True
+    reminders: bool = True
+    guardian: str | None = None
+    language: Literal["en", "zh"] | None = None
+    prompts_today: int = 0
+
+
+DEFAULT_PREFERENCES = Preferences()
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,11 +119,13 @@ class Seen:
     Attributes:
         caller, callee: their windows.
         is_contact: the callee has the caller among its contacts, or called it within the last two weeks.
+        wants: the callee's preferences.
     """
 
     caller: CallerWindow
     callee: CalleeWindow
     is_contact: bool = False
+    wants: Preferences = DEFAULT_PREFERENCES
 
 
 class ScreeningStore(Protocol):
@@ -99,7 +134,9 @@ class ScreeningStore(Protocol):
     Every method raises StoreError when the store is away: the caller of it decides openly, and counts.
     """
 
-    async def attempt(self, caller: str | None, callee: str, at_s: float, *, is_night: bool) -> Seen:
+    async def attempt(
+        self, caller: str | None, callee: str, at_s: float, *, is_night: bool, is_odd: bool = False
+    ) -> Seen:
         """Count an attempt and return both windows, in one round trip."""
         ...
 
@@ -119,6 +156,18 @@ class ScreeningStore(Protocol):
 
     async def add_contact(self, callee: str, caller: str, until_s: float | None = None) -> None:
         """Remember a contact (None: for good) or a call-back that is expected until then."""
+        ...
+
+    async def preferences(self, subscriber: str) -> Preferences:
+        """What a subscriber wants."""
+        ...
+
+    async def prefer(self, subscriber: str, wants: Preferences) -> None:
+        """Remember what a subscriber wants."""
+        ...
+
+    async def shown(self, callee: str, at_s: float) -> None:
+        """Count a label that was shown."""
         ...
 
     async def aclose(self) -> None:

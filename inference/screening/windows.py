@@ -3,12 +3,12 @@
 Keys: ``c:<caller>`` counters per hour and attempts per ten minutes; ``d:<caller>:<block>`` the callees of six hours;
 ``f:<caller>`` first seen, last callee; ``m:<caller>`` what was said of it; ``v:<callee>`` attempts per two and ten
 seconds; ``w:<callee>:<b>`` its callers; ``b:<callee>`` attempts per ten minutes over two weeks;
-``k:<callee>`` contacts; ``g:<callee>`` its shield.
+``k:<callee>`` contacts; ``g:<callee>`` its shield; ``o:<subscriber>`` preferences, labels shown a day.
 """
 
 from collections.abc import Mapping, Sequence
 
-from inference.screening.backend import Add, Answer, Command, Distinct, Field, Fields, Include, Put
+from inference.screening.backend import Add, Answer, Command, Distinct, Drop, Field, Fields, Include, Put
 from inference.screening.store import (
     BUCKET_S,
     CALLEE_BASELINE_S,
@@ -16,9 +16,10 @@ from inference.screening.store import (
     CalleeWindow,
     CallerWindow,
     Mark,
+    Preferences,
 )
 
-HOUR_S = 3600
+HOUR_S, DAY_S = 3600, 86_400
 BLOCK_S = 6 * HOUR_S
 FINE_S, COARSE_S = 2, 10
 MARK_HALF_LIFE_S = 7 * 86_400
@@ -33,6 +34,7 @@ SHORT_TALK_S, SHORT_RING_S = 10.0, 5.0
 
 COUNTERS = {"answered": "n", "ended": "e", "short": "s", "sequential": "q", "night": "t"}
 ATTEMPTS, ATTEMPTS_10MIN = "a", "x"
+ODD, SHORT, SERVED, BUSY = RING_KINDS = ("o", "r", "y", "z")
 
 
 def caller_commands(caller: str, callee: str, at_s: float, *, is_night: bool) -> list[Command]:
@@ -103,11 +105,14 @@ def marks_of(fields: Mapping[str, str], at_s: float) -> dict[str, float]:
     return {name: round(value, 6) for name, value in sums.items()}
 
 
-def callee_commands(caller: str | None, callee: str, at_s: float) -> list[Command]:
-    """What an attempt adds to its callee, and then asks; answered for :func:`callee_window`."""
+def callee_commands(caller: str | None, callee: str, at_s: float, *, is_odd: bool) -> list[Command]:
+    """What an attempt adds to its callee, and then asks; the first answer is the caller before this one."""
     fine, coarse, ten = int(at_s // FINE_S), int(at_s // COARSE_S), int(at_s // BUCKET_S)
     minute = tuple(f"w:{callee}:{b}" for b in range(coarse - 6, coarse + 1))
     return [
+        Field(f"g:{callee}", "last"),
+        Put(f"g:{callee}", "last", caller or "", CALLBACK_S),
+        *([odd_command(callee, at_s)] if is_odd else []),
         Add(f"v:{callee}", f"2:{fine}", 1, 2 * BUCKET_S),
         Add(f"v:{callee}", f"10:{coarse}", 1, 2 * BUCKET_S),
         Add(f"b:{callee}", f"{ten}", 1, CALLEE_BASELINE_S),
@@ -116,16 +121,17 @@ def callee_commands(caller: str | None, callee: str, at_s: float) -> list[Comman
         Distinct(minute),
         Field(f"g:{callee}", "until"),
         Field(f"k:{callee}", caller or ""),
+        Fields(f"o:{callee}"),
     ]
 
 
 def callee_window(
     answers: Sequence[Answer], at_s: float, baseline: Mapping[str, str] | None = None
-) -> tuple[CalleeWindow, bool]:
-    """The window out of the last four answers to :func:`callee_commands`, and whether the caller is a contact."""
-    counted, distinct, shield, contact = answers[-4:]
+) -> tuple[CalleeWindow, bool, Preferences]:
+    """Out of the last five answers to :func:`callee_commands`: the window, whether the caller is a contact, wishes."""
+    counted, distinct, shield, contact, wants = answers[-5:]
     fine, coarse = int(at_s // FINE_S), int(at_s // COARSE_S)
-    sums = {"10s": 0, "60s": 0, "600s": 0, "short": 0}
+    sums = dict.fromkeys(("10s", "60s", "600s", *RING_KINDS, *(f"{kind} 600s" for kind in RING_KINDS)), 0)
     for field, value in _fields(counted).items():
         kind, _, bucket = field.partition(":")
         age = (fine if kind == "2" else coarse) - int(bucket)
@@ -136,8 +142,9 @@ def callee_window(
             sums["60s"] += int(value) * (age < 60 // FINE_S)
         elif kind == "10":
             sums["600s"] += int(value) * (age < 600 // COARSE_S)
-        elif kind == "r":
-            sums["short"] += int(value) * (age <= 60 // COARSE_S)
+        elif kind in RING_KINDS:
+            sums[kind] += int(value) * (age <= 60 // COARSE_S)
+            sums[f"{kind} 600s"] += int(value) * (age < 600 // COARSE_S)
     per_hour, peak = _baseline(baseline or {}, at_s)
     until_s = float(shield) if isinstance(shield, str) else None
     window = CalleeWindow(
@@ -145,18 +152,53 @@ def callee_window(
         attempts_60s=sums["60s"],
         attempts_600s=sums["600s"],
         callers_60s=distinct if isinstance(distinct, int) else 0,
-        short_rings_60s=sums["short"],
+        odd_callers_60s=sums[ODD],
+        short_rings_60s=sums[SHORT],
+        short_rings_600s=sums[f"{SHORT} 600s"],
+        served_60s=sums[SERVED],
+        served_600s=sums[f"{SERVED} 600s"],
+        busy_60s=sums[BUSY],
+        busy_600s=sums[f"{BUSY} 600s"],
         baseline_per_hour=per_hour,
         baseline_peak_10min=peak,
         shielded_until_s=until_s if until_s is not None and until_s > at_s else None,
     )
-    return window, isinstance(contact, str) and float(contact) > at_s
+    return window, isinstance(contact, str) and float(contact) > at_s, preferences_of(_fields(wants), at_s)
+
+
+def preferences_of(fields: Mapping[str, str], at_s: float) -> Preferences:
+    """A subscriber's wishes out of the fields of ``o:``."""
+    language = fields.get("language")
+    return Preferences(
+        prompts=fields.get("prompts", "1") == "1",
+        reminders=fields.get("reminders", "1") == "1",
+        guardian=fields.get("guardian"),
+        language=language if language in ("en", "zh") else None,  # type: ignore[arg-type]
+        prompts_today=int(fields.get(f"shown:{int(at_s // DAY_S)}", "0")),
+    )
+
+
+def preference_commands(subscriber: str, wants: Preferences) -> list[Command]:
+    """Remember wishes; what is None is taken away."""
+    values = {
+        "prompts": str(int(wants.prompts)),
+        "reminders": str(int(wants.reminders)),
+        "guardian": wants.guardian,
+        "language": wants.language,
+    }
+    return [Put(f"o:{subscriber}", name, value, FOR_GOOD_S) for name, value in values.items()]
+
+
+def shown_commands(callee: str, at_s: float) -> list[Command]:
+    """Count a label of today; yesterday's count goes."""
+    day, key = int(at_s // DAY_S), f"o:{callee}"
+    return [Add(key, f"shown:{day}", 1, FOR_GOOD_S), Drop(key, tuple(f"shown:{day - n}" for n in range(1, 4)))]
 
 
 def stale_fields(fields: Mapping[str, str], at_s: float) -> tuple[str, ...]:
     """Buckets of ``v:`` that no window reads any more: a busy number must not grow for ever."""
     oldest = {"2": int(at_s // FINE_S) - 60 // FINE_S, "10": int(at_s // COARSE_S) - 600 // COARSE_S}
-    oldest["r"] = int(at_s // COARSE_S) - 60 // COARSE_S - 1
+    oldest |= dict.fromkeys(RING_KINDS, oldest["10"])
     return tuple(f for f in fields if int(f.partition(":")[2]) < oldest.get(f.partition(":")[0], 0))
 
 
@@ -182,9 +224,17 @@ def outcome_commands(
             commands.append(Add(key, f"{COUNTERS['answered']}:{hour}", 1, ttl_s))
         if answered and talked_s <= SHORT_TALK_S:
             commands.append(Add(key, f"{COUNTERS['short']}:{hour}", 1, ttl_s))
-    if not answered and rang_s <= SHORT_RING_S:
-        commands.append(Add(f"v:{callee}", f"r:{int(at_s // COARSE_S)}", 1, 2 * BUCKET_S))
-    return commands
+    kind = SERVED if answered or rang_s > SHORT_RING_S else SHORT if rang_s > 0 else BUSY
+    return [*commands, _ring(callee, kind, at_s)]
+
+
+def odd_command(callee: str, at_s: float) -> Command:
+    """Counts that a callee was called by the next number up."""
+    return _ring(callee, ODD, at_s)
+
+
+def _ring(callee: str, kind: str, at_s: float) -> Command:
+    return Add(f"v:{callee}", f"{kind}:{int(at_s // COARSE_S)}", 1, 2 * BUCKET_S)
 
 
 def is_sequential(last: str | None, callee: str) -> bool:

@@ -44,7 +44,7 @@ class Bursts:
 
 
 class Labels:
-    def label(self, callee, category, source, window):
+    def label(self, category, source, known):
         return Label(f"{category} by {source}", category, source, "en")
 
 
