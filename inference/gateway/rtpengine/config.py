@@ -65,11 +65,13 @@ class RtpengineConfig(BaseModel):
         srtp: have the fork encrypted (SDES).
         latch: the node's address is translated on its way to us: every leg gets an exclusive media port and the first
             to send there is believed.
-        caller_while_warning: ``heard``: the caller goes on while the subscriber hears a warning; the node sends both
-            at once, as two SSRCs, and phones differ in what they make of it. ``held``: the caller is blocked
-            meanwhile; heard undisturbed, at a price: should this host lose power in that second, the caller stays
-            blocked to the call's end.
-        sounds: folder on the nodes with the operator's recordings, ``<name>.wav``; None to send the sound along.
+        caller_while_warning: ``held``: the caller is blocked while the subscriber hears a warning, and let go after it,
+            by a process of its own should we die. What that cannot outlive is a host without power: the caller then
+            stays blocked until a ScamTap comes back, or to the call's end. ``heard``: nothing is ever blocked, and
+            the node sends caller and warning at once, as two SSRCs. Phones differ in what they make of it; baresip
+            1.0 played nothing of the warning. Right for nodes that mix by themselves (``audio-player``, mr11.3 on).
+        sounds: folder on the nodes with the operator's recordings, ``<name>.wav``, each with 0.2 s of silence at its
+            end; None to send the sound along.
         worker, num_workers: share of the calls that this worker takes, ``worker`` from 0.
     """
 
@@ -87,7 +89,7 @@ class RtpengineConfig(BaseModel):
     native_codecs: tuple[CodecName, ...] = ("PCMU", "PCMA")
     srtp: bool = False
     latch: bool = False
-    caller_while_warning: Literal["heard", "held"] = "heard"
+    caller_while_warning: Literal["held", "heard"] = "held"
     sounds: str | None = Field(default=None, max_length=256)
     worker: int = Field(default=0, ge=0)
     num_workers: int = Field(default=1, ge=1, le=256)

@@ -40,7 +40,8 @@ async def main(port: str, mode: str) -> None:
     samples = np.tile(warning_tone("danger"), 8)[:64000]
     reach = Reach(via="rtpengine", call=SecretStr("c1"), ear=SecretStr("tag-callee"))
     await gateway.ear.play(reach, Announcement("long", "danger", "en", "", samples))
-    sys.stdout.write("playing\n")
+    guard = gateway._guard
+    sys.stdout.write(f"playing {guard._process.pid if guard is not None else 0}\n")
     sys.stdout.flush()
     await asyncio.sleep(60)
 

@@ -11,13 +11,15 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import soundfile
 
 from inference.alerts.ear import Announcement
-from inference.alerts.tone import warning_tone
+from inference.alerts.tone import BEEP_HZ, warning_tone
 from inference.config import PrivacyConfig, Settings
 from inference.gateway.open import GatewaysConfig
 from inference.gateway.rtpengine.config import RtpengineConfig
 from inference.gateway.rtpengine.door import PATH
+from inference.gateway.rtpengine.ear import PAD_SAMPLES
 from inference.rtp.plane import PlaneConfig
 from inference.service.api import ApiConfig
 from inference.service.worker import Worker
@@ -32,7 +34,7 @@ TONE = warning_tone("danger")
 def program(name: str) -> str:
     found = shutil.which(name) or shutil.which(name, path="/usr/sbin:/usr/bin")
     if found is None:
-        pytest.fail(f"{name} is not installed: apt-get install kamailio kamailio-utils-modules sip-tester")
+        pytest.fail(f"{name} is not installed: apt-get install kamailio kamailio-utils-modules sip-tester baresip-core")
     return found
 
 
@@ -91,10 +93,41 @@ def proxy(daemon, tmp_path):
         yield made
 
 
-class Phones:
-    """Two phones by SIPp; their RTP is :class:`Phone`'s."""
+class Baresip:
+    """A phone of others' making, for the subscriber: answers, and writes down what its loudspeaker gets."""
 
-    def __init__(self, daemon, proxy: Proxy, phone, talk_ms: int, folder: Path) -> None:
+    def __init__(self, proxy: Proxy, folder: Path) -> None:
+        self.folder = folder / "baresip"
+        self.folder.mkdir()
+        modules = Path("/usr/lib/baresip/modules")
+        wanted = ["g711", "sndfile", "aubridge"]
+        (self.folder / "config").write_text(
+            f"sip_listen 127.0.0.1:{proxy.subscribers_port}\nrtp_ports 50000-50100\nmodule_path {modules}\n"
+            "audio_player aubridge,x\naudio_source aubridge,x\naudio_alert aubridge,x\naudio_buffer 20-160\n"
+            + "".join(f"module {name}.so\n" for name in wanted)
+            + f"module_app account.so\nmodule_app menu.so\nsnd_path {self.folder}\n"
+        )
+        account = f"<sip:subscriber@127.0.0.1:{proxy.subscribers_port}>;regint=0;answermode=auto;audio_codecs=PCMU\n"
+        (self.folder / "accounts").write_text(account)
+        self.process = subprocess.Popen(
+            [program("baresip"), "-f", str(self.folder)],
+            stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL,
+        )  # fmt: skip
+
+    def heard(self) -> np.ndarray:
+        """int16 ``[num_samples]`` at 8 kHz, once it has ended."""
+        (path,) = self.folder.glob("dump-*-dec.wav")
+        return soundfile.read(path, dtype="int16")[0]
+
+    def close(self) -> None:
+        self.process.terminate()
+        self.process.wait(10)
+
+
+class Phones:
+    """Two phones by SIPp, or one by SIPp and baresip; RTP of SIPp's is :class:`Phone`'s."""
+
+    def __init__(self, daemon, proxy: Proxy, phone, talk_ms: int, folder: Path, *, has_callee: bool = True) -> None:
         self.daemon = daemon
         self.caller, self.callee = phone(0xCA11E4), phone(0xCA11EE)
         common = ["-i", "127.0.0.1", "-m", "1", "-nostdin", "-timeout", "60", "-timeout_error"]
@@ -105,8 +138,9 @@ class Phones:
                 [program("sipp"), f"127.0.0.1:{proxy.port}", *of, *common, "-key", "rtp_port", str(phone.port)],
                 cwd=folder, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL,
             )
-            for of, phone in ((callee, self.callee), (caller, self.caller))
+            for of, phone in (((callee, self.callee),) if has_callee else ()) + ((caller, self.caller),)
         ]  # fmt: skip
+        self._ports = {phone.port for phone in ((self.caller, self.callee) if has_callee else (self.caller,))}
         self._over = threading.Event()
         self._thread = threading.Thread(target=self._talk)
         self._thread.start()
@@ -122,9 +156,10 @@ class Phones:
                 for stream in media["streams"][:1]
                 if "port" in stream["endpoint"]
             }
-            if {self.caller.port, self.callee.port} <= set(ports):
+            if self._ports <= set(ports):
                 for phone in (self.caller, self.callee):
-                    phone.to = ("127.0.0.1", ports[phone.port])
+                    if phone.port in self._ports:
+                        phone.to = ("127.0.0.1", ports[phone.port])
                 return True
         return False
 
@@ -156,6 +191,12 @@ async def until(condition, timeout_s: float = 15) -> None:
             await asyncio.sleep(0.02)
 
 
+def strength(samples, pitches_hz) -> float:
+    """How much of one of these pitches there is."""
+    time_s = np.arange(len(samples)) / 8000
+    return max(abs(np.sum(samples * np.exp(-2j * np.pi * pitch_hz * time_s))) for pitch_hz in pitches_hz)
+
+
 def hz(samples) -> float:
     power = np.abs(np.fft.rfft(samples * np.hanning(len(samples))))
     return round(float(np.fft.rfftfreq(len(samples), 1 / 8000)[power.argmax()]), -2)
@@ -175,15 +216,37 @@ async def test_a_sip_call_is_heard_warned_and_ended(daemon, proxy, phone, servic
             assert (hz(audio["far"][0]), hz(audio["near"][0])) == (700, 400), "the caller is the far party"
             began_s = time.monotonic()
             await g.ear.play(service.specs[name].reach, Announcement("tone", "danger", "en", "", TONE))
-            await asyncio.sleep(len(TONE) / 8000 + 0.2)
+            played_s = (len(TONE) + PAD_SAMPLES) / 8000
+            await asyncio.sleep(played_s + 0.2)
             own = {phones.caller.ssrc, phones.callee.ssrc}
             warned = [p for p in phones.callee.since(began_s) if p.ssrc not in own]
-            assert 0 <= len(warned) - len(TONE) / 160 <= 2
+            assert 0 <= len(warned) - played_s / 0.02 <= 2
             assert [p for p in phones.caller.got if p.ssrc not in own] == []
             assert service.ended == []
             await until(lambda: service.ended == [name])
             assert [sipp.wait(10) for sipp in phones.sipps] == [0, 0], "SIPp saw the call as it should be"
     assert daemon.ng(command="list")["calls"] == []
+
+
+async def test_a_real_phone_plays_the_whole_warning(daemon, proxy, phone, service, gateway, doubles, tmp_path):
+    """In the default mode. With the caller not held, baresip 1.0 changes streams 130 times and plays no tone at all."""
+    with contextlib.closing(Baresip(proxy, tmp_path)) as baresip:
+        await asyncio.sleep(1)  # it says nowhere that it listens
+        async with gateway(poll_s=0.2) as g:
+            with contextlib.closing(Phones(daemon, proxy, phone, 5000, tmp_path, has_callee=False)) as phones:
+                await until(phones.answered)
+                phones.caller.says = doubles.tone(400, 20) // 4
+                await until(lambda: [call for one in g._followers for call in one.calls])
+                (name,) = service.specs
+                await asyncio.sleep(1)
+                await g.ear.play(service.specs[name].reach, Announcement("tone", "danger", "en", "", TONE))
+                await until(lambda: service.ended == [name])
+    heard = baresip.heard().astype(float)
+    frames = heard[: len(heard) // 160 * 160].reshape(-1, 160)
+    loud = np.abs(frames).mean(axis=1) > 300
+    is_beep = loud & np.array([strength(frame, BEEP_HZ) > 2 * strength(frame, (400,)) for frame in frames])
+    tone = TONE[: len(TONE) // 160 * 160].reshape(-1, 160)
+    assert is_beep.sum() >= 0.9 * (np.abs(tone).mean(axis=1) > 300).sum()
 
 
 async def test_kamailio_tells_of_a_call_and_of_its_end(daemon, phone, scripted, doubles, tmp_path):

@@ -4,6 +4,7 @@ import asyncio
 import contextlib
 import json
 import os
+import signal
 import subprocess
 import sys
 import threading
@@ -136,26 +137,56 @@ async def test_killed_the_call_goes_on_and_is_found_again(serve, call, capsys):
         assert is_whole(numbers(phone)), "the call's own RTP: no packet less, none more, none changed"
 
 
-@pytest.mark.parametrize("mode", ["heard", "held"])
-async def test_killed_in_the_middle_of_a_warning(daemon, call, mode):
-    c1 = call()
-    playing = await asyncio.create_subprocess_exec(
-        sys.executable, str(PLAYING), str(daemon.ng_port), mode, stdout=subprocess.PIPE, env=ENVIRONMENT
-    )
+@contextlib.asynccontextmanager
+async def warning(daemon, mode):
+    """A process in the middle of a warning; killed at the end at the latest, its guard with it."""
+    process = await asyncio.create_subprocess_exec(
+        sys.executable, str(PLAYING), str(daemon.ng_port), mode,
+        stdout=subprocess.PIPE, env=ENVIRONMENT, start_new_session=True,
+    )  # fmt: skip
     try:
         async with asyncio.timeout(30):
-            await playing.stdout.readuntil(b"playing\n")
+            await process.stdout.readuntil(b"playing")
+            guard = int((await process.stdout.readline()).split()[-1])
         await asyncio.sleep(0.5)
+        yield process, guard
+    finally:
+        with contextlib.suppress(ProcessLookupError):
+            process.kill()
+        await process.wait()
+        process._transport.close()
+
+
+@pytest.mark.parametrize("mode", ["heard", "held"])
+@pytest.mark.parametrize("kill", [os.kill, os.killpg])
+async def test_killed_in_the_middle_of_a_warning(daemon, call, mode, kill):
+    c1 = call()
+    async with warning(daemon, mode) as (process, _):
         began_s = time.monotonic()
         await asyncio.sleep(0.2)
-        assert len(numbers(c1.callee, began_s)) == 0 if mode == "held" else is_whole(numbers(c1.callee, began_s))
-    finally:
-        playing.kill()
-        await playing.wait()
-        playing._transport.close()
-    killed_s = time.monotonic()
-    await asyncio.sleep(0.8)
+        during = numbers(c1.callee, began_s)
+        assert during == [] if mode == "held" else is_whole(during)
+        kill(process.pid, signal.SIGKILL)
+        killed_s = time.monotonic()
+        await asyncio.sleep(0.8)
     back = [packet.at_s for packet in c1.callee.since(killed_s) if packet.ssrc == CALL_SSRC]
     assert back[0] - killed_s < 0.3, "the caller is heard again at once: the guard outlived us"
     assert is_whole(numbers(c1.callee, killed_s))
     assert is_whole(numbers(c1.caller)), "the other direction never noticed anything"
+
+
+async def test_killed_with_its_guard_the_next_one_lets_the_caller_go(daemon, call, serve):
+    """As when a whole container is killed in the middle of a warning, and started again."""
+    c1 = call()
+    async with warning(daemon, "held") as (process, guard):
+        os.kill(guard, signal.SIGKILL)
+        process.kill()
+        await process.wait()
+        killed_s = time.monotonic()
+        await asyncio.sleep(0.5)
+        assert numbers(c1.callee, killed_s) == []
+        served = serve()
+        followed_s, _ = await served.until("call followed")
+        await asyncio.sleep(0.5)
+        back = [packet.at_s for packet in c1.callee.since(killed_s) if packet.ssrc == CALL_SSRC]
+        assert back[0] - followed_s < 0.3
