@@ -28,8 +28,10 @@ MAX_UDP_LISTED = 800
 """A reply over UDP has 64 KiB: 80 characters for each of so many call-ids."""
 MIN_LISTED = 25
 MAX_AT_ONCE = 16
-MAX_LOOKED_AT = 256
-"""New calls that one round looks at; the others wait for the next."""
+MAX_NEW = 4096
+"""Calls seen for the first time that one round looks at: after a crash of ours, all that the node has."""
+MAX_RINGING = 256
+"""Calls not answered yet that one round looks at again; the others wait for the next."""
 MAX_LEFT_ALONE = 100_000
 RETRY_S = 10.0
 """After so long a call that could not be followed is tried again."""
@@ -69,6 +71,7 @@ class Follower:
         self._control = control
         self._clock = clock
         self._left_alone: set[str] = set()
+        self._ringing: set[str] = set()
         self._next_try_s: dict[str, float] = {}
         self._checked_s: dict[str, float] = {}
         self._locks: dict[str, asyncio.Lock] = {}
@@ -116,11 +119,17 @@ class Follower:
         now_s = self._clock()
         last_check_s = now_s if self._is_away else now_s - self._config.check_s
         due = [call_id for call_id in self.calls if self._checked_s.get(call_id, 0.0) <= last_check_s]
+        self._ringing.intersection_update(listed)
         new = [call_id for call_id in listed if self._is_to_be_looked_at(call_id, now_s)]
-        turn = self._turn % max(1, len(new))  # many that ring for long must not keep later ones waiting
-        self._turn += MAX_LOOKED_AT
-        looked_at = [*new[turn:], *new[:turn]][:MAX_LOOKED_AT]
-        await _few_at_once([*map(self._check, due), *map(self._consider, looked_at)])
+        unseen = [call_id for call_id in new if call_id not in self._ringing][:MAX_NEW]
+        looked_at = [*due, *unseen, *self._some_ringing(new)]
+        await _few_at_once([self._check(of) if of in self.calls else self._consider(of) for of in looked_at])
+
+    def _some_ringing(self, new: list[str]) -> list[str]:
+        ringing = [call_id for call_id in new if call_id in self._ringing]
+        turn = self._turn % max(1, len(ringing))  # those that ring for long must not keep others waiting
+        self._turn += MAX_RINGING
+        return [*ringing[turn:], *ringing[:turn]][:MAX_RINGING]
 
     def _is_to_be_looked_at(self, call_id: str, now_s: float) -> bool:
         if call_id in self.calls or call_id in self._left_alone or self._next_try_s.get(call_id, 0.0) > now_s:
@@ -174,7 +183,9 @@ class Follower:
         roles = state.roles(self._config.far_label, self._config.near_label) if self._config.discover else None
         if roles is not None:
             return Note(id_of(call_id), roles, None)
-        if not self._config.discover or len(state.phones) > 1:
+        if self._config.discover and len(state.phones) < 2:
+            self._ringing.add(call_id)
+        else:
             self._leave_alone(call_id)
         return None
 
@@ -213,6 +224,7 @@ class Follower:
             self.calls[call_id] = subscription
             self._checked_s[call_id] = self._clock()
             self._left_alone.discard(call_id)
+            self._ringing.discard(call_id)
         if before is None:
             log.info("call followed", call=wanted.note.id, node=self.node.name)
         return subscription
