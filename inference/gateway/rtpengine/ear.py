@@ -43,6 +43,10 @@ def ulaw_wav(samples: PCM) -> bytes:
 class RtpengineEar:
     """Plays warnings to the subscribers of calls on rtpengine. An :class:`inference.alerts.ear.Ear`.
 
+    With a guard, the caller is blocked while a warning plays (``block media``), else phones get two streams at once and
+    many play neither. On 10.5 the block is on all that the caller sends, so our fork has a gap for that time: what is
+    said then is heard by nobody. Letting go lifts a block of the operator's own on this caller, too.
+
     Args:
         config: how.
         find: the call that a SIP Call-ID names, where we follow it.
@@ -66,8 +70,10 @@ class RtpengineEar:
         node, call_id, roles = _parts(subscription)
         sound = announcement.samples[: self._most_samples(node) - PAD_SAMPLES]
         samples = np.concatenate([sound, np.zeros(PAD_SAMPLES, np.int16)])
-        is_held = await self._hold(subscription, samples.size / SAMPLE_RATE_HZ)
+        length_s = samples.size / SAMPLE_RATE_HZ
+        is_held = is_played = False
         try:
+            is_held = await self._hold(subscription, length_s)
             if self._config.sounds is not None:
                 path = f"{self._config.sounds.rstrip('/')}/{announcement.name}.wav"
                 reply = await node.request("play media", call_id=call_id, from_tag=roles.near, file=path)
@@ -76,14 +82,18 @@ class RtpengineEar:
                 reply = await node.request(
                     "play media", is_binary=True, call_id=call_id, from_tag=roles.near, blob=blob
                 )
+            is_played = True
         except GatewayError as error:
-            if is_held:
-                await self._release(subscription)
             raise AlertError(str(error)) from None
+        finally:
+            if not is_played and self._guard is not None:  # also where whoever waits for us gave up
+                self._release_later(subscription, 0.0)
         if is_held:
             told_ms = reply.get("duration")
-            is_known = isinstance(told_ms, int) and 0 < told_ms <= MAX_DURATION_MS
-            self._release_later(subscription, float(told_ms or 0) / 1000 if is_known else samples.size / SAMPLE_RATE_HZ)
+            if isinstance(told_ms, int) and 0 < told_ms <= MAX_DURATION_MS:
+                length_s = told_ms / 1000
+            self._release_later(subscription, length_s + TAIL_S)
+            await self._watch(subscription, length_s)
 
     def _most_samples(self, node: NgNode) -> int:
         return MAX_BLOB_SAMPLES if node.config.transport == "udp" else MAX_TCP_BLOB_SAMPLES
@@ -107,14 +117,14 @@ class RtpengineEar:
         return subscription
 
     async def _hold(self, subscription: Subscription, at_most_s: float) -> bool:
-        """Keep the caller's voice from the subscriber, where the operator wants that; False where it goes on."""
-        if self._config.caller_while_warning == "heard" or self._guard is None:
+        """Keep the caller's voice from the subscriber; False where it goes on."""
+        if self._guard is None:
             return False
         waiting = self._held.pop(_key(subscription), None)
         if waiting is not None:
             waiting.cancel()
         # The guard knows before anything is blocked: there is no moment in which only this process could undo it.
-        if not await self._guard.watch(_release_of(subscription), at_most_s + 2 * self._config.timeout_s + TAIL_S):
+        if not await self._watch(subscription, at_most_s):
             return False
         node, call_id, roles = _parts(subscription)
         try:
@@ -125,13 +135,21 @@ class RtpengineEar:
             return False
         return True
 
+    async def _watch(self, subscription: Subscription, length_s: float) -> bool:
+        """Have the guard ready for the end of a sound, later than we should be ourselves."""
+        within_s = length_s + TAIL_S + 2 * self._config.timeout_s
+        return self._guard is not None and await self._guard.watch(_release_of(subscription), within_s)
+
     def _release_later(self, subscription: Subscription, after_s: float) -> None:
         def let_go() -> None:
             task = asyncio.create_task(self._release(subscription))
             self._releasing.add(task)
             task.add_done_callback(self._releasing.discard)
 
-        self._held[_key(subscription)] = asyncio.get_running_loop().call_later(after_s + TAIL_S, let_go)
+        waiting = self._held.pop(_key(subscription), None)
+        if waiting is not None:
+            waiting.cancel()
+        self._held[_key(subscription)] = asyncio.get_running_loop().call_later(after_s, let_go)
 
     async def _release(self, subscription: Subscription) -> None:
         """Let the caller be heard again. Where the node does not answer, the guard tries on."""

@@ -196,6 +196,26 @@ async def test_closing_in_the_middle_lets_the_caller_be_heard(call, service, gat
     assert sum(not is_tone(packet) for packet in c1.callee.since(closed_s)) > 10
 
 
+async def test_who_gives_up_waiting_blocks_nobody(call, service, gateway, monkeypatch):
+    c1 = call()
+    async with followed(gateway, service) as g:
+        node = g.find("c1").wanted.node
+        request = node.request
+
+        async def slow(command, **more):
+            if command == "play media":
+                await asyncio.sleep(60)
+            return await request(command, **more)
+
+        monkeypatch.setattr(node, "request", slow)
+        with pytest.raises(TimeoutError):
+            async with asyncio.timeout(0.2):
+                await g.ear.play(REACH, announcement())
+        given_up_s = time.monotonic()
+        await asyncio.sleep(0.4)
+        assert len(c1.callee.since(given_up_s + 0.1)) > 10
+
+
 async def test_without_its_guard_no_caller_is_held(call, service, gateway):
     c1 = call()
     async with followed(gateway, service) as g:

@@ -273,3 +273,28 @@ async def test_kamailio_tells_of_a_call_and_of_its_end(daemon, phone, scripted, 
             await until(lambda: not worker.watch.call_ids)
             await until(lambda: None not in [sipp.poll() for sipp in phones.sipps])
             assert [sipp.poll() for sipp in phones.sipps] == [0, 0]
+
+
+def test_the_shipped_rtpengine_conf_is_read(tmp_path):
+    ports = {"listen-ng": free_port(), "listen-tcp-ng": free_port(socket.SOCK_STREAM)}
+    moved = [f"--{name}=127.0.0.1:{port}" for name, port in ports.items()]
+    process = subprocess.Popen(
+        [program("rtpengine"), f"--config-file={CONFIG.with_name('rtpengine.conf')}", *moved, "--foreground",
+         "--log-stderr", "--log-level=3"],
+        stderr=subprocess.DEVNULL,
+    )  # fmt: skip
+    try:
+        with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as sock:
+            sock.connect(("127.0.0.1", ports["listen-ng"]))
+            sock.settimeout(0.2)
+            answer = b""
+            for _ in range(25):
+                with contextlib.suppress(OSError):
+                    sock.send(b"c1 d7:command4:pinge")
+                    answer = sock.recv(100)
+                    break
+                time.sleep(0.1)
+        assert answer == b"c1 d6:result4:ponge"
+    finally:
+        process.kill()
+        process.wait()
