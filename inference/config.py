@@ -16,6 +16,7 @@ from inference.gateway.open import GatewaysConfig
 from inference.gateway.spec import CallSpec
 from inference.intent.scorer import IntentConfig
 from inference.rtp.plane import PlaneConfig
+from inference.screening.config import ScreeningConfig
 from inference.service.api import ApiConfig
 from inference.service.watch import WatchConfig
 from inference.speech.recogniser import MAX_WINDOW_S, RecogniserConfig
@@ -66,6 +67,7 @@ class Settings(BaseSettings):
     api: ApiConfig = ApiConfig()
     log: LogConfig = LogConfig()
     gateways: GatewaysConfig = GatewaysConfig()
+    screening: ScreeningConfig = ScreeningConfig()
     calls: tuple[CallSpec, ...] = ()
 
     @model_validator(mode="after")
