@@ -18,7 +18,7 @@ from inference.errors import ConfigError, GatewayError, ScamTapError
 from inference.gateway.control import CallControl
 from inference.gateway.rtpengine.config import RtpengineConfig
 from inference.gateway.rtpengine.described import CallState, Note, listed_calls
-from inference.gateway.rtpengine.ng import NgNode, RefusedError
+from inference.gateway.rtpengine.ng import NgNode, RefusedError, UnansweredError
 from inference.gateway.rtpengine.subscription import Subscriber, Subscription, Wanted, release
 from inference.gateway.spec import CallSpec
 
@@ -172,6 +172,8 @@ class Follower:
                 await release(subscription.wanted)  # our earlier life may have ended in the middle of a warning
         except RefusedError:
             self._next_try_s[call_id] = self._clock() + RETRY_S  # over already
+        except UnansweredError as error:
+            log.info("call not followed yet", call=id_of(call_id), node=self.node.name, why=str(error))
         except ScamTapError as error:
             self._next_try_s[call_id] = self._clock() + RETRY_S
             log.warning("call not followed", call=id_of(call_id), node=self.node.name, why=str(error))

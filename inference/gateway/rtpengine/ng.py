@@ -35,6 +35,10 @@ class RefusedError(GatewayError):
         self.reason = reason
 
 
+class UnansweredError(GatewayError):
+    """The node did not answer; asked again it may."""
+
+
 def parse_message(data: bytes) -> tuple[str, Reply]:
     """Read a datagram: cookie and dictionary.
 
@@ -95,7 +99,8 @@ class NgNode:
 
         Raises:
             RefusedError: the node says no.
-            GatewayError: it did not answer in time, or not understandably.
+            UnansweredError: it did not answer in time.
+            GatewayError: it did not answer understandably.
         """
         message: dict[str, bencode.Value] = {"command": command}
         message |= {key.replace("_", "-"): value for key, value in arguments.items()}
@@ -112,13 +117,13 @@ class NgNode:
                 await self._send(data, answer)
                 reply = await answer
         except TimeoutError:
-            raise GatewayError(
+            raise UnansweredError(
                 f"rtpengine {self.name} does not answer '{command}' within {self.timeout_s:g} s: is it running?"
             ) from None
         except SignallingError as error:
             raise GatewayError(f"rtpengine {self.name} answers '{command}' with what is no reply ({error})") from None
         except OSError as error:
-            raise GatewayError(f"rtpengine {self.name} cannot be reached ({error.strerror or 'closed'})") from None
+            raise UnansweredError(f"rtpengine {self.name} cannot be reached ({error.strerror or 'closed'})") from None
         finally:
             del self._pending[cookie]
         if reply.get("result") not in ("ok", "pong"):

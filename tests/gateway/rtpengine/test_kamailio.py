@@ -33,8 +33,10 @@ TONE = warning_tone("danger")
 
 def program(name: str) -> str:
     found = shutil.which(name) or shutil.which(name, path="/usr/sbin:/usr/bin")
+    if found is None and name == "baresip":
+        pytest.skip("a real phone is not installed: apt-get install baresip-core")
     if found is None:
-        pytest.fail(f"{name} is not installed: apt-get install kamailio kamailio-utils-modules sip-tester baresip-core")
+        pytest.fail(f"{name} is not installed: apt-get install kamailio kamailio-utils-modules sip-tester")
     return found
 
 
@@ -249,7 +251,7 @@ async def test_a_real_phone_plays_the_whole_warning(daemon, proxy, phone, servic
     assert is_beep.sum() >= 0.9 * (np.abs(tone).mean(axis=1) > 300).sum()
 
 
-async def test_kamailio_tells_of_a_call_and_of_its_end(daemon, phone, scripted, doubles, tmp_path):
+async def test_kamailio_tells_of_a_call_which_is_warned_and_of_its_end(daemon, phone, scripted, doubles, tmp_path):
     settings = Settings(
         privacy=PrivacyConfig(legal_basis="a test of our own software"),
         media=PlaneConfig(ports=(0,), max_legs=4),
@@ -270,6 +272,9 @@ async def test_kamailio_tells_of_a_call_and_of_its_end(daemon, phone, scripted, 
             (name,) = worker.watch.call_ids
             await until(lambda: worker.watch.describe(name)["level"] == "danger")
             assert worker.watch.describe(name)["packets"]["near"]["received"] > 20
+            own = {phones.caller.ssrc, phones.callee.ssrc}
+            await until(lambda: any(packet.ssrc not in own for packet in phones.callee.got))
+            assert not any(packet.ssrc not in own for packet in phones.caller.got)
             await until(lambda: not worker.watch.call_ids)
             await until(lambda: None not in [sipp.poll() for sipp in phones.sipps])
             assert [sipp.poll() for sipp in phones.sipps] == [0, 0]

@@ -1,4 +1,4 @@
-"""``scamtap serve`` beside a real rtpengine: a scam call from its first packet to the alert; killed, restarted."""
+"""``scamtap serve`` beside a real rtpengine: a scam call from its first packet to the warned ear; killed, restarted."""
 
 import asyncio
 import contextlib
@@ -96,14 +96,20 @@ def is_whole(sequence) -> bool:
     return sequence == list(range(sequence[0], sequence[0] + len(sequence)))
 
 
-async def test_from_the_first_packet_to_the_alert(serve, call, doubles):
+async def test_from_the_first_packet_to_the_warned_ear(serve, call, doubles, capsys):
     served = serve()
     _, serving = await served.until("serving")
     c1 = call()
     await served.until("call followed")
     c1.caller.says = doubles.speech(doubles.HELLO, doubles.THREAT, doubles.ASK)
-    _, alert = await served.until("alert")
+    alerted_s, alert = await served.until("alert")
     assert alert["call"] == NAME
+    async with asyncio.timeout(5):
+        while not (warned := [packet for packet in c1.callee.got if packet.ssrc != CALL_SSRC]):  # noqa: ASYNC110
+            await asyncio.sleep(0.01)
+    with capsys.disabled():
+        sys.stdout.write(f"\nthe alert is in the subscriber's ear after {1000 * (warned[0].at_s - alerted_s):.0f} ms\n")
+    assert not [packet for packet in c1.caller.got if packet.ssrc != CALL_SSRC]
     async with httpx.AsyncClient(base_url=serving["api"], trust_env=False) as api:
         described = (await api.get(f"/v1/calls/{NAME}")).json()
     assert described["level"] != "none"
