@@ -3,6 +3,8 @@
 from collections.abc import Callable, Mapping
 from typing import Any, Protocol, runtime_checkable
 
+from fastapi import APIRouter
+
 from inference.alerts.ear import Ear
 from inference.audio import Leg
 from inference.audio.segment import PCM
@@ -107,6 +109,13 @@ class Gateway(Protocol):
     async def aclose(self) -> None:
         """Refuse new calls, detach from the gateway, end the calls that came through it."""
         ...
+
+
+@runtime_checkable
+class WithDoor(Protocol):
+    """A gateway that signalling can tell something over the control API, under its token and bounds."""
+
+    door: APIRouter
 
 
 @runtime_checkable

@@ -5,6 +5,8 @@ from pydantic import BaseModel, ConfigDict, Field
 from inference.gateway.audiosocket import AudioSocketConfig, AudioSocketGateway
 from inference.gateway.control import CallControl, Gateway
 from inference.gateway.ports import MediaPorts
+from inference.gateway.rtpengine.config import RtpengineConfig
+from inference.gateway.rtpengine.gateway import RtpengineGateway
 from inference.gateway.siprec.config import SiprecConfig
 from inference.gateway.siprec.gateway import SiprecGateway
 from inference.gateway.static import StaticGateway, StaticLine
@@ -22,6 +24,7 @@ class GatewaysConfig(BaseModel):
         audiosocket: Asterisk's AudioSocket.
         static: forks without signalling, by port or source.
         siprec: SBCs that record calls to us (RFC 7866); None for none.
+        rtpengine: rtpengine daemons, beside Kamailio or OpenSIPS.
     """
 
     model_config = ConfigDict(extra="forbid", frozen=True)
@@ -32,6 +35,7 @@ class GatewaysConfig(BaseModel):
     audiosocket: AudioSocketConfig | None = None
     static: tuple[StaticLine, ...] = Field(default=(), max_length=1024)
     siprec: SiprecConfig | None = None
+    rtpengine: RtpengineConfig | None = None
 
 
 def make_gateways(config: GatewaysConfig, control: CallControl, ports: MediaPorts) -> list[Gateway]:
@@ -45,4 +49,6 @@ def make_gateways(config: GatewaysConfig, control: CallControl, ports: MediaPort
         gateways.append(AudioSocketGateway(config.audiosocket, control))
     if config.static:
         gateways.append(StaticGateway(config.static, control))
+    if config.rtpengine is not None:
+        gateways.append(RtpengineGateway(config.rtpengine, control, ports))
     return gateways

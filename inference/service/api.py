@@ -9,10 +9,10 @@ import contextlib
 import hmac
 import ipaddress
 import json
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from typing import Annotated, Any, Self
 
-from fastapi import Depends, FastAPI, HTTPException, Path, Request, Response
+from fastapi import APIRouter, Depends, FastAPI, HTTPException, Path, Request, Response
 from fastapi.exceptions import RequestValidationError
 from fastapi.responses import JSONResponse, StreamingResponse
 from prometheus_client import CONTENT_TYPE_LATEST, generate_latest
@@ -74,6 +74,7 @@ def create_app(
     telemetry: Telemetry,
     config: ApiConfig,
     announcements: Announcements | None = None,
+    doors: Sequence[APIRouter] = (),
 ) -> FastAPI:
     """The API over one worker's calls.
 
@@ -83,6 +84,7 @@ def create_app(
         telemetry: what is counted.
         config: address and token.
         announcements: sounds that gateways fetch; None for none.
+        doors: what gateways add to it.
     """
     app = FastAPI(
         title="ScamTap control API", version=__version__, docs_url=None, redoc_url=None, redirect_slashes=False
@@ -116,6 +118,8 @@ def create_app(
             raise HTTPException(401, "give the token: Authorization: Bearer ...", {"WWW-Authenticate": "Bearer"})
 
     guarded = [Depends(authorised)]
+    for door in doors:
+        app.include_router(door, dependencies=guarded)
 
     @app.get("/healthz")
     async def healthz() -> dict[str, str]:

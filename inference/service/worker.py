@@ -5,13 +5,14 @@ import contextlib
 import signal
 import socket
 import traceback
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from types import FrameType
 from typing import TYPE_CHECKING, Any
 
 import structlog
 import uvicorn
+from fastapi import APIRouter
 
 from inference.alerts.announcements import Announcements, load_announcements
 from inference.alerts.dispatcher import Dispatcher
@@ -20,7 +21,7 @@ from inference.alerts.feedback import Feedback
 from inference.alerts.notice import Notice
 from inference.alerts.warner import Warner
 from inference.errors import AlertError, ConfigError, ScamTapError
-from inference.gateway.control import WithEar
+from inference.gateway.control import Gateway, WithDoor, WithEar
 from inference.gateway.open import make_gateways
 from inference.gateway.ports import MediaPorts
 from inference.rtp.plane import PacketPlane
@@ -140,19 +141,21 @@ class Worker:
         self.watch.start()
         for spec in settings.calls:
             self.watch.keep(spec)
-        await self._open_api(listener, announcements)
-        await self._open_gateways()
+        gateways = self._make_gateways()
+        doors = [gateway.door for gateway in gateways if isinstance(gateway, WithDoor)]
+        await self._open_api(listener, announcements, doors)
+        for gateway in gateways:
+            if isinstance(gateway, WithEar):
+                self.warner.add(gateway.ear)
+            self._exit.push_async_callback(gateway.aclose)
+            await gateway.start()
 
-    async def _open_gateways(self) -> None:
+    def _make_gateways(self) -> list[Gateway]:
         media, gateways = self.settings.media, self.settings.gateways
         ports = MediaPorts(
             gateways.media_address or media.host, self.watch.media_ports, media.exclusive_ports, gateways.quarantine_s
         )
-        for gateway in make_gateways(gateways, self.watch, ports):
-            self._exit.push_async_callback(gateway.aclose)
-            if isinstance(gateway, WithEar):
-                self.warner.add(gateway.ear)
-            await gateway.start()
+        return make_gateways(gateways, self.watch, ports)
 
     def _make_dispatcher(self) -> Dispatcher:
         return self.settings.alerts.dispatcher(lambda *labels: self.telemetry.deliveries.labels(*labels).inc())
@@ -179,8 +182,10 @@ class Worker:
         except AlertError as error:
             log.error("feedback not kept", call=feedback.call, why=str(error))
 
-    async def _open_api(self, listener: socket.socket, announcements: Announcements) -> None:
-        app = create_app(self.watch, self.bus, self.telemetry, self.settings.api, announcements)
+    async def _open_api(
+        self, listener: socket.socket, announcements: Announcements, doors: Sequence[APIRouter]
+    ) -> None:
+        app = create_app(self.watch, self.bus, self.telemetry, self.settings.api, announcements, doors)
         config = uvicorn.Config(app, log_config=None, access_log=False, lifespan="off", timeout_graceful_shutdown=2)
         self._server = server = _Server(config)
         host, port = listener.getsockname()[:2]
