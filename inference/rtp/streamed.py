@@ -28,6 +28,9 @@ def write(
 ) -> None:
     """Place one chunk by its timestamp and store it; see :func:`inference.rtp.accept.place` for the rules.
 
+    No sequence number tells a sender that started over from a chunk that is late: one that lies further back than the
+    ring is long was sent by the former.
+
     Args:
         tables: where legs live; written.
         slot: row of the leg.
@@ -42,19 +45,20 @@ def write(
     state[LAST_ARRIVAL] = arrival
     if num == 0:
         return
-    fresh = max(arrival - num, state[READ])
+    is_newest, fresh = True, max(arrival - num, state[READ])
     if state[IS_ANCHORED] == 0:
         position = fresh
     else:
         position = state[REF_POS] + timestamp - state[REF_TS]
-        if timestamp > state[REF_TS]:
+        is_newest = timestamp > state[REF_TS] or timestamp + size <= state[REF_TS]
+        if is_newest:
             if position < state[READ] or position + num > arrival + max_ahead:
                 position = fresh
                 state[REANCHORS] += 1
         elif position < state[READ]:
             state[LATE] += 1
             return
-    if state[IS_ANCHORED] == 0 or timestamp > state[REF_TS]:
+    if is_newest:
         state[IS_ANCHORED] = 1
         state[REF_TS] = timestamp
         state[REF_POS] = position
