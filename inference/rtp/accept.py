@@ -3,8 +3,10 @@
 import numpy as np
 import numpy.typing as npt
 
+from inference.rtp.durations import clock_of, measure
 from inference.rtp.jit import ALL_BITS, jit
 from inference.rtp.layout import (
+    ANCHOR,
     BAD_SEQ,
     BASE_SEQ,
     BLOCKED_SSRC,
@@ -12,6 +14,7 @@ from inference.rtp.layout import (
     BYTES,
     CODEC_COMFORT_NOISE,
     CODEC_EVENT,
+    CODEC_G722,
     CODEC_PCMA,
     CODEC_PCMU,
     COMFORT_NOISE,
@@ -26,13 +29,13 @@ from inference.rtp.layout import (
     EXT_SEQ,
     FIRST_POS,
     GENERATION,
-    IS_ANCHORED,
     LAST_ARRIVAL,
     LATE,
     LOST_BEFORE,
     MAX_DROPOUT,
     MAX_MISORDER,
     NEXT_POS,
+    NUM_SIDE,
     OVERRUN,
     READ,
     REANCHORS,
@@ -41,11 +44,25 @@ from inference.rtp.layout import (
     REF_TS,
     SEQ_MASK,
     SEQ_WINDOW,
+    SIDE_ARRIVAL,
+    SIDE_CODEC,
+    SIDE_END,
+    SIDE_GENERATION,
+    SIDE_IS_FRESH,
+    SIDE_NUM_SAMPLES,
+    SIDE_OFFSET,
+    SIDE_PAYLOAD_TYPE,
+    SIDE_POS,
+    SIDE_ROW,
+    SIDE_SEQ,
+    SIDE_SLOT,
     SILENCE,
     SSRC,
     SSRC_CHANGES,
     STRAY,
+    UNDECODED,
     UNKNOWN_PAYLOAD,
+    Bool,
     Int,
     Int64s,
     Tables,
@@ -95,16 +112,16 @@ def store(
 def record_event(tables: Tables, state: Int64s, slot: Int, is_complete: Int) -> None:
     """Put the telephone-event under way on record; the oldest record gives way."""
     row = tables.events[tables.plane[EVENT_HEAD] & (tables.events.shape[0] - 1)]
-    position = state[LAST_ARRIVAL]
-    if state[IS_ANCHORED] == 1:
-        by_timestamp = state[REF_POS] + signed_32(state[EVENT_TS] - state[REF_TS])
+    position, clock = state[LAST_ARRIVAL], max(state[ANCHOR], 1)
+    if state[ANCHOR] > 0:
+        by_timestamp = state[REF_POS] + signed_32(state[EVENT_TS] - state[REF_TS]) // clock
         # A frozen or hostile timestamp says nothing about when the key was pressed.
         if abs(by_timestamp - position) < tables.ring.shape[1]:
             position = by_timestamp
     row[0] = slot
     row[1] = state[GENERATION]
     row[2] = state[EVENT_CODE]
-    row[3] = state[EVENT_DURATION]
+    row[3] = state[EVENT_DURATION] // clock  # events count as the audio beside them does (RFC 4733 section 2.1)
     row[4] = position
     row[5] = is_complete
     tables.plane[EVENT_HEAD] += 1
@@ -162,7 +179,7 @@ def begin_epoch(tables: Tables, state: Int64s, slot: Int, ssrc: Int, sequence_nu
     state[SEQ_MASK] = 1
     state[EPOCH_RECEIVED] = 1
     state[BAD_SEQ] = -1
-    state[IS_ANCHORED] = 0
+    state[ANCHOR] = 0
 
 
 @jit
@@ -219,44 +236,60 @@ def accept(
             state[BAD_SEQ] = (sequence_number + 1) & 0xFFFF
             state[STRAY] += 1
             return
+    num, is_in_order = end - offset, step > 0
     if codec in (CODEC_PCMU, CODEC_PCMA):
-        place(tables, state, slot, codec, rows, row, offset, end - offset, step, timestamp, arrival, max_ahead)
+        position = place(state, tables.ring.shape[1], num, 1, False, step, timestamp, arrival, max_ahead)
+        if position >= 0:
+            store(tables.ring, tables.bitmap, tables.decode, slot, codec, position, rows, row, offset, num)
     elif codec == CODEC_EVENT:
-        on_event(tables, state, slot, rows, row, offset, end - offset, timestamp, step > 0)
+        on_event(tables, state, slot, rows, row, offset, num, timestamp, is_in_order)
     elif codec == CODEC_COMFORT_NOISE:
         state[COMFORT_NOISE] += 1
+    elif codec >= CODEC_G722:
+        num_samples, is_noise = measure(codec, rows, row, offset, num)
+        if num_samples == 0:
+            state[UNKNOWN_PAYLOAD] += 1
+            return
+        state[COMFORT_NOISE] += is_noise
+        clock = clock_of(codec)
+        is_fresh = state[ANCHOR] != clock
+        position = place(state, tables.ring.shape[1], num_samples, clock, is_noise, step, timestamp, arrival, max_ahead)
+        if position >= 0:
+            set_aside(tables, slot, codec, rows, row, offset, end, position, num_samples, step, is_fresh, arrival)
     else:
         state[UNKNOWN_PAYLOAD] += 1
 
 
 @jit
 def place(
-    tables: Tables,
     state: Int64s,
-    slot: Int,
-    codec: Int,
-    rows: npt.NDArray[np.uint8],
-    row: Int,
-    offset: Int,
+    size: Int,
     num: Int,
+    clock: Int,
+    is_noise: Bool,
     step: Int,
     timestamp: Int,
     arrival: Int,
     max_ahead: Int,
-) -> None:
-    """Find the position of an audio packet by its timestamp and store it.
+) -> Int:
+    """Find the position of ``num`` samples of audio by their timestamp; -1 if they are not to be used.
 
     The first packet of an epoch ends at its arrival. A packet in order is never thrown away: where its timestamp
     points behind the reader (the sender paused without counting on, or the network stalled) or further ahead than
-    ``max_ahead`` (the clocks have drifted, or the timestamp jumped) it is anchored anew on its arrival.
+    ``max_ahead`` (the clocks have drifted, or the timestamp jumped) it is anchored anew on its arrival; so it is where
+    timestamps begin to count by another clock.
     """
     if num == 0:
-        return
-    fresh = max(arrival - num, state[READ])
-    if state[IS_ANCHORED] == 0:
-        position = fresh
-    else:
-        position = state[REF_POS] + signed_32(timestamp - state[REF_TS])
+        return -1
+    fresh: Int = max(arrival - num, state[READ])
+    position: Int = fresh
+    if state[ANCHOR] not in (0, clock):
+        if step <= 0:
+            state[STRAY] += 1
+            return -1
+        state[REANCHORS] += 1
+    elif state[ANCHOR] != 0:
+        position = state[REF_POS] + signed_32(timestamp - state[REF_TS]) // clock
         if step > 0:
             if position < state[READ] or position + num > arrival + max_ahead:
                 position = fresh
@@ -265,18 +298,54 @@ def place(
                 state[SILENCE] += position - state[NEXT_POS]  # a gap in time, none in sequence: the sender was silent
         elif position < state[READ]:
             state[LATE] += 1
-            return
+            return -1
         elif position + num > state[NEXT_POS]:
             state[STRAY] += 1  # sent earlier than the newest packet, yet it claims a later time
-            return
-    if step > 0 or state[IS_ANCHORED] == 0:
-        state[IS_ANCHORED] = 1
+            return -1
+    if step > 0 or state[ANCHOR] == 0:
+        state[ANCHOR] = clock
         state[REF_TS] = timestamp
         state[REF_POS] = position
         state[NEXT_POS] = position + num
-    if position + num > state[READ] + tables.ring.shape[1]:
+    if position + num > state[READ] + size:
         state[OVERRUN] += 1
-        return
-    if state[FIRST_POS] < 0 or position < state[FIRST_POS]:
+        return -1
+    if not is_noise and (state[FIRST_POS] < 0 or position < state[FIRST_POS]):
         state[FIRST_POS] = position
-    store(tables.ring, tables.bitmap, tables.decode, slot, codec, position, rows, row, offset, num)
+    return position
+
+
+@jit
+def set_aside(
+    tables: Tables,
+    slot: Int,
+    codec: Int,
+    rows: npt.NDArray[np.uint8],
+    row: Int,
+    offset: Int,
+    end: Int,
+    position: Int,
+    num: Int,
+    step: Int,
+    is_fresh: Bool,
+    arrival: Int,
+) -> None:
+    """Note a packet down for those who open or decode it."""
+    state = tables.state[slot]
+    if tables.plane[NUM_SIDE] >= tables.side.shape[0]:
+        state[UNDECODED] += 1
+        return
+    side = tables.side[tables.plane[NUM_SIDE]]
+    side[SIDE_ROW] = row
+    side[SIDE_SLOT] = slot
+    side[SIDE_GENERATION] = state[GENERATION]
+    side[SIDE_CODEC] = codec
+    side[SIDE_OFFSET] = offset
+    side[SIDE_END] = end
+    side[SIDE_PAYLOAD_TYPE] = rows[row, 1] & 0x7F
+    side[SIDE_POS] = position
+    side[SIDE_NUM_SAMPLES] = num
+    side[SIDE_SEQ] = state[EXT_SEQ] + min(step, 0)  # a packet in order has moved EXT_SEQ already
+    side[SIDE_IS_FRESH] = is_fresh
+    side[SIDE_ARRIVAL] = arrival
+    tables.plane[NUM_SIDE] += 1

@@ -13,21 +13,27 @@ import threading
 import time
 from collections.abc import Iterable, Mapping, Sequence
 from types import TracebackType
-from typing import Literal, Self
+from typing import TYPE_CHECKING, Literal, Self
 
 import numpy as np
 import numpy.typing as npt
 
 from inference.errors import ConfigError
-from inference.rtp import kernel, kernel_numpy, layout, reader, streamed
+from inference.rtp import kernel_numpy, layout, reader, streamed
+from inference.rtp.codecs.formats import codec_row
 from inference.rtp.counters import LegCounters, PlaneCounters, leg_counters, plane_counters, total_counters
 from inference.rtp.jit import HAS_NUMBA
 from inference.rtp.layout import SAMPLE_RATE_HZ, Int64s
 from inference.rtp.legs import DEFAULT_PAYLOAD_TYPES, LegTable, source_words
 from inference.rtp.listener import Listener
+from inference.rtp.reception import Reception
 from inference.rtp.settings import PlaneConfig
 from inference.rtp.sockets import PlainReceiver, Receiver
+from inference.rtp.srtp import Keyed, SrtpSession
 from inference.rtp.values import AudioBatch, Datagram, TelephoneEvent
+
+if TYPE_CHECKING:
+    from inference.rtp.codecs.decoding import Decoded
 
 __all__ = ["AudioBatch", "Datagram", "PacketPlane", "PlaneConfig", "TelephoneEvent"]
 
@@ -50,9 +56,9 @@ class PacketPlane:
             raise ConfigError("the numba backend was asked for but numba is not installed: install it or use 'auto'")
         self.config = config
         self.backend = "numba" if backend == "numba" or (backend == "auto" and HAS_NUMBA) else "numpy"
-        self._receive = kernel.receive if self.backend == "numba" else kernel_numpy.receive
         self._read = reader.read if self.backend == "numba" else kernel_numpy.read
-        self._legs = LegTable(config.max_legs, config.ring_samples)
+        self._legs = LegTable(config.max_legs, config.ring_samples, config.batch_packets)
+        self._reception = Reception(config, self._legs, is_compiled=self.backend == "numba", settle=self._settle)
         self._listener = Listener(config, self._received)
         self._lock = threading.Lock()
         self._fed = PlainReceiver(config.batch_packets)
@@ -61,7 +67,7 @@ class PacketPlane:
         self._events_read = 0
         self._events_dropped = 0
         for rows in (self._listener.receiver, self._fed):
-            self._receive(self._legs.tables, rows.arrived, 0, 0, -1, self._max_ahead)
+            self._reception.warm_up(rows)
         streamed.write(self._legs.tables, 0, np.zeros(0, np.int16), 0, 0, self._max_ahead)
         self.read([])
 
@@ -76,6 +82,7 @@ class PacketPlane:
     def stop(self) -> None:
         """Stop receiving, join the thread and close the sockets; legs and counters stay readable."""
         self._listener.stop()
+        self._reception.stop()
 
     def __enter__(self) -> Self:
         self.start()
@@ -100,7 +107,7 @@ class PacketPlane:
     def memory_bytes(self) -> int:
         """Bytes reserved for all legs and batches."""
         rows = sum(array.nbytes for array in (*self._listener.receiver.arrived, *self._fed.arrived))
-        return self._legs.memory_bytes + rows
+        return self._legs.memory_bytes + rows + self._reception.memory_bytes
 
     def register(
         self,
@@ -108,6 +115,8 @@ class PacketPlane:
         source: tuple[str, int] | None,
         payload_types: Mapping[int, str] = DEFAULT_PAYLOAD_TYPES,
         *,
+        formats: Mapping[int, str] | None = None,
+        srtp: Keyed | None = None,
         now_s: float | None = None,
     ) -> int:
         """Admit a leg; its audio begins now. Register both legs of a call with one ``now_s``.
@@ -116,8 +125,10 @@ class PacketPlane:
             local_port: port the gateway sends to.
             source: numeric address and port it sends from; None if not known beforehand: then the port is this
                 leg's alone, and the first source with a valid packet becomes its only one.
-            payload_types: codec names (``PCMU``, ``PCMA``, ``CN``, ``telephone-event``) of negotiated payload types.
-                0, 8 and 13 need no entry.
+            payload_types: codec names (``opus``, ``AMR-WB``, ``telephone-event`` ...) of negotiated payload types. 0, 8
+                and 13 need no entry.
+            formats: their format parameters (``a=fmtp``), where they have some.
+            srtp: the key, where packets are encrypted: then nothing is accepted that does not verify.
             now_s: default: the monotonic clock.
 
         Returns:
@@ -125,13 +136,22 @@ class PacketPlane:
 
         Raises:
             CapacityError: ``max_legs`` are in use.
-            CodecError: a codec the plane does not decode.
+            CodecError: a codec that is not decoded here, or a key that opens nothing here.
             ConfigError: a port we do not have, a source that is taken, or no address.
         """
         family = self._listener.family(local_port)
         words = None if source is None else source_words(*source, family)
+        codecs, session = codec_row(payload_types, formats or {}), None if srtp is None else SrtpSession(srtp)
+        is_decoded = bool((codecs >= layout.CODEC_G722).any())
+        if is_decoded and self._listener.ports:
+            self._reception.prepare()
         with self._lock:
-            return self._legs.add(local_port, words, payload_types, self._position(now_s))
+            leg = self._legs.add(local_port, words, codecs, self._position(now_s))
+            slot = self._legs.slot(leg)
+            self._reception.admit(slot, session)
+            if is_decoded:
+                self._legs.tables.state[slot, layout.DELAY] = _samples(self.config.codec_delay_ms / 1000)
+            return leg
 
     def open_stream(self, *, now_s: float | None = None) -> int:
         """Admit a leg whose audio does not come as packets but is written; returns its handle.
@@ -174,7 +194,10 @@ class PacketPlane:
             KeyError: it was released before.
         """
         with self._lock:
-            counters = leg_counters(self._legs.tables.state[self._legs.slot(leg)])
+            slot = self._legs.slot(leg)
+            state = self._legs.tables.state[slot]
+            counters = leg_counters(state)
+            self._reception.dismiss(slot, int(state[layout.GENERATION]))
             guard_s = 0 if goes_on else self.config.reuse_guard_s
             self._legs.remove(leg, self._position(now_s) + _samples(guard_s))
             return counters
@@ -191,6 +214,9 @@ class PacketPlane:
         starts, nums = np.zeros(len(handles), np.int64), np.zeros(len(handles), np.int64)
         with self._lock:
             slots = self._legs.slots(handles)
+            self._reception.finish(self._position(now_s))
+            # Decoders that have fallen behind are waited for, a while: their legs are read when they have caught up.
+            slots = np.where(self._reception.behind(slots), -1, slots)
             waiting = until - self._legs.tables.state[slots[slots >= 0], layout.READ]
             width = int(min(max(waiting.max(initial=0), 0), MAX_READ_SAMPLES))
             samples = np.empty((len(handles), width), np.int16)
@@ -225,7 +251,14 @@ class PacketPlane:
         """What no leg can be charged with, summed over the plane's life."""
         with self._lock:
             drops, errors = self._listener.queue_drops(), self._listener.num_errors
-            return plane_counters(self._legs.tables.plane, len(self._legs), drops, self._events_dropped, errors)
+            return plane_counters(
+                self._legs.tables.plane,
+                legs=len(self._legs),
+                queue_drops=drops,
+                events_dropped=self._events_dropped,
+                socket_errors=errors,
+                decoder_restarts=self._reception.num_restarts,
+            )
 
     def telephone_events(self) -> list[TelephoneEvent]:
         """Keys pressed since the last call, oldest first."""
@@ -260,23 +293,23 @@ class PacketPlane:
         with self._lock:
             for datagram in datagrams:
                 if num == fed.capacity or (num and datagram.local_port != port):
-                    self._take(fed, port, num)
+                    self._reception.take(fed, port, num, is_live=False)
                     num = 0
                 port = datagram.local_port
                 fed.put(num, datagram.data, source_words(*datagram.source, self._listener.family(port)))
                 fed.arrived.arrivals[num] = self._position(datagram.arrived_s)
                 num += 1
             if num:
-                self._take(fed, port, num)
+                self._reception.take(fed, port, num, is_live=False)
 
     def _received(self, rows: Receiver, port: int, num: int) -> None:
         rows.arrived.arrivals[:num] = self._position(None)
         with self._lock:
-            self._take(rows, port, num)
+            self._reception.take(rows, port, num, is_live=True)
 
-    def _take(self, rows: Receiver, port: int, num: int) -> None:
-        exclusive = self._legs.exclusive.get(port, -1)
-        self._receive(self._legs.tables, rows.arrived, num, port, exclusive, self._max_ahead)
+    def _settle(self, decoded: "Decoded") -> None:
+        with self._lock:
+            self._reception.store(decoded)
 
     def _position(self, now_s: float | None) -> int:
         return _samples(time.monotonic() if now_s is None else now_s)

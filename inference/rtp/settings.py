@@ -19,6 +19,10 @@ class PlaneConfig(BaseModel):
         reuse_guard_s: how long a released leg's SSRC is refused when its source is registered again.
         receive_buffer_bytes: socket buffer wanted; the system holds memory only for what waits in it.
         batch_packets: rows per ``recvmmsg``.
+        codec_processes: processes that decode compressed speech, started when the first leg needs them; 0 decodes in
+            the media thread. Legs of G.711 have no use for them.
+        codec_delay_ms: how much longer the reader of such a leg waits: packets wait for those before them, then for
+            their turn.
     """
 
     model_config = ConfigDict(extra="forbid", frozen=True)
@@ -34,6 +38,8 @@ class PlaneConfig(BaseModel):
     reuse_guard_s: float = Field(default=5.0, ge=0, le=60)
     receive_buffer_bytes: int = Field(default=64 << 20, ge=1 << 16)
     batch_packets: int = Field(default=512, ge=1, le=4096)
+    codec_processes: int = Field(default=1, ge=0, le=64)
+    codec_delay_ms: float = Field(default=100.0, ge=50, le=1000)
 
     @field_validator("ring_samples")
     @classmethod

@@ -5,9 +5,10 @@ import numpy.typing as npt
 
 from inference.rtp.jit import ALL_BITS, jit
 from inference.rtp.layout import (
+    ANCHOR,
     BYTES,
     FIRST_POS,
-    IS_ANCHORED,
+    GENERATION,
     LAST_ARRIVAL,
     LATE,
     NEXT_POS,
@@ -17,7 +18,9 @@ from inference.rtp.layout import (
     RECEIVED,
     REF_POS,
     REF_TS,
+    UNDECODED,
     Int,
+    Int64s,
     Tables,
 )
 
@@ -46,7 +49,7 @@ def write(
     if num == 0:
         return
     is_newest, fresh = True, max(arrival - num, state[READ])
-    if state[IS_ANCHORED] == 0:
+    if state[ANCHOR] == 0:
         position = fresh
     else:
         position = state[REF_POS] + timestamp - state[REF_TS]
@@ -59,7 +62,7 @@ def write(
             state[LATE] += 1
             return
     if is_newest:
-        state[IS_ANCHORED] = 1
+        state[ANCHOR] = 1
         state[REF_TS] = timestamp
         state[REF_POS] = position
         state[NEXT_POS] = position + num
@@ -86,3 +89,30 @@ def put(tables: Tables, slot: Int, samples: npt.NDArray[np.int16], position: Int
         left -= take
         bit = 0
         word = (word + 1) & (num_words - 1)
+
+
+@jit
+def settle(tables: Tables, pieces: Int64s, samples: npt.NDArray[np.int16], failed: Int64s) -> None:
+    """Store what decoders made of packets whose places were found before.
+
+    Args:
+        tables: where legs live; written.
+        pieces: int64 ``[M, 4]``: slot, generation, position, number of samples.
+        samples: int16, those of all pieces.
+        failed: int64 ``[F, 2]``: slot and generation of each packet that could not be decoded.
+    """
+    at, size = 0, tables.ring.shape[1]
+    for i in range(pieces.shape[0]):
+        slot, position, num = pieces[i, 0], pieces[i, 2], pieces[i, 3]
+        state = tables.state[slot]
+        if state[GENERATION] == pieces[i, 1]:
+            begin, end = max(position, state[READ]), min(position + num, state[READ] + size)
+            if begin < end:
+                put(tables, slot, samples[at + begin - position : at + end - position], begin)
+            else:
+                state[UNDECODED] += 1  # too late
+        at += num
+    for i in range(failed.shape[0]):
+        state = tables.state[failed[i, 0]]
+        if state[GENERATION] == failed[i, 1]:
+            state[UNDECODED] += 1
