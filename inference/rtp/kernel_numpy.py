@@ -180,7 +180,8 @@ def _latch(
             return np.asarray(is_known)
         begin = int(is_known.argmax())
         key[:3] = words[begin]
-    return np.logical_and((words == key[:3]).all(axis=1), np.arange(len(words)) >= begin)
+    is_same: npt.NDArray[np.bool_] = (words == key[:3]).all(axis=1)
+    return is_same & (np.arange(len(words)) >= begin)
 
 
 def _find(tables: Tables, words: UInt64s, port: Int) -> Int64s:

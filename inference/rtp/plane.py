@@ -217,7 +217,8 @@ class PacketPlane:
             self._reception.finish(self._position(now_s))
             # Decoders that have fallen behind are waited for, a while: their legs are read when they have caught up.
             slots = np.where(self._reception.behind(slots), -1, slots)
-            waiting = until - self._legs.tables.state[slots[slots >= 0], layout.READ]
+            state = self._legs.tables.state[slots[slots >= 0]]
+            waiting = until - state[:, layout.DELAY] - state[:, layout.READ]
             width = int(min(max(waiting.max(initial=0), 0), MAX_READ_SAMPLES))
             samples = np.empty((len(handles), width), np.int16)
             present = np.empty((len(handles), width), np.bool_)

@@ -20,6 +20,9 @@ PCM = npt.NDArray[np.int16]
 Piece: TypeAlias = tuple[PCM, bool]
 """Samples, and whether the network brought them: speech, not comfort noise and not a guess."""
 
+_ILBC_RUN_IN = 3
+"""FFmpeg's decoder begins with a click at full scale: it hears the first frame so often before that counts."""
+
 FRAME = layout.SAMPLE_RATE_HZ // 50  # samples of 20 ms
 
 
@@ -125,6 +128,8 @@ class Ilbc:
             file = av.open(io.BytesIO(b"#!iLBC%d\n" % mode + payload), format="ilbc")
             self._stream, self._file = Stream("ilbc", file.streams.audio[0].codec_context), file
             self._size, self._num = size, num
+            for _ in range(_ILBC_RUN_IN):
+                self._stream(payload[:size])
         frames = (payload[at : at + size] for at in range(0, len(payload), size))
         return [(self._stream(frame), not frame[-1] & 1) for frame in frames]
 

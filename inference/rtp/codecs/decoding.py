@@ -123,10 +123,8 @@ class LegDecoder:
             position += len(pcm)
 
     def _end_run(self) -> None:
-        """What comes next does not follow what came before: let the filter finish, then begin a new one."""
+        """What comes next does not follow what came before; the last 2 ms before a pause stay in the filter."""
         if self._narrower is not None:
-            if self._was_present:
-                self.pieces.append((self._next_pos - DELAY, self._narrower(np.zeros(2 * DELAY, np.int16))))
             self._narrower = Narrower()
         self._was_present = False
 
