@@ -22,6 +22,7 @@ from inference.rtp.layout import (
     EXT_SEQ,
     FIRST_POS,
     FOREIGN,
+    FOREIGN_EVER,
     HASH_WORDS,
     IS_SEALED,
     LAST_ARRIVAL,
@@ -133,6 +134,7 @@ def receive(
                 keys[slot, 0], keys[slot, 1], keys[slot, 2] = first, second, third
             elif not is_free and not (keys[slot, 0] == first and keys[slot, 1] == second and keys[slot, 2] == third):
                 states[slot, FOREIGN] += 1
+                plane[FOREIGN_EVER] += 1
                 continue
         if is_sealed:
             set_aside(tables, slot, CODEC_SEALED, rows, i, 0, length, 0, 0, 0, False, arrivals[i])

@@ -24,6 +24,7 @@ from inference.rtp.layout import (
     EXT_SEQ,
     FIRST_POS,
     FOREIGN,
+    FOREIGN_EVER,
     GAP,
     HASH_WORDS,
     IS_SEALED,
@@ -121,6 +122,7 @@ def receive(
     else:
         is_ours = _latch(tables, exclusive, _words(arrived.sources[valid]), payload_types, is_sealed[valid])
         tables.state[exclusive, FOREIGN] += np.count_nonzero(~is_ours)
+        plane[FOREIGN_EVER] += np.count_nonzero(~is_ours)
     for row in valid[is_ours & is_sealed[valid]].tolist():
         arrival = arrived.arrivals[row]
         _set_aside(tables, owners[row], CODEC_SEALED, rows, row, 0, lengths[row], 0, 0, 0, False, arrival)

@@ -66,7 +66,9 @@ RTCP = 3
 UNREGISTERED = 4
 EVENT_HEAD = 5  # telephone events ever recorded
 NUM_SIDE = 6  # rows of ``Tables.side`` that the last batch filled
-NUM_PLANE = 8
+FOREIGN_EVER = 7  # of all legs there ever were, as are ...
+UNVERIFIED_EVER = 8
+NUM_PLANE = 16
 
 # Columns of ``Tables.events``.
 EVENT_SLOT, EVENT_GENERATION, EVENT_DIGIT, EVENT_NUM_SAMPLES, EVENT_POS, EVENT_IS_COMPLETE = range(6)

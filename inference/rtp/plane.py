@@ -22,6 +22,7 @@ from inference.errors import ConfigError
 from inference.rtp import kernel_numpy, layout, reader, streamed
 from inference.rtp.codecs.formats import codec_row
 from inference.rtp.counters import LegCounters, PlaneCounters, leg_counters, plane_counters, total_counters
+from inference.rtp.foreign import ForeignPackets
 from inference.rtp.jit import HAS_NUMBA
 from inference.rtp.layout import SAMPLE_RATE_HZ, Int64s
 from inference.rtp.legs import DEFAULT_PAYLOAD_TYPES, LegTable, source_words
@@ -197,7 +198,7 @@ class PacketPlane:
             slot = self._legs.slot(leg)
             state = self._legs.tables.state[slot]
             counters = leg_counters(state)
-            self._reception.dismiss(slot, int(state[layout.GENERATION]))
+            self._reception.dismiss(slot, int(state[layout.GENERATION]), goes_on=goes_on)
             guard_s = 0 if goes_on else self.config.reuse_guard_s
             self._legs.remove(leg, self._position(now_s) + _samples(guard_s))
             return counters
@@ -259,6 +260,16 @@ class PacketPlane:
                 events_dropped=self._events_dropped,
                 socket_errors=errors,
                 decoder_restarts=self._reception.num_restarts,
+            )
+
+    def foreign_packets(self) -> ForeignPackets:
+        """What came from where nobody should send, or did not verify, over the plane's life."""
+        with self._lock:
+            cells = self._legs.tables.plane
+            return ForeignPackets(
+                unregistered=int(cells[layout.UNREGISTERED]),
+                foreign=int(cells[layout.FOREIGN_EVER]),
+                unverified=int(cells[layout.UNVERIFIED_EVER]),
             )
 
     def telephone_events(self) -> list[TelephoneEvent]:

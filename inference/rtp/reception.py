@@ -1,6 +1,7 @@
 """What the kernel sets aside: encrypted packets are opened and received again, compressed ones decoded and stored."""
 
 import sys
+from collections import OrderedDict
 from collections.abc import Callable
 from typing import TYPE_CHECKING
 
@@ -43,6 +44,7 @@ class Reception:
         self._decoding: Decoding | None = None
         self._opened = PlainReceiver(config.batch_packets)
         self._sessions: dict[int, SrtpSession] = {}
+        self._kept: OrderedDict[bytes, SrtpSession] = OrderedDict()
 
     @property
     def num_restarts(self) -> int:
@@ -73,12 +75,18 @@ class Reception:
     def admit(self, slot: int, session: SrtpSession | None) -> None:
         """A leg begins; with a session where its packets are encrypted."""
         if session is not None:
-            self._sessions[slot] = session
+            # A leg registered anew under its old key goes on where it was: how often its sequence number has wrapped
+            # is part of what is verified, and is told in no packet.
+            self._sessions[slot] = self._kept.pop(session.key, session)
             self._legs.tables.state[slot, layout.IS_SEALED] = 1
 
-    def dismiss(self, slot: int, generation: int) -> None:
-        """A leg is over."""
-        self._sessions.pop(slot, None)
+    def dismiss(self, slot: int, generation: int, *, goes_on: bool) -> None:
+        """A leg is over, or to be registered anew."""
+        session = self._sessions.pop(slot, None)
+        if session is not None and goes_on:
+            self._kept[session.key] = session
+            while len(self._kept) > self._legs.max_legs:
+                self._kept.popitem(last=False)
         if self._pool is not None:
             self._pool.release(slot, generation)
 
@@ -117,6 +125,7 @@ class Reception:
             packet = self._sessions[slot].open(arrived.rows[row, :end].tobytes())
             if packet is None:
                 self._legs.tables.state[slot, layout.UNVERIFIED] += 1
+                self._legs.tables.plane[layout.UNVERIFIED_EVER] += 1
                 continue
             opened.rows[num, : len(packet)] = np.frombuffer(packet, np.uint8)
             opened.lengths[num] = len(packet)
@@ -128,7 +137,7 @@ class Reception:
     def _decode(self, side: Int64s, rows: Receiver, *, is_live: bool) -> None:
         if not len(side):
             return
-        now = int(side[-1, layout.SIDE_ARRIVAL])
+        now = int(side[:, layout.SIDE_ARRIVAL].max())
         if is_live and self._num_processes:
             refused = self._make_pool().send(side, rows.arrived.rows, now)
             np.add.at(self._legs.tables.state[:, layout.UNDECODED], refused[:, layout.SIDE_SLOT], 1)

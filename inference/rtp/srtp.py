@@ -53,8 +53,9 @@ class SrtpSession:
             raise CodecError("SRTP needs pylibsrtp, which is not installed: pip install pylibsrtp") from None
         if key.suite not in _PROFILES:
             raise CodecError(f"SRTP suite {key.suite} cannot be opened: answer with one of {', '.join(_PROFILES)}")
+        self.key = base64.b64decode(key.key.get_secret_value())
         policy = pylibsrtp.Policy(
-            key=base64.b64decode(key.key.get_secret_value()),
+            key=self.key,
             ssrc_type=pylibsrtp.Policy.SSRC_ANY_INBOUND,
             srtp_profile=getattr(pylibsrtp.Policy, _PROFILES[key.suite]),
         )

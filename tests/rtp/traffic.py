@@ -7,10 +7,14 @@ from hypothesis import strategies as st
 
 from inference.rtp.packet import ComfortNoise, EventPayload, RtpExtension, RtpPacket
 from inference.rtp.plane import Datagram
+from tests.rtp.voices import VOICES, payloads
 
 LOCAL_PORT = 40000
 SOURCES = (("192.0.2.7", 30000), ("2001:db8::7", 30001), ("192.0.2.99", 666))
 """Two legs, and one that nobody registered."""
+
+CODED = {3: "GSM", 9: "G722", 18: "G729", 110: "iLBC 20", 111: "opus", 112: "AMR", 113: "AMR-WB"}
+"""Payload types of compressed speech, by the golden voice that is spoken."""
 
 ACTIONS = {
     "audio": st.tuples(st.sampled_from([80, 160, 240, 320, 0, 1]), st.sampled_from([0, 8])),
@@ -31,6 +35,8 @@ ACTIONS = {
     "mangle": st.tuples(st.integers(0, 255), st.integers(0, 40)),
     "big": st.tuples(st.sampled_from([1588, 1589, 3000])),
     "read": st.tuples(st.sampled_from([-2000, 0, 300])),
+    "speak": st.tuples(st.sampled_from(sorted(CODED)), st.integers(1, 12), st.sampled_from([0, 0, 1, 25, 60])),
+    "babble": st.tuples(st.sampled_from(sorted(CODED)), st.binary(max_size=60)),
 }
 actions = st.sampled_from(sorted(ACTIONS)).flatmap(
     lambda name: st.tuples(st.just(name), st.sampled_from([0, 0, 0, 1, 1, 2]), ACTIONS[name])
@@ -49,6 +55,8 @@ class Sender:
     dice: random.Random
     sent: list[tuple[float, bytes]] = field(default_factory=list)
     history: list[bytes] = field(default_factory=list)
+    spoken: int = 10
+    spoken_until: int = 0
 
     def packet(self, payload_type: int, payload: bytes, delay_ms: float = 0, **fields: object) -> None:
         data = bytes(
@@ -141,6 +149,19 @@ def act(sender: Sender, name: str, values: tuple) -> float:
         sender.packet(13, bytes(ComfortNoise(60)))
     if name == "unknown":
         sender.packet(values[0], b"\1\2\3")
+    if name == "speak":
+        payload_type, num, delay_ms = values
+        clock = VOICES[CODED[payload_type]].clock
+        spoken = payloads(CODED[payload_type])[sender.spoken : sender.spoken + num]
+        sender.spoken += num
+        for at, payload in spoken:
+            later = at - sender.spoken_until if sender.spoken_until < at else 160 * clock
+            sender.timestamp += later if len(sender.history) else 0
+            sender.spoken_until = at
+            sender.packet(payload_type, payload, sender.dice.choice([0, 0, delay_ms]))
+        return 20 * len(spoken)
+    if name == "babble":
+        sender.packet(values[0], values[1])
     if name == "garbage":
         sender.sent.append((0, values[0]))
     if name == "mangle" and sender.history:
