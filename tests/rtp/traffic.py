@@ -55,7 +55,7 @@ class Sender:
     dice: random.Random
     sent: list[tuple[float, bytes]] = field(default_factory=list)
     history: list[bytes] = field(default_factory=list)
-    spoken: int = 10
+    spoken: int = 118  # shortly before the voice pauses
     spoken_until: int = 0
 
     def packet(self, payload_type: int, payload: bytes, delay_ms: float = 0, **fields: object) -> None:
@@ -152,7 +152,9 @@ def act(sender: Sender, name: str, values: tuple) -> float:
     if name == "speak":
         payload_type, num, delay_ms = values
         clock = VOICES[CODED[payload_type]].clock
-        spoken = payloads(CODED[payload_type])[sender.spoken : sender.spoken + num]
+        voice = payloads(CODED[payload_type])
+        begin = sender.spoken % (len(voice) - num)
+        spoken = voice[begin : begin + num]
         sender.spoken += num
         for at, payload in spoken:
             later = at - sender.spoken_until if sender.spoken_until < at else 160 * clock

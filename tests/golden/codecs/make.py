@@ -3,7 +3,8 @@
     python tests/golden/codecs/make.py
 
 Needs Debian's libbcg729-0, libvo-amrwbenc0, libgsm1 and libopus0; AMR and G.722 come from PyAV. No package holds an
-iLBC encoder: those two files are the payloads of pjsip 2.15 in calls on loopback that played the same voice, 2.5 s of each.
+iLBC encoder: those two files are the payloads of pjsip 2.15 in calls on loopback that played the same voice, 2.5 s
+of each.
 
 A file is ``(timestamp: uint32, size: uint16, payload)`` per packet, big-endian; timestamps in the codec's RTP clock.
 """
@@ -35,7 +36,6 @@ def wide() -> np.ndarray:
 def write(name: str, payloads: list[tuple[int, bytes]]) -> None:
     data = b"".join(struct.pack("!IH", at, len(payload)) + payload for at, payload in payloads)
     (FOLDER / f"{name}.bin").write_bytes(data)
-    print(name, len(payloads), "packets,", len(data), "bytes")
 
 
 def frames(signal: np.ndarray, size: int) -> list[np.ndarray]:
