@@ -216,10 +216,9 @@ class PacketPlane:
         with self._lock:
             slots = self._legs.slots(handles)
             self._reception.finish(self._position(now_s))
-            # Decoders that have fallen behind are waited for, a while: their legs are read when they have caught up.
-            slots = np.where(self._reception.behind(slots), -1, slots)
-            state = self._legs.tables.state[slots[slots >= 0]]
-            waiting = until - state[:, layout.DELAY] - state[:, layout.READ]
+            slots = self._reception.without_late(slots)
+            state, used = self._legs.tables.state, slots[slots >= 0]
+            waiting = until - state[used, layout.READ] - state[used, layout.DELAY]
             width = int(min(max(waiting.max(initial=0), 0), MAX_READ_SAMPLES))
             samples = np.empty((len(handles), width), np.int16)
             present = np.empty((len(handles), width), np.bool_)

@@ -6,7 +6,6 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 import numpy as np
-import numpy.typing as npt
 
 from inference.rtp import kernel, kernel_numpy, layout, streamed
 from inference.rtp.layout import Int64s
@@ -90,12 +89,12 @@ class Reception:
         if self._pool is not None:
             self._pool.release(slot, generation)
 
-    def behind(self, slots: Int64s) -> npt.NDArray[np.bool_]:
-        """Which legs' decoders owe samples that a reader should wait for; ``[K]`` -> bool ``[K]``."""
+    def without_late(self, slots: Int64s) -> Int64s:
+        """Rows ``[K]``, -1 in place of those whose decoders have fallen behind: they are waited for, a while."""
         if self._pool is None:
-            return np.zeros(len(slots), np.bool_)
-        is_decoded: npt.NDArray[np.bool_] = self._legs.tables.state[slots, layout.DELAY] > 0
-        return self._pool.behind(slots) & is_decoded
+            return slots
+        is_decoded = self._legs.tables.state[slots, layout.DELAY] > 0
+        return np.where(self._pool.behind(slots) & is_decoded, -1, slots)
 
     def take(self, rows: Receiver, port: int, num: int, *, is_live: bool) -> None:
         """Take datagrams of one local port.
