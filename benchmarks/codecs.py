@@ -77,13 +77,11 @@ def packets(key: str, seconds: float) -> Spoken:
 
 
 def pcmu(seconds: float) -> Spoken:
-    return [
-        (
-            2 * i,
-            bytes(RtpPacket(payload_type=0, sequence_number=i, timestamp=160 * i, ssrc=1, payload=bytes(range(160)))),
-        )
-        for i in range(round(min(seconds, 2.4) * 50))
-    ]
+    """The same of G.711."""
+    spoken = bytes(range(160))
+    numbers = range(round(min(seconds, 2.4) * 50))
+    made = (RtpPacket(payload_type=0, sequence_number=i, timestamp=160 * i, ssrc=1, payload=spoken) for i in numbers)
+    return [(2 * i, bytes(packet)) for i, packet in enumerate(made)]
 
 
 def process_cpu_s(pid: int) -> float:
@@ -148,7 +146,7 @@ def seal(key: SrtpKey) -> pylibsrtp.Session:
     return pylibsrtp.Session(policy)
 
 
-def bare_decoding(key: str, name: str, spoken: Spoken, legs: int) -> float | None:
+def bare_decoding(name: str, spoken: Spoken, legs: int) -> float | None:
     """CPU seconds of PyAV alone; None where it makes no decoder without a container."""
     if name not in DECODERS:
         return None
@@ -206,7 +204,7 @@ def one_turn(args: argparse.Namespace) -> dict[str, Result]:
     for name, key in KEYS.items():
         spoken = packets(key, args.seconds)
         spent_s = through_plane(spoken, args.legs, name=name, parameters=VOICES[key].parameters)
-        note(name, spent_s, spoken, bare_decoding(key, name, spoken, args.legs))
+        note(name, spent_s, spoken, bare_decoding(name, spoken, args.legs))
     return turn
 
 
