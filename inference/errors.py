@@ -10,6 +10,7 @@
     ├── GatewayError         a gateway refused a request or did not answer
     ├── EngineError          an inference engine refused or failed a request
     ├── CapacityError        a bounded table or queue is full
+    ├── StoreError           what is remembered between calls cannot be reached
     └── AlertError           an alert could not be delivered
 
 A message is one line: what was wrong, where, and what to do about it. It never holds what a caller said,
@@ -60,6 +61,10 @@ class EngineError(ScamTapError):
 
 class CapacityError(ScamTapError):
     """A bounded table or queue is full."""
+
+
+class StoreError(ScamTapError):
+    """What is remembered between calls cannot be reached; calls go through meanwhile."""
 
 
 class AlertError(ScamTapError):

@@ -20,7 +20,7 @@ from pydantic import BaseModel, ConfigDict, Field, SecretStr, model_validator
 from starlette.middleware.trustedhost import TrustedHostMiddleware
 
 from inference import __version__
-from inference.errors import CapacityError, ConfigError
+from inference.errors import CapacityError, CodecError, ConfigError
 from inference.gateway.spec import CALL_ID_PATTERN, CallSpec
 from inference.service.bus import EventBus
 from inference.service.telemetry import Telemetry
@@ -119,6 +119,8 @@ def create_app(watch: Watch, bus: EventBus, telemetry: Telemetry, config: ApiCon
             raise HTTPException(503, str(error), {"Retry-After": "5"}) from error
         except ConfigError as error:
             raise HTTPException(409, str(error)) from error
+        except CodecError as error:
+            raise HTTPException(422, str(error)) from error
         return watch.describe(spec.id)
 
     @app.get("/v1/calls", dependencies=guarded)

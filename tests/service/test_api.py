@@ -224,7 +224,7 @@ def test_bad_bodies_are_4xx_and_not_echoed(api_of, body):
         {"local_port": 40000, "source": "192.0.2.10:0"},
         {"local_port": 40000, "source": "192.0.2.10:99999"},
         {"local_port": 40000, "source": "192.0.2.10:30000", "payload_types": {"128": "PCMU"}},
-        {"local_port": 40000, "source": "192.0.2.10:30000", "payload_types": {"96": "opus"}},
+        {"local_port": 40000, "source": "192.0.2.10:30000", "payload_types": {"96": "EVS"}},
         {"local_port": 40000, "source": "192.0.2.10:30000", "ssrc": 7},
     ],
 )
