@@ -149,9 +149,7 @@ class PacketPlane:
         with self._lock:
             leg = self._legs.add(local_port, words, codecs, self._position(now_s))
             slot = self._legs.slot(leg)
-            self._reception.admit(slot, session)
-            if is_decoded:
-                self._legs.tables.state[slot, layout.DELAY] = _samples(self.config.codec_delay_ms / 1000)
+            self._reception.admit(slot, session, is_decoded=is_decoded)
             return leg
 
     def open_stream(self, *, now_s: float | None = None) -> int:
@@ -216,7 +214,7 @@ class PacketPlane:
         with self._lock:
             slots = self._legs.slots(handles)
             self._reception.finish(self._position(now_s))
-            slots = self._reception.without_late(slots)
+            self._reception.wait_for_decoders(slots)
             state, used = self._legs.tables.state, slots[slots >= 0]
             waiting = until - state[used, layout.READ] - state[used, layout.DELAY]
             width = int(min(max(waiting.max(initial=0), 0), MAX_READ_SAMPLES))

@@ -35,6 +35,7 @@ class Reception:
         self, config: PlaneConfig, legs: LegTable, *, is_compiled: bool, settle: Callable[["Decoded"], None]
     ) -> None:
         self._legs = legs
+        self._delay = round(config.codec_delay_ms * layout.SAMPLE_RATE_HZ / 1000)
         self._max_ahead = round(config.max_ahead_ms * layout.SAMPLE_RATE_HZ / 1000)
         self._receive = kernel.receive if is_compiled else kernel_numpy.receive
         self._settle = settle
@@ -71,13 +72,15 @@ class Reception:
         if self._pool is not None:
             self._pool.stop()
 
-    def admit(self, slot: int, session: SrtpSession | None) -> None:
+    def admit(self, slot: int, session: SrtpSession | None, *, is_decoded: bool) -> None:
         """A leg begins; with a session where its packets are encrypted."""
         if session is not None:
             # A leg registered anew under its old key goes on where it was: how often its sequence number has wrapped
             # is part of what is verified, and is told in no packet.
             self._sessions[slot] = self._kept.pop(session.key, session)
             self._legs.tables.state[slot, layout.IS_SEALED] = 1
+        if is_decoded:
+            self._legs.tables.state[slot, layout.DELAY] = self._delay
 
     def dismiss(self, slot: int, generation: int, *, goes_on: bool) -> None:
         """A leg is over, or to be registered anew."""
@@ -89,12 +92,14 @@ class Reception:
         if self._pool is not None:
             self._pool.release(slot, generation)
 
-    def without_late(self, slots: Int64s) -> Int64s:
-        """Rows ``[K]``, -1 in place of those whose decoders have fallen behind: they are waited for, a while."""
+    def wait_for_decoders(self, slots: Int64s) -> None:
+        """Have the readers of decoded legs among ``slots`` ``[K]`` wait as long as their processes are late."""
         if self._pool is None:
-            return slots
-        is_decoded = self._legs.tables.state[slots, layout.DELAY] > 0
-        return np.where(self._pool.behind(slots) & is_decoded, -1, slots)
+            return
+        delays = self._legs.tables.state[:, layout.DELAY]
+        decoded = slots[(slots >= 0) & (delays[slots] > 0)]
+        lags = np.round(np.array(self._pool.lags_s()) * layout.SAMPLE_RATE_HZ).astype(np.int64)
+        delays[decoded] = self._delay + lags[decoded % len(lags)]
 
     def take(self, rows: Receiver, port: int, num: int, *, is_live: bool) -> None:
         """Take datagrams of one local port.

@@ -22,7 +22,7 @@ class PlaneConfig(BaseModel):
         codec_processes: processes that decode compressed speech, started when the first leg needs them; 0 decodes in
             the media thread. Legs of G.711 have no use for them.
         codec_delay_ms: how much longer the reader of such a leg waits: packets wait for those before them, then for
-            their turn.
+            their turn. Where the processes are later than that, readers wait for them, up to 3 s.
     """
 
     model_config = ConfigDict(extra="forbid", frozen=True)

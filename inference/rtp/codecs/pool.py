@@ -24,8 +24,8 @@ from inference.rtp.codecs.worker import MAX_MESSAGE_BYTES, batch_bytes, parse_an
 from inference.rtp.layout import Int64s
 
 MAX_BATCH_PACKETS = 64  # of a message: it and its answer fit a socket's buffer whatever the packets hold
-BEHIND_S = 0.03  # a process that has not answered for so long: its legs' readers wait for it ...
-MAX_WAIT_S = 3.0  # ... but not for ever
+MAX_LAG_S = 3.0  # readers wait for a process that is late, but not for ever
+MAX_BACKLOG_BYTES = 8 << 20  # that wait for a process whose socket is full: seconds of its legs' packets
 _BUFFER_BYTES = 1 << 20
 _FLUSH_S = 0.02
 _FLUSH_FOR_S = 0.2  # after the last packets: longer than any of them is held
@@ -39,6 +39,8 @@ class _Process:
     def __init__(self) -> None:
         self.started_s = time.monotonic()
         self.unanswered: deque[float] = deque()
+        self.backlog: deque[bytes] = deque()
+        self.backlog_bytes = 0
         self.released: list[tuple[int, int]] = []
         self.sent_s = self.packets_s = 0.0
         self.sock, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
@@ -55,14 +57,16 @@ class _Process:
             )
 
     def send(self, side: Int64s, payloads: npt.NDArray[np.uint8], now: int) -> bool:
-        """Send a batch without waiting; False if there is no room for it, or nobody."""
+        """Send a batch without waiting, or have it wait; False if there is no room for it."""
+        if self.backlog_bytes > MAX_BACKLOG_BYTES:
+            return False
         over = np.zeros((len(self.released), layout.NUM_SIDE_COLUMNS), np.int64)
         over[:, [layout.SIDE_SLOT, layout.SIDE_GENERATION]] = np.array(self.released, np.int64).reshape(-1, 2)
         over[:, layout.SIDE_CODEC] = layout.CODEC_UNKNOWN
-        try:
-            self.sock.send(batch_bytes(np.concatenate([over, side]), payloads, now), socket.MSG_DONTWAIT)
-        except OSError:  # full, or gone: the thread notices and starts another
-            return False
+        message = batch_bytes(np.concatenate([over, side]), payloads, now)
+        self.backlog.append(message)
+        self.backlog_bytes += len(message)
+        self.push()
         self.released.clear()
         self.sent_s = time.monotonic()
         if len(side):
@@ -70,7 +74,17 @@ class _Process:
         self.unanswered.append(self.sent_s)
         return True
 
+    def push(self) -> None:
+        """Hand the backlog on as far as the socket takes it."""
+        while self.backlog:
+            try:
+                self.sock.send(self.backlog[0], socket.MSG_DONTWAIT)
+            except OSError:  # full; or nobody is there: the thread notices and starts another
+                return
+            self.backlog_bytes -= len(self.backlog.popleft())
+
     def close(self) -> None:
+        """End it, if it has not ended."""
         self.sock.close()
         try:
             self.process.wait(2)
@@ -146,17 +160,12 @@ class DecoderPool:
                 released.append((slot, generation))
                 del released[:-MAX_BATCH_PACKETS]  # a decoder forgotten here goes when its row is given out again
 
-    def behind(self, slots: Int64s) -> npt.NDArray[np.bool_]:
-        """Which legs' processes owe samples for so long that a reader should wait for them; ``[K]`` -> bool ``[K]``."""
+    def lags_s(self) -> list[float]:
+        """How long each process, the owner of slot ``% len``, has owed its oldest answer; readers wait that longer."""
         now_s = time.monotonic()
         with self._lock:
-            if not self._processes:
-                return np.zeros(len(slots), np.bool_)
-            owing = [
-                bool(process.unanswered) and BEHIND_S < now_s - process.unanswered[0] < MAX_WAIT_S
-                for process in self._processes
-            ]
-        return np.array(owing)[slots % len(owing)]
+            owed = (process.unanswered[0] if process.unanswered else now_s for process in self._processes)
+            return [min(max(now_s - since_s, 0.0), MAX_LAG_S) for since_s in owed] or [0.0]
 
     def _run(self) -> None:
         """Take answers, wake decoders that wait for missing packets, start what died."""
@@ -184,6 +193,7 @@ class DecoderPool:
             return False
         with self._lock:
             process.unanswered.popleft()
+            process.push()
         self._settle(parse_answer(bytearray(data)))
         return True
 
