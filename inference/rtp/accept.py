@@ -3,8 +3,9 @@
 import numpy as np
 import numpy.typing as npt
 
-from inference.rtp.durations import clock_of, measure
+from inference.rtp.durations import clock_of, measure, signed_32
 from inference.rtp.jit import ALL_BITS, jit
+from inference.rtp.keys import on_event, record_event
 from inference.rtp.layout import (
     ANCHOR,
     BAD_SEQ,
@@ -17,15 +18,13 @@ from inference.rtp.layout import (
     CODEC_G722,
     CODEC_PCMA,
     CODEC_PCMU,
+    CODEC_RED,
+    CODEC_UNKNOWN,
     COMFORT_NOISE,
     DUPLICATE,
     EPOCH_RECEIVED,
     EVENT_CODE,
     EVENT_DONE,
-    EVENT_DURATION,
-    EVENT_HEAD,
-    EVENT_TS,
-    EVENTS,
     EXT_SEQ,
     FIRST_POS,
     GENERATION,
@@ -68,12 +67,7 @@ from inference.rtp.layout import (
     Tables,
     UInt64s,
 )
-
-
-@jit
-def signed_32(value: Int) -> Int:
-    """Difference of two timestamps, wrapped to -2^31 .. 2^31-1."""
-    return ((value + 0x80000000) & 0xFFFFFFFF) - 0x80000000
+from inference.rtp.red import MAX_BLOCKS, find_block
 
 
 @jit
@@ -106,62 +100,6 @@ def store(
         left -= take
         bit = 0
         word = (word + 1) & (num_words - 1)
-
-
-@jit
-def record_event(tables: Tables, state: Int64s, slot: Int, is_complete: Int) -> None:
-    """Put the telephone-event under way on record; the oldest record gives way."""
-    row = tables.events[tables.plane[EVENT_HEAD] & (tables.events.shape[0] - 1)]
-    position, clock = state[LAST_ARRIVAL], max(state[ANCHOR], 1)
-    if state[ANCHOR] > 0:
-        by_timestamp = state[REF_POS] + signed_32(state[EVENT_TS] - state[REF_TS]) // clock
-        # A frozen or hostile timestamp says nothing about when the key was pressed.
-        if abs(by_timestamp - position) < tables.ring.shape[1]:
-            position = by_timestamp
-    row[0] = slot
-    row[1] = state[GENERATION]
-    row[2] = state[EVENT_CODE]
-    row[3] = state[EVENT_DURATION] // clock  # events count as the audio beside them does (RFC 4733 section 2.1)
-    row[4] = position
-    row[5] = is_complete
-    tables.plane[EVENT_HEAD] += 1
-    state[EVENTS] += 1
-    state[EVENT_DONE] = 1
-
-
-@jit
-def on_event(
-    tables: Tables,
-    state: Int64s,
-    slot: Int,
-    rows: npt.NDArray[np.uint8],
-    row: Int,
-    offset: Int,
-    num: Int,
-    timestamp: Int,
-    in_order: bool,
-) -> None:
-    """Follow one key press over its updates and record it once (RFC 4733 section 2.5)."""
-    if num < 4:
-        state[UNKNOWN_PAYLOAD] += 1
-        return
-    code, duration = (
-        np.int64(rows[row, offset]),
-        (np.int64(rows[row, offset + 2]) << 8) | np.int64(rows[row, offset + 3]),
-    )
-    if state[EVENT_CODE] < 0 or timestamp != state[EVENT_TS]:
-        if not in_order and state[EVENT_CODE] >= 0:
-            return  # an update of an event that the next one has already closed
-        if state[EVENT_CODE] >= 0 and state[EVENT_DONE] == 0:
-            record_event(tables, state, slot, 0)
-        state[EVENT_TS] = timestamp
-        state[EVENT_CODE] = code
-        state[EVENT_DURATION] = 0
-        state[EVENT_DONE] = 0
-    if state[EVENT_DONE] == 0:
-        state[EVENT_DURATION] = max(state[EVENT_DURATION], duration)
-        if rows[row, offset + 1] & 0x80:
-            record_event(tables, state, slot, 1)
 
 
 @jit
@@ -236,16 +174,41 @@ def accept(
             state[BAD_SEQ] = (sequence_number + 1) & 0xFFFF
             state[STRAY] += 1
             return
-    num, is_in_order = end - offset, step > 0
+    if codec == CODEC_RED:
+        before, whole = state[NEXT_POS], offset
+        payload_type, _, offset, newest_end = find_block(rows, row, whole, end, 0)
+        codec = np.int64(tables.payload_types[slot, payload_type]) if payload_type >= 0 else CODEC_UNKNOWN
+        if step > 1 and state[ANCHOR] == clock_of(codec):
+            recover(tables, slot, codec, rows, row, whole, end, before, step, timestamp, arrival, max_ahead)
+        end = newest_end
+    take_payload(tables, slot, codec, rows, row, offset, end, step, timestamp, arrival, max_ahead)
+
+
+@jit
+def take_payload(
+    tables: Tables,
+    slot: Int,
+    codec: Int,
+    rows: npt.NDArray[np.uint8],
+    row: Int,
+    offset: Int,
+    end: Int,
+    step: Int,
+    timestamp: Int,
+    arrival: Int,
+    max_ahead: Int,
+) -> None:
+    """Store audio, follow keys, set compressed speech aside."""
+    state, num = tables.state[slot], end - offset
     if codec in (CODEC_PCMU, CODEC_PCMA):
         position = place(state, tables.ring.shape[1], num, 1, False, step, timestamp, arrival, max_ahead)
         if position >= 0:
             store(tables.ring, tables.bitmap, tables.decode, slot, codec, position, rows, row, offset, num)
     elif codec == CODEC_EVENT:
-        on_event(tables, state, slot, rows, row, offset, num, timestamp, is_in_order)
+        on_event(tables, state, slot, rows, row, offset, num, timestamp, step > 0)
     elif codec == CODEC_COMFORT_NOISE:
         state[COMFORT_NOISE] += 1
-    elif codec >= CODEC_G722:
+    elif CODEC_G722 <= codec < CODEC_RED:
         num_samples, is_noise = measure(codec, rows, row, offset, num)
         if num_samples == 0:
             state[UNKNOWN_PAYLOAD] += 1
@@ -258,6 +221,50 @@ def accept(
             set_aside(tables, slot, codec, rows, row, offset, end, position, num_samples, step, is_fresh, arrival)
     else:
         state[UNKNOWN_PAYLOAD] += 1
+
+
+@jit
+def recover(
+    tables: Tables,
+    slot: Int,
+    codec: Int,
+    rows: npt.NDArray[np.uint8],
+    row: Int,
+    offset: Int,
+    end: Int,
+    before: Int,
+    step: Int,
+    timestamp: Int,
+    arrival: Int,
+    max_ahead: Int,
+) -> None:
+    """Take copies of packets that were lost just before a redundant one, oldest first, as if those had come in time.
+
+    A copy counts as the packet that many before; it is used if it fits between what was received and the newest.
+    """
+    state, clock = tables.state[slot], clock_of(codec)
+    newest = state[REF_POS] + signed_32(timestamp - state[REF_TS]) // clock
+    if newest > arrival + max_ahead:
+        return
+    until = before
+    for back in range(min(step - 1, MAX_BLOCKS), 0, -1):
+        payload_type, older, begin, block_end = find_block(rows, row, offset, end, back)
+        if payload_type < 0 or np.int64(tables.payload_types[slot, payload_type]) != codec:
+            continue
+        num, position = block_end - begin, newest - older // clock
+        if CODEC_G722 <= codec < CODEC_RED:
+            num, _ = measure(codec, rows, row, begin, num)
+        if (
+            num == 0
+            or position < max(until, state[READ])
+            or position + num > min(newest, state[READ] + tables.ring.shape[1])
+        ):
+            continue
+        until = position + num
+        if codec in (CODEC_PCMU, CODEC_PCMA):
+            store(tables.ring, tables.bitmap, tables.decode, slot, codec, position, rows, row, begin, num)
+        elif CODEC_G722 <= codec < CODEC_RED:
+            set_aside(tables, slot, codec, rows, row, begin, block_end, position, num, -back, False, arrival)
 
 
 @jit

@@ -30,6 +30,12 @@ AMR_SID, AMR_WB_SID, AMR_NO_DATA = 8, 9, 15  # frame types (3GPP TS 26.101, 26.2
 
 
 @jit
+def signed_32(value: Int) -> Int:
+    """Difference of two timestamps, wrapped to -2^31 .. 2^31-1."""
+    return ((value + 0x80000000) & 0xFFFFFFFF) - 0x80000000
+
+
+@jit
 def clock_of(codec: Int) -> Int:
     """Timestamp ticks per sample at 8 kHz. G.722 counts 8000 a second although it samples 16,000 (RFC 3551)."""
     if codec == CODEC_OPUS:

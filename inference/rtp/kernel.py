@@ -7,7 +7,8 @@ are taken out of their tuple once and indexed by numbers, since every view of an
 import numpy as np
 import numpy.typing as npt
 
-from inference.rtp.accept import accept, set_aside, signed_32, store
+from inference.rtp.accept import accept, set_aside, store
+from inference.rtp.durations import signed_32
 from inference.rtp.jit import ZERO, jit
 from inference.rtp.layout import (
     ANCHOR,

@@ -31,6 +31,7 @@ from inference.rtp.layout import (
     Tables,
 )
 from inference.rtp.packet import PT_TELEPHONE_EVENT
+from inference.rtp.red import MAX_BLOCKS
 
 Words: TypeAlias = tuple[int, int, int]
 """A socket address as the kernels compare it."""
@@ -93,7 +94,7 @@ class LegTable:
             decode=np.stack([ULAW_TO_PCM, ALAW_TO_PCM]),
             events=np.zeros((NUM_EVENTS, 6), np.int64),
             plane=np.zeros(NUM_PLANE, np.int64),
-            side=np.zeros((batch_packets, NUM_SIDE_COLUMNS), np.int64),
+            side=np.zeros((batch_packets * (1 + MAX_BLOCKS), NUM_SIDE_COLUMNS), np.int64),  # never full
         )
         self.max_legs = max_legs
         self.exclusive: dict[int, int] = {}  # local port -> row of the leg that has it to itself

@@ -20,7 +20,7 @@ import numpy.typing as npt
 
 from inference.errors import ConfigError
 from inference.rtp import kernel_numpy, layout, reader, streamed
-from inference.rtp.codecs.formats import codec_row
+from inference.rtp.codecs.formats import codec_row, is_decoded
 from inference.rtp.counters import LegCounters, PlaneCounters, leg_counters, plane_counters, total_counters
 from inference.rtp.foreign import ForeignPackets
 from inference.rtp.jit import HAS_NUMBA
@@ -143,13 +143,13 @@ class PacketPlane:
         family = self._listener.family(local_port)
         words = None if source is None else source_words(*source, family)
         codecs, session = codec_row(payload_types, formats or {}), None if srtp is None else SrtpSession(srtp)
-        is_decoded = bool((codecs >= layout.CODEC_G722).any())
-        if is_decoded and self._listener.ports:
+        needs_decoder = any(map(is_decoded, codecs.tolist()))
+        if needs_decoder and self._listener.ports:
             self._reception.prepare()
         with self._lock:
             leg = self._legs.add(local_port, words, codecs, self._position(now_s))
             slot = self._legs.slot(leg)
-            self._reception.admit(slot, session, is_decoded=is_decoded)
+            self._reception.admit(slot, session, is_decoded=needs_decoder)
             return leg
 
     def open_stream(self, *, now_s: float | None = None) -> int:

@@ -4,6 +4,7 @@ Written from the rules (RFC 3550 A.1, RFC 4733, the docstrings of inference/rtp)
 wrapping positions, no bit masks.
 """
 
+import dataclasses
 from dataclasses import dataclass, field
 
 from inference.errors import PacketError
@@ -25,6 +26,22 @@ def distance(new: int, old: int, bits: int) -> int:
     """How far ``new`` is ahead of ``old`` on a counter that wraps, between -half and half."""
     half = 1 << (bits - 1)
     return (new - old + half) % (1 << bits) - half
+
+
+def red_blocks(payload: bytes) -> list[tuple[int, int, bytes]]:
+    """Payload type, age in ticks and bytes of each payload in a redundant one, the newest last; none if malformed."""
+    heads, at = [], 0
+    while at + 4 <= len(payload) and payload[at] & 0x80:
+        word = int.from_bytes(payload[at : at + 4])
+        heads.append((word >> 24 & 127, word >> 10 & 0x3FFF, word & 0x3FF))
+        at += 4
+    if at >= len(payload) or payload[at] & 0x80 or len(heads) > 8:
+        return []
+    newest, at, blocks = payload[at], at + 1, []
+    for payload_type, older, size in heads:
+        blocks.append((payload_type, older, payload[at : at + size]))
+        at += size
+    return [*blocks, (newest, 0, payload[at:])] if at <= len(payload) else []
 
 
 def duration(name: str, payload: bytes) -> tuple[int, bool]:
@@ -126,6 +143,17 @@ class ModelLeg:
                 self.counts["stray"] += 1
                 return
         codec = self.codecs.get(packet.payload_type)
+        if codec == "red":
+            blocks = red_blocks(packet.payload)
+            if not blocks:
+                self.counts["unknown_payload"] += 1
+                return
+            last_end = self.end
+            *copies, (payload_type, _, payload) = blocks
+            packet = dataclasses.replace(packet, payload_type=payload_type, payload=payload)
+            codec = self.codecs.get(payload_type)
+            codec = "unknown" if codec == "red" else codec
+            self.recover(packet, codec, copies, last_end, step, arrival)
         if codec == "audio":
             at = self.place(packet, len(packet.payload), 1, step, arrival)
             for i, code in enumerate(packet.payload if at is not None else b""):
@@ -151,6 +179,30 @@ class ModelLeg:
             self.first = first if is_noise else self.first
             seq = self.newest + min(step, 0)
             self.to_decode.append(Packet(codec_of(name), packet.payload, at, num, seq, is_fresh, arrival))
+
+    def recover(self, packet: RtpPacket, codec: str, copies: list, last_end: int, step: int, arrival: int) -> None:
+        """Copies of what was lost just before a redundant packet."""
+        clock = CLOCKS.get(codec, 1)
+        if step < 2 or self.anchor is None or self.anchor[2] != clock:
+            return
+        newest = self.anchor[1] + distance(packet.timestamp, self.anchor[0], 32) // clock
+        if newest > arrival + self.max_ahead:
+            return
+        for back, (payload_type, older, payload) in zip(range(len(copies), 0, -1), copies, strict=True):
+            if back >= step or self.codecs.get(payload_type) != codec or codec in ("event", "noise", "unknown", None):
+                continue
+            if codec == "audio" and payload_type != packet.payload_type:
+                continue
+            num = len(payload) if codec == "audio" else duration(codec, payload)[0]
+            at = newest - older // clock
+            if not num or at < max(last_end, self.read) or at + num > min(newest, self.read + self.ring):
+                continue
+            last_end = at + num
+            if codec == "audio":
+                for i, code in enumerate(payload):
+                    self.samples[at + i] = PCM[payload_type][code]
+            else:
+                self.to_decode.append(Packet(codec_of(codec), payload, at, num, self.newest - back, False, arrival))
 
     def decode(self, now: int) -> None:
         """What the batch brought, then what has waited until ``now``."""

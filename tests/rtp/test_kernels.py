@@ -9,12 +9,12 @@ from hypothesis import strategies as st
 from inference.rtp.jit import HAS_NUMBA
 from inference.rtp.plane import PacketPlane, PlaneConfig
 from tests.rtp.model import LEG_COUNTERS, ModelLeg, ModelPlane
-from tests.rtp.traffic import CODED, LOCAL_PORT, SOURCES, play, scripts
+from tests.rtp.traffic import CODED, LOCAL_PORT, RED, SOURCES, play, scripts
 from tests.rtp.voices import VOICES
 
 CONFIG = PlaneConfig(host="::", max_legs=3, ring_samples=8192, batch_packets=16)
 SPOKEN = {payload_type: VOICES[key].name for payload_type, key in CODED.items()}
-CODECS = {0: "audio", 8: "audio", 13: "noise", 101: "event", **SPOKEN}
+CODECS = {0: "audio", 8: "audio", 13: "noise", 101: "event", RED: "red", **SPOKEN}
 MAX_READ = 8000
 
 
@@ -29,7 +29,7 @@ def model_plane(begin: int) -> ModelPlane:
 def check(script: list[tuple[str, int, tuple]], seed: int) -> None:
     backends = ("numba", "numpy") if HAS_NUMBA else ("numpy",)
     planes = [PacketPlane(CONFIG, backend=backend) for backend in backends]
-    types = {101: "telephone-event", **SPOKEN}
+    types = {101: "telephone-event", RED: "red", **SPOKEN}
     handles = [[plane.register(LOCAL_PORT, source, types, now_s=0.9) for source in SOURCES[:2]] for plane in planes]
     model = model_plane(round(0.9 * 8000))
     legs = list(model.legs.values())
@@ -81,6 +81,7 @@ def batched(items: list, size: int) -> list[list]:
 
 @given(scripts, st.integers(0, 3))
 @example([("speak", 0, (pt, 12, 25)) for pt in CODED] + [("read", 0, (0,)), ("run", 0, (9,)), ("read", 0, (0,))], 0)
+@example([("redundant", 0, (pt, 9, 2, True)) for pt in (0, 8, 9, 111, 112)] * 2 + [("read", 0, (300,))], 0)
 @example([("babble", 0, (pt, data)) for pt in CODED for data in (b"\1\2", b"\xf4\x60", bytes(12), bytes(76))], 0)
 @example([("speak", 0, (111, 12, 60)), ("lose", 0, (2,)), ("speak", 1, (113, 12, 0)), ("read", 0, (0,))] * 5, 1)
 @example([("run", 0, (40,)), ("lose", 0, (2,)), ("run", 0, (40,)), ("read", 0, (0,)), ("run", 0, (40,))], 0)

@@ -16,6 +16,20 @@ SOURCES = (("192.0.2.7", 30000), ("2001:db8::7", 30001), ("192.0.2.99", 666))
 CODED = {3: "GSM", 9: "G722", 18: "G729", 110: "iLBC 20", 111: "opus", 112: "AMR", 113: "AMR-WB"}
 """Payload types of compressed speech, by the golden voice that is spoken."""
 
+RED = 121
+
+
+def red(payload_type: int, said: list[bytes], step: int, dice: random.Random, *, is_clean: bool) -> bytes:
+    """A redundant payload (RFC 2198), the newest last; or one that somebody tampered with."""
+    heads, newest = b"", len(said) - 1
+    for i, payload in enumerate(said[:-1]):
+        heads += ((1 << 31) | payload_type << 24 | (step * (newest - i) & 0x3FFF) << 10 | len(payload)).to_bytes(4)
+    whole = bytearray(heads + bytes([payload_type]) + b"".join(said))
+    if not is_clean:
+        whole[dice.randrange(min(len(whole), 12))] = dice.randrange(256)
+    return bytes(whole)
+
+
 ACTIONS = {
     "audio": st.tuples(st.sampled_from([80, 160, 240, 320, 0, 1]), st.sampled_from([0, 8])),
     "run": st.tuples(st.integers(1, 40)),
@@ -36,6 +50,7 @@ ACTIONS = {
     "big": st.tuples(st.sampled_from([1588, 1589, 3000])),
     "read": st.tuples(st.sampled_from([-2000, 0, 300])),
     "speak": st.tuples(st.sampled_from(sorted(CODED)), st.integers(1, 12), st.sampled_from([0, 0, 1, 25, 60])),
+    "redundant": st.tuples(st.sampled_from([0, 8, 9, 111, 112]), st.integers(1, 9), st.integers(0, 3), st.booleans()),
     "babble": st.tuples(st.sampled_from(sorted(CODED)), st.binary(max_size=60)),
 }
 actions = st.sampled_from(sorted(ACTIONS)).flatmap(
@@ -162,6 +177,22 @@ def act(sender: Sender, name: str, values: tuple) -> float:
             sender.spoken_until = at
             sender.packet(payload_type, payload, sender.dice.choice([0, 0, delay_ms]))
         return 20 * len(spoken)
+    if name == "redundant":
+        payload_type, num, copies, is_clean = values
+        step = 160 if payload_type in (0, 8) else 160 * VOICES[CODED[payload_type]].clock
+        said: list[bytes] = []
+        for i in range(num):
+            said.append(
+                sender.dice.randbytes(160)
+                if payload_type in (0, 8)
+                else payloads(CODED[payload_type])[sender.spoken % 100 + i][1]
+            )
+            if sender.dice.random() < 0.4:  # lost
+                sender.sequence_number += 1
+            else:
+                sender.packet(RED, red(payload_type, said[-1 - copies :], step, sender.dice, is_clean=is_clean))
+            sender.timestamp += step
+        return 20 * num
     if name == "babble":
         sender.packet(values[0], values[1])
     if name == "garbage":

@@ -22,6 +22,7 @@ CODECS = {
     "OPUS": layout.CODEC_OPUS,
     "AMR": layout.CODEC_AMR,
     "AMR-WB": layout.CODEC_AMR_WB,
+    "RED": layout.CODEC_RED,
 }
 _ALIGNED = {layout.CODEC_AMR: layout.CODEC_AMR_ALIGNED, layout.CODEC_AMR_WB: layout.CODEC_AMR_WB_ALIGNED}
 _AMR_EXTRAS = ("crc", "robust-sorting", "interleaving")
@@ -40,7 +41,7 @@ def codec_of(name: str, parameters: str = "") -> int:
     codec = CODECS.get(name.upper())
     if codec is None:
         raise CodecError(f"codec {_printable(name)} is not decoded here: offer one of {', '.join(CODECS)}")
-    if codec >= layout.CODEC_G722 and importlib.util.find_spec("av") is None:
+    if is_decoded(codec) and importlib.util.find_spec("av") is None:
         raise CodecError(f"codec {name} needs PyAV, which is not installed: pip install av")
     if codec in _ALIGNED:
         values = _parameters(parameters)
@@ -52,6 +53,11 @@ def codec_of(name: str, parameters: str = "") -> int:
         if values.get("octet-align", "0") == "1":
             return _ALIGNED[codec]
     return codec
+
+
+def is_decoded(codec: int) -> bool:
+    """Whether a codec needs a decoder: the kernel itself has none."""
+    return layout.CODEC_G722 <= codec < layout.CODEC_RED
 
 
 def codec_row(payload_types: Mapping[int, str], formats: Mapping[int, str]) -> npt.NDArray[np.uint8]:
