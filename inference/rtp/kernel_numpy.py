@@ -64,11 +64,11 @@ def _store_one(
     position: Int,
     rows: npt.NDArray[np.uint8],
     row: int,
-    offset: int,
-    num: int,
+    offset: Int,
+    num: Int,
 ) -> None:
     """See :func:`inference.rtp.accept.store`; slices instead of a loop over samples."""
-    size, position = ring.shape[1], int(position)
+    size, position, num = ring.shape[1], int(position), int(num)  # Python's own: a mask has 64 bits
     start = position & (size - 1)
     samples = decode[codec - CODEC_PCMU].take(rows[row, offset : offset + num])
     until_wrap = min(num, size - start)

@@ -63,7 +63,9 @@ class Stream:
             frames = self._context.decode(av.Packet(data))
         except av.error.FFmpegError:
             raise PacketError("payload cannot be decoded") from None
-        return np.concatenate([frame.to_ndarray()[0] for frame in frames]) if frames else np.zeros(0, np.int16)
+        # The plane is longer than the frame: it is filled up to a round size.
+        pieces = [np.frombuffer(frame.planes[0], np.int16, frame.samples) for frame in frames]  # type: ignore[call-overload]
+        return pieces[0].copy() if len(pieces) == 1 else np.concatenate([*pieces, np.zeros(0, np.int16)])
 
 
 class Frames:

@@ -78,6 +78,9 @@ class LegDecoder:
         if packet.seq < self._next_seq:
             self.num_failed += 1  # its turn has passed
             return
+        if packet.seq == self._next_seq and not self._held:
+            self._decode(packet)
+            return
         self._held[packet.seq] = packet
         self.advance(packet.arrival)
 

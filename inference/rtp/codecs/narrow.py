@@ -36,4 +36,7 @@ class Narrower:
         # Output n is centred on sample 2 n + 2 DELAY of ``joined``, an even one; the odd taps meet its odd neighbours.
         narrow = np.convolve(joined[1::2], _ODD, "valid")[:num]
         narrow += _MIDDLE * joined[2 * DELAY : 2 * (DELAY + num) : 2]
-        return np.clip(np.rint(narrow), -32768, 32767).astype(np.int16)
+        np.rint(narrow, out=narrow)
+        np.minimum(narrow, 32767, out=narrow)
+        np.maximum(narrow, -32768, out=narrow)
+        return narrow.astype(np.int16)
