@@ -13,6 +13,8 @@ import typer
 from rich.console import Console
 
 from inference import __version__
+from inference import cli_alerts as alerts
+from inference import cli_screening as screening
 from inference.errors import ScamTapError
 
 # Heavy imports (numba, onnxruntime) wait until a command needs them: `scamtap --help` answers at once.
@@ -26,6 +28,11 @@ app = typer.Typer(
 )
 models_app = typer.Typer(no_args_is_help=True, help="Fetch, build and check the models.")
 app.add_typer(models_app, name="models")
+app.command()(screening.screen)
+app.command()(screening.report)
+app.add_typer(screening.lists, name="lists")
+app.add_typer(screening.simulate, name="simulate")
+app.add_typer(alerts.alerts, name="alerts")
 
 stdout = Console(highlight=False, soft_wrap=True)
 stderr = Console(stderr=True, highlight=False, soft_wrap=True)

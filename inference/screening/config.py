@@ -1,27 +1,29 @@
 """Settings of screening, composed from its parts, and the parts made from them."""
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Coroutine
 from contextlib import AsyncExitStack
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
 from pydantic import BaseModel, ConfigDict, Field, field_validator
 
 from inference.errors import ConfigError
-from inference.screening.attempt import CallAttempt, Decision
 from inference.screening.backend import Backend, MemoryBackend
 from inference.screening.bombing import BombingConfig, BombingDetector
 from inference.screening.bulk import load_bulk
 from inference.screening.certificates import CertificateCache, load_roots
 from inference.screening.entries import EntryBook
+from inference.screening.heard import HeardBook
+from inference.screening.journal import Journal, JournalConfig
 from inference.screening.labels import Labels, LabelsConfig
 from inference.screening.lists import NumberLists
 from inference.screening.passport import PassportVerifier
 from inference.screening.redis import RedisBackend, RedisConfig
 from inference.screening.remembered import WindowStore
-from inference.screening.rules import Known, RulesConfig
+from inference.screening.rules import RulesConfig
 from inference.screening.score import LogisticRisk, load_risk
 from inference.screening.screener import Screener
 from inference.screening.sqlite import SqliteBackend
@@ -62,7 +64,7 @@ class ScreeningConfig(BaseModel):
 
     Attributes:
         enabled: whether ``scamtap serve`` answers call attempts.
-        rules, bombing, labels, risk: see each.
+        rules, bombing, labels, risk, journal: see each.
         stir: None where the country has no PASSporTs.
         lists_dir: published lists, as ``scamtap lists import`` leaves them.
         path: SQLite file of memory and list entries; None keeps memory in the process and loses it with it.
@@ -75,6 +77,7 @@ class ScreeningConfig(BaseModel):
 
     enabled: bool = False
     rules: RulesConfig = RulesConfig()
+    journal: JournalConfig = JournalConfig()
     bombing: BombingConfig = BombingConfig()
     labels: LabelsConfig = LabelsConfig()
     risk: RiskConfig = RiskConfig()
@@ -104,6 +107,8 @@ class Screening:
         store: what is remembered.
         lists: as they are now.
         entries: list entries and their history.
+        journal: what was decided.
+        heard: takes what listening heard.
         background: what must run beside it for ever: certificates fetched, memory written.
     """
 
@@ -111,7 +116,9 @@ class Screening:
     store: WindowStore
     lists: NumberLists
     entries: EntryBook
-    background: tuple[Callable[[], object], ...]
+    journal: Journal
+    heard: HeardBook
+    background: tuple[Callable[[], Coroutine[Any, Any, None]], ...]
 
 
 def open_screening(
@@ -119,14 +126,13 @@ def open_screening(
     exit_stack: AsyncExitStack,
     *,
     clock: Callable[[], float] = time.time,
-    on_decision: Callable[[CallAttempt, Known, Decision], None] = lambda _attempt, _known, _decision: None,
 ) -> Screening:
     """Make everything that ``config`` asks for; closed with ``exit_stack``.
 
     Raises:
         ConfigError: a file is missing or malformed, or another worker has the store.
     """
-    background: list[Callable[[], object]] = []
+    background: list[Callable[[], Coroutine[Any, Any, None]]] = []
     backend: Backend
     if config.redis is not None:
         backend = RedisBackend(config.redis)
@@ -137,6 +143,9 @@ def open_screening(
         backend = MemoryBackend(clock=clock)
     store = WindowStore(backend)
     exit_stack.push_async_callback(store.aclose)
+    journal = Journal(config.journal, clock=clock)
+    exit_stack.push_async_callback(journal.aclose)
+    background.append(journal.keep_writing)
     entries = EntryBook(_entries_path(config), clock=clock)
     exit_stack.callback(entries.close)
     bulk = load_bulk(config.lists_dir) if config.lists_dir is not None else []
@@ -147,6 +156,7 @@ def open_screening(
         exit_stack.push_async_callback(certificates.aclose)
         background.append(certificates.run)
         passports = PassportVerifier(load_roots(config.stir.roots), certificates, clock)
+    labels = Labels(config.labels)
     screener = Screener(
         config.rules,
         lists,
@@ -154,13 +164,14 @@ def open_screening(
         passports=passports,
         model=LogisticRisk(load_risk(config.risk.path), config.risk.prior) if config.risk.enabled else None,
         bursts=BombingDetector(config.bombing),
-        labels=Labels(config.labels),
+        labels=labels,
         time_zone=config.time_zone,
         store_timeout_s=config.store_timeout_s,
         clock=clock,
-        on_decision=on_decision,
+        on_decision=journal.decided,
     )
-    return Screening(screener, store, lists, entries, tuple(background))
+    heard = HeardBook(store, journal, labels, region=config.rules.region, time_zone=config.time_zone)
+    return Screening(screener, store, lists, entries, journal, heard, tuple(background))
 
 
 def _entries_path(config: ScreeningConfig) -> Path | None:

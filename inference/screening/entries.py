@@ -1,41 +1,32 @@
-"""List entries and everything that was ever done to them: an append-only log, chained by hashes, in one SQLite file.
+"""List entries and everything that was ever done to them; what holds now is the last word on each.
 
-Nothing is changed in place. A change is a line that names who, when, why and the entry after it; each line holds the
-digest of the line before, so a line that is altered or taken out shows (:meth:`EntryBook.verify`). What holds now is the
-last line of each entry.
+Nothing is changed in place: a change names who, when and why, and goes to a chained log
+(:mod:`inference.screening.chain`).
 """
 
-import hashlib
-import json
-import sqlite3
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Literal
 
-from inference.errors import ConfigError, StoreError
+from inference.errors import StoreError
+from inference.screening.chain import ChainedLog, Line
 from inference.screening.lists import ListEntry
 
 Change = Literal["added", "removed", "appealed", "appeal_granted", "appeal_refused"]
-FIRST = "0" * 64
-_SCHEMA = """
-CREATE TABLE IF NOT EXISTS change (
-  number INTEGER PRIMARY KEY, at_s REAL NOT NULL, what TEXT NOT NULL, who TEXT NOT NULL, why TEXT NOT NULL,
-  entry TEXT NOT NULL, before TEXT NOT NULL, digest TEXT NOT NULL);
-"""
+_STATES = {"appealed": "open", "appeal_granted": "granted", "appeal_refused": "refused"}
 
 
 @dataclass(frozen=True, slots=True)
 class Changed:
-    """One line of the log.
+    """One change of a list.
 
     Attributes:
-        number: 1 is the first.
+        number: of its line in the log.
         at_s: when, seconds since the epoch.
         what: was done, by ``who``, on the ground of ``why``.
         entry: after it.
-        digest: of this line and of all before it.
     """
 
     number: int
@@ -44,11 +35,10 @@ class Changed:
     who: str
     why: str
     entry: ListEntry
-    digest: str
 
 
 class EntryBook:
-    """The log, and what holds now.
+    """The log of list entries, and what holds now.
 
     Args:
         path: the file; None keeps it in the process.
@@ -60,46 +50,38 @@ class EntryBook:
 
     def __init__(self, path: Path | None, *, clock: Callable[[], float] = time.time) -> None:
         self._clock = clock
-        self._path = path
-        try:
-            if path is not None:
-                path.parent.mkdir(parents=True, exist_ok=True)
-            self._db = sqlite3.connect(path or ":memory:", isolation_level=None, check_same_thread=False, timeout=2.0)
-            self._db.execute("PRAGMA journal_mode=WAL")
-            self._db.execute("PRAGMA synchronous=FULL")
-            self._db.executescript(_SCHEMA)
-        except (sqlite3.Error, OSError) as error:
-            if hasattr(self, "_db"):
-                self._db.close()
-            raise ConfigError(f"list entries {path}: cannot be used ({error}); choose a writable file") from error
+        self._log = ChainedLog(path, "list entries")
 
     @property
     def version(self) -> str:
-        """Names what holds now: the digest of the last line."""
-        rows = self._rows("SELECT digest FROM change ORDER BY number DESC LIMIT 1")
-        return str(rows[0][0])[:12] if rows else "0"
-
-    def entries(self) -> list[ListEntry]:
-        """Entries that were not removed, the latest state of each."""
-        held: dict[tuple[str, str, bool], ListEntry] = {}
-        for changed in self.log():
-            key = _key(changed.entry)
-            if changed.what == "removed":
-                held.pop(key, None)
-            else:
-                held[key] = changed.entry
-        return list(held.values())
-
-    def log(self, since_s: float = 0.0, until_s: float = 1e12) -> Iterator[Changed]:
-        """Lines of that time, oldest first.
+        """Names what holds now.
 
         Raises:
             StoreError: the file cannot be read.
         """
-        for number, at_s, what, who, why, entry, _, digest in self._rows(
-            "SELECT * FROM change WHERE at_s >= ? AND at_s < ? ORDER BY number", (since_s, until_s)
-        ):
-            yield Changed(number, at_s, what, who, why, ListEntry.model_validate_json(entry), digest)
+        return self._log.version
+
+    def entries(self) -> list[ListEntry]:
+        """Entries that were not removed, the latest state of each.
+
+        Raises:
+            StoreError: the file cannot be read.
+        """
+        held: dict[tuple[str, str, bool], ListEntry] = {}
+        for changed in self.log():
+            if changed.what == "removed":
+                held.pop(_key(changed.entry), None)
+            else:
+                held[_key(changed.entry)] = changed.entry
+        return list(held.values())
+
+    def log(self, since_s: float = 0.0, until_s: float = 1e12) -> Iterator[Changed]:
+        """Changes of that time, oldest first.
+
+        Raises:
+            StoreError: the file cannot be read.
+        """
+        return (_changed(line) for line in self._log.lines(since_s, until_s))
 
     def add(self, entry: ListEntry) -> Changed:
         """Put an entry on its list; one of the same number and kind is replaced.
@@ -128,8 +110,7 @@ class EntryBook:
         held = self._held(entry)
         if what != "appealed" and held.appeal != "open":
             raise StoreError("nobody appealed against this entry, or it was decided already")
-        state = {"appealed": "open", "appeal_granted": "granted", "appeal_refused": "refused"}[what]
-        return self._append(what, who, why, held.model_copy(update={"appeal": state}))
+        return self._append(what, who, why, held.model_copy(update={"appeal": _STATES[what]}))
 
     def _held(self, entry: ListEntry) -> ListEntry:
         for held in self.entries():
@@ -138,52 +119,28 @@ class EntryBook:
         raise StoreError("no such list entry; look it up with: scamtap lists show")
 
     def _append(self, what: Change, who: str, why: str, entry: ListEntry) -> Changed:
-        at_s = self._clock()
-        try:
-            self._db.execute("BEGIN IMMEDIATE")  # the chain has one end: two writers take turns
-            last = self._db.execute("SELECT number, digest FROM change ORDER BY number DESC LIMIT 1").fetchone()
-            number, before = (last[0] + 1, last[1]) if last is not None else (1, FIRST)
-            text = entry.model_dump_json()
-            digest = _digest(number, at_s, what, who, why, text, before)
-            self._db.execute(
-                "INSERT INTO change VALUES (?, ?, ?, ?, ?, ?, ?, ?)",
-                (number, at_s, what, who, why, text, before, digest),
-            )
-            self._db.execute("COMMIT")
-        except sqlite3.Error as error:
-            if self._db.in_transaction:
-                self._db.execute("ROLLBACK")
-            raise StoreError(f"list entries cannot be written ({error}); free some disk") from error
-        return Changed(number, at_s, what, who, why, entry, digest)
+        body = {"who": who, "why": why, "entry": entry.model_dump()}
+        (line,) = self._log.append([(self._clock(), what, body)])
+        return _changed(line)
 
     def verify(self) -> int | None:
-        """The number of the first line that was altered, or after which one is missing; None where all hold."""
-        before, expected = FIRST, 1
-        for number, at_s, what, who, why, entry, chained, digest in self._rows("SELECT * FROM change ORDER BY number"):
-            if (
-                number != expected
-                or chained != before
-                or digest != _digest(number, at_s, what, who, why, entry, before)
-            ):
-                return int(expected)
-            before, expected = digest, expected + 1
-        return None
+        """The first line that was altered or is missing; None where all hold.
 
-    def _rows(self, statement: str, values: tuple[Any, ...] = ()) -> list[tuple[Any, ...]]:
-        try:
-            return self._db.execute(statement, values).fetchall()
-        except sqlite3.Error as error:
-            raise StoreError(f"list entries cannot be read ({error}); check the disk") from error
+        Raises:
+            StoreError: the file cannot be read.
+        """
+        return self._log.verify()
 
     def close(self) -> None:
         """Close the file."""
-        self._db.close()
+        self._log.close()
+
+
+def _changed(line: Line) -> Changed:
+    body = line.values()
+    entry = ListEntry.model_validate(body["entry"])
+    return Changed(line.number, line.at_s, line.what, body["who"], body["why"], entry)
 
 
 def _key(entry: ListEntry) -> tuple[str, str, bool]:
     return entry.kind, entry.number, entry.is_prefix
-
-
-def _digest(number: int, at_s: float, what: str, who: str, why: str, entry: str, before: str) -> str:
-    line = json.dumps([number, at_s, what, who, why, entry, before], ensure_ascii=True)
-    return hashlib.sha256(line.encode()).hexdigest()

@@ -8,8 +8,8 @@ from hypothesis import strategies as st
 from inference.errors import ConfigError
 from inference.screening.numbers import Number
 from inference.screening.passport import NO_PASSPORT, PassportCheck
-from inference.screening.rules import Known
-from inference.screening.score import SIGNS, UNATTESTED_HEARD_CAP, LogisticRisk, features, heard, load_risk
+from inference.screening.rules import UNATTESTED_HEARD_CAP, Known, heard
+from inference.screening.score import SIGNS, LogisticRisk, features, load_risk
 from inference.screening.store import CallerWindow
 
 CALLER = Number("valid", "441212345678", "441212345678", "GB")
