@@ -110,7 +110,10 @@ def _register(legs: Mapping[Leg, LegSpec], plane: PacketPlane, now_s: float) -> 
                 handles[leg] = plane.open_stream(now_s=now_s)
             else:
                 handles[leg] = plane.register(
-                    wanted.local_port, wanted.source_address, wanted.payload_types, now_s=now_s
+                    *(wanted.local_port, wanted.source_address, wanted.payload_types),
+                    formats=wanted.formats,
+                    srtp=wanted.srtp,
+                    now_s=now_s,
                 )
     except ScamTapError:
         for handle in handles.values():
