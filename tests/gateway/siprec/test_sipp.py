@@ -368,8 +368,9 @@ def test_ten_minutes_of_fifty_calls_a_second(live, src, record_property):
 
 def load(live, src, transport, seconds, record_property):
     """Calls set up and torn down; afterwards memory, descriptors, dialogs and ports are what they were."""
-    rate, num_warm = 50, 600
-    # Few rows of the plane, so that all their memory is touched while it warms up: what grows then is a leak.
+    # Few rows of the plane, so that all their memory is touched while it warms up, and (in the long run) longer than
+    # transactions are remembered: what grows then is a leak.
+    rate, num_warm = 50, 2000 if seconds > 60 else 600
     media = PlaneConfig(ports=(0,), max_legs=1024)
 
     async def run():
@@ -397,11 +398,11 @@ def load(live, src, transport, seconds, record_property):
             return warm, code, before, after, state, gateway.agent.counts
 
     warm, code, before, after, state, counts = asyncio.run(run())
-    assert (warm, code) == (0, 0)
+    assert (warm, code) == (0, 0), counts
     assert counts["ended: bye"] == num_warm + rate * seconds
     assert state == (0, 0, [], 0)
     assert after[1] <= before[1] + 2
-    assert after[0] - before[0] < 30
+    assert after[0] - before[0] < (10 if seconds > 60 else 30)
 
 
 @pytest.mark.slow
