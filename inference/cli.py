@@ -46,6 +46,12 @@ class Language(StrEnum):
     auto = "auto"
 
 
+class Part(StrEnum):
+    """What a worker may do alone."""
+
+    screening = "screening"
+
+
 ConfigOption = Annotated[
     Path | None,
     typer.Option("--config", "-c", help="YAML settings; see configs/scamtap.yaml.", show_default="built in"),
@@ -163,14 +169,25 @@ def score(
 
 
 @app.command()
-def serve(config: ConfigOption = None) -> None:
-    """Follow live calls: RTP in, alerts out, until SIGTERM (drains) or Ctrl-C."""
+def serve(
+    config: ConfigOption = None,
+    only: Annotated[
+        Part | None, typer.Option(help="screening: a worker that screens, without models or media.")
+    ] = None,
+) -> None:
+    """Follow live calls: RTP in, alerts out, until SIGTERM (drains) or Ctrl-C. Screens call attempts where enabled."""
     from inference.config import load_settings
     from inference.service.logs import set_up_logs
-    from inference.service.worker import serve_until_signal
 
     settings = load_settings(config)
     set_up_logs(settings.log)
+    if only is Part.screening:
+        from inference.service.screening_worker import serve_screening
+
+        asyncio.run(serve_screening(settings))
+        return
+    from inference.service.worker import serve_until_signal
+
     asyncio.run(serve_until_signal(settings))
 
 

@@ -68,23 +68,11 @@ CallId = Annotated[str, Path(pattern=CALL_ID_PATTERN)]
 SoundName = Annotated[str, Path(pattern=r"^[a-z0-9_-]{1,64}$")]
 
 
-def create_app(
-    watch: Watch,
-    bus: EventBus,
-    telemetry: Telemetry,
-    config: ApiConfig,
-    announcements: Announcements | None = None,
-    doors: Sequence[APIRouter] = (),
-) -> FastAPI:
-    """The API over one worker's calls.
+def bare_app(config: ApiConfig) -> tuple[FastAPI, list[Any]]:
+    """An app that bounds bodies, checks the Host header and tells faults without repeating them; no routes yet.
 
-    Args:
-        watch: the calls.
-        bus: what happens in them.
-        telemetry: what is counted.
-        config: address and token.
-        announcements: sounds that gateways fetch; None for none.
-        doors: what gateways add to it.
+    Returns:
+        The app, and the dependencies that authorise a request.
     """
     app = FastAPI(
         title="ScamTap control API", version=__version__, docs_url=None, redoc_url=None, redirect_slashes=False
@@ -117,7 +105,28 @@ def create_app(
         if not hmac.compare_digest(given, b"Bearer " + token):
             raise HTTPException(401, "give the token: Authorization: Bearer ...", {"WWW-Authenticate": "Bearer"})
 
-    guarded = [Depends(authorised)]
+    return app, [Depends(authorised)]
+
+
+def create_app(
+    watch: Watch,
+    bus: EventBus,
+    telemetry: Telemetry,
+    config: ApiConfig,
+    announcements: Announcements | None = None,
+    doors: Sequence[APIRouter] = (),
+) -> FastAPI:
+    """The API over one worker's calls.
+
+    Args:
+        watch: the calls.
+        bus: what happens in them.
+        telemetry: what is counted.
+        config: address and token.
+        announcements: sounds that gateways fetch; None for none.
+        doors: what gateways and screening add to it.
+    """
+    app, guarded = bare_app(config)
     for door in doors:
         app.include_router(door, dependencies=guarded)
 
