@@ -74,8 +74,10 @@ fmt: install-dev ## format
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
 
-bench: weights ## packet plane against plain C, speech against faster-whisper, VAD
+bench: weights ## packet plane against plain C, codecs, websockets, VAD, speech against faster-whisper
 	$(BIN)/python benchmarks/rtp.py
+	$(BIN)/python benchmarks/codecs.py
+	$(BIN)/python benchmarks/websocket.py
 	$(BIN)/python benchmarks/vad.py
 	$(BIN)/python -m pip install -q -e '.[bench]'
 	$(BIN)/python benchmarks/speech.py

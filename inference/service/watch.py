@@ -21,6 +21,7 @@ from inference.engine.batcher import BatcherConfig, MicroBatcher
 from inference.errors import CapacityError, ConfigError, ScamTapError
 from inference.gateway.spec import CallSpec
 from inference.rtp.counters import LegCounters, sum_counters
+from inference.rtp.foreign import ForeignNews
 from inference.rtp.plane import PacketPlane
 from inference.service.call import Call, CallParts
 from inference.service.events import Event, VerdictEvent
@@ -102,6 +103,7 @@ class Watch:
         self._ticking: asyncio.Task[None] | None = None
         self._is_failing = False
         self._idle_checked_s = clock()
+        self._foreign = ForeignNews()
         self.is_draining = False
 
     @property
@@ -204,7 +206,8 @@ class Watch:
     async def _end(self, followed: Followed) -> VerdictEvent:
         now_s = self._clock()
         # Asked for later than now, the plane gives what it still holds back against reordering.
-        until_s = now_s + self._plane.config.playout_delay_ms / 1000
+        media = self._plane.config
+        until_s = now_s + (media.playout_delay_ms + media.codec_delay_ms) / 1000
         try:
             while self._hear([followed], until_s):  # a second at a time, should the ticks have been late
                 pass
@@ -258,6 +261,13 @@ class Watch:
             self._end_idle()
             under_way = {followed.call.id for followed in self._ending.values()} | self._calls.keys()
             self._standing.revive(under_way)
+            self._tell_of_foreign()
+
+    def _tell_of_foreign(self) -> None:
+        """Packets from somewhere they should not come from: said at once, then once a minute."""
+        news = self._foreign.since(self._plane.foreign_packets(), self._clock())
+        if news is not None:
+            log.warning("foreign packets", **asdict(news))
 
     def _listen(self, line: str, now_s: float) -> None:
         """Once a line is heard, its call gets an id and a time of its own; its second 0 is what is read next."""
