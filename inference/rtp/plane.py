@@ -34,7 +34,7 @@ from inference.rtp.srtp import Keyed, SrtpSession
 from inference.rtp.values import AudioBatch, Datagram, TelephoneEvent
 
 if TYPE_CHECKING:
-    from inference.rtp.codecs.decoding import Decoded
+    from inference.rtp.codecs.messages import Decoded
 
 __all__ = ["AudioBatch", "Datagram", "PacketPlane", "PlaneConfig", "TelephoneEvent"]
 

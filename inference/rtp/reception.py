@@ -15,7 +15,8 @@ from inference.rtp.sockets import PlainReceiver, Receiver
 from inference.rtp.srtp import SrtpSession
 
 if TYPE_CHECKING:
-    from inference.rtp.codecs.decoding import Decoded, Decoding
+    from inference.rtp.codecs.decoding import Decoding
+    from inference.rtp.codecs.messages import Decoded
     from inference.rtp.codecs.pool import DecoderPool
 
 
@@ -146,7 +147,8 @@ class Reception:
             refused = self._make_pool().send(side, rows.arrived.rows, now)
             np.add.at(self._legs.tables.state[:, layout.UNDECODED], refused[:, layout.SIDE_SLOT], 1)
             return
-        from inference.rtp.codecs.decoding import Decoding, pack
+        from inference.rtp.codecs.decoding import Decoding
+        from inference.rtp.codecs.messages import pack
 
         self._decoding = self._decoding or Decoding()
         self.store(self._decoding.take(*pack(side, rows.arrived.rows), now))

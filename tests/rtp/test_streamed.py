@@ -66,10 +66,10 @@ def test_any_split_in_mild_disorder_reads_back_the_same(sizes: list[int], dice, 
 
 
 def test_the_same_audio_written_and_as_packets_lies_in_the_same_place(plane: PacketPlane) -> None:
-    """One rule for both: what is written obeys what test_kernels proves of packets."""
+    """One rule for both, but that a connection that hung may bring audio further ahead than packets may lie."""
     source = ("192.0.2.7", 30000)
     packets, stream = plane.register(40000, source, now_s=1.0), plane.open_stream(now_s=1.0)
-    script = [0, 1, 3, 2, 4, 9, 10, 5, 40, 41]  # out of order, lost, late, silence
+    script = [0, 1, 3, 2, 4, 9, 10, 5, 30, 31]  # out of order, lost, late, silence
     for i, number in enumerate(script):
         now_s = 1.02 + 0.02 * i
         data = bytes(

@@ -3,7 +3,6 @@
 Works on what the kernel set aside (rows of ``Tables.side``), in the media thread or in a process of its own.
 """
 
-from collections.abc import Iterator
 from dataclasses import dataclass
 
 import numpy as np
@@ -12,13 +11,13 @@ import numpy.typing as npt
 from inference.errors import CodecError, PacketError
 from inference.rtp import layout
 from inference.rtp.codecs.decoders import PCM, Decoder, make_decoder
+from inference.rtp.codecs.messages import NUM_DECODED_COLUMNS, Decoded
 from inference.rtp.codecs.narrow import DELAY, Narrower
 from inference.rtp.layout import SAMPLE_RATE_HZ, Int64s
 
 REORDER_SAMPLES = SAMPLE_RATE_HZ * 40 // 1000  # how long a packet waits for those before it
 MAX_HELD = 8  # packets that wait, per leg
 MAX_CONCEAL_SAMPLES = SAMPLE_RATE_HZ * 120 // 1000  # a longer loss is not bridged: the decoder goes on after it
-NUM_DECODED_COLUMNS = 4
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,21 +33,6 @@ class Packet:
     arrival: int
 
 
-@dataclass(frozen=True, slots=True)
-class Decoded:
-    """What became of a batch.
-
-    Attributes:
-        pieces: int64 ``[M, 4]``: slot, generation, position and number of samples of each piece of audio.
-        samples: int16, the pieces' samples at 8 kHz, one after the other.
-        failed: int64 ``[F, 2]``: slot and generation of each packet that could not be decoded.
-    """
-
-    pieces: Int64s
-    samples: PCM
-    failed: Int64s
-
-
 class LegDecoder:
     """One leg's decoder; ``pieces`` and ``num_failed`` are taken from it after each batch."""
 
@@ -62,6 +46,7 @@ class LegDecoder:
         self._held: dict[int, Packet] = {}
         self._next_seq = self._next_pos = 0
         self._was_present = False
+        self._present_from = 0
 
     @property
     def is_waiting(self) -> bool:
@@ -116,9 +101,11 @@ class LegDecoder:
             pcm = native if self._narrower is None else self._narrower(native)
             pcm = pcm[:room]
             room -= len(pcm)
-            # The filter is late: what it gives first belongs to the piece before.
+            # The filter is late: what it gives first belongs to the piece before, if that was present too.
             late = 0 if self._narrower is None else DELAY
-            begin = 0 if self._was_present else late
+            if is_present and not self._was_present:
+                self._present_from = position
+            begin = max(0, self._present_from - (position - late))
             end = len(pcm) if is_present else late * self._was_present
             if begin < end:
                 self.pieces.append((position - late + begin, pcm[begin:end]))
@@ -202,24 +189,3 @@ def _gather(legs: dict[int, LegDecoder], failed: list[tuple[int, int]]) -> Decod
         np.concatenate(samples) if samples else np.zeros(0, np.int16),
         np.array(failed, np.int64).reshape(-1, 2),
     )
-
-
-def pack(side: Int64s, rows: npt.NDArray[np.uint8]) -> tuple[Int64s, npt.NDArray[np.uint8]]:
-    """Take the payloads that ``side`` points at out of datagram rows ``[B, W]``, one after the other.
-
-    Returns:
-        ``side`` with offsets into the payloads, and those, uint8.
-    """
-    packed = side.copy()
-    sizes = side[:, layout.SIDE_END] - side[:, layout.SIDE_OFFSET]
-    ends = np.cumsum(sizes)
-    packed[:, layout.SIDE_OFFSET], packed[:, layout.SIDE_END] = ends - sizes, ends
-    spans = side[:, [layout.SIDE_ROW, layout.SIDE_OFFSET, layout.SIDE_END]].tolist()
-    return packed, np.concatenate([*(rows[row, begin:end] for row, begin, end in spans), np.zeros(0, np.uint8)])
-
-
-def split(side: Int64s, num_parts: int) -> Iterator[tuple[int, Int64s]]:
-    """Rows of each part that has some; a leg is always in the same one."""
-    parts = side[:, layout.SIDE_SLOT] % num_parts
-    for part in np.unique(parts).tolist():
-        yield part, side[parts == part]

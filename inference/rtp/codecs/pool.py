@@ -19,8 +19,7 @@ import numpy as np
 import numpy.typing as npt
 
 from inference.rtp import layout
-from inference.rtp.codecs.decoding import Decoded, pack, split
-from inference.rtp.codecs.worker import MAX_MESSAGE_BYTES, batch_bytes, parse_answer
+from inference.rtp.codecs.messages import MAX_MESSAGE_BYTES, Decoded, batch_bytes, pack, parse_answer, split
 from inference.rtp.layout import Int64s
 
 MAX_BATCH_PACKETS = 64  # of a message: it and its answer fit a socket's buffer whatever the packets hold

@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 import yaml
 
-from inference.config import Settings, load_settings
+from inference.config import load_settings
 from inference.errors import ConfigError
 from inference.gateway.rtpengine.config import RtpengineConfig
 
@@ -16,7 +16,7 @@ def test_the_shipped_example_reads():
     text = SHIPPED.read_text()
     block = text[text.index("# gateways:") :].split("\n\n")[0]
     lines = [line.removeprefix("# ") for line in block.splitlines()]
-    config = Settings(**yaml.safe_load("\n".join(lines))).gateways.rtpengine
+    config = RtpengineConfig(**yaml.safe_load("\n".join(lines))["gateways"]["rtpengine"])
     assert config.nodes[0].host_and_port == ("127.0.0.1", 2223)
 
 

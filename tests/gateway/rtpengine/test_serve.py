@@ -118,6 +118,18 @@ async def test_from_the_first_packet_to_the_warned_ear(serve, call, doubles, cap
     await served.until("call ends")
 
 
+async def test_an_encrypted_fork_is_heard(serve, call, doubles):
+    served = serve("srtp: true")
+    _, serving = await served.until("serving")
+    c1 = call()
+    await served.until("call followed")
+    c1.caller.says = doubles.speech(doubles.HELLO, doubles.THREAT, doubles.ASK)
+    await served.until("alert")
+    async with httpx.AsyncClient(base_url=serving["api"], trust_env=False) as api:
+        packets = (await api.get(f"/v1/calls/{NAME}")).json()["packets"]
+    assert all(packets[leg]["received"] > 20 for leg in ("far", "near"))
+
+
 async def test_killed_the_call_goes_on_and_is_found_again(serve, call, capsys):
     c1 = call()
     served = serve()
