@@ -37,12 +37,12 @@ class Src:
         self.near = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
         self.near.bind(("127.0.0.1", 0))
 
-    async def run(self, scenario, port, *more, transport="u1", calls=1, timeout_s=60, length_ms=0):
+    async def run(self, scenario, port, *more, transport="u1", calls=1, timeout_s=60, length_ms=0, near_port=None):
         """Exit code; the scenario's faults are printed."""
         text = (SCENARIOS / f"{scenario}.xml").read_text().replace("SOUND", str(self.sound))
         path = self.folder / f"{scenario}.xml"
         path.write_text(text)
-        keys = {"near_port": self.near.getsockname()[1], "far": FAR, "near": NEAR}
+        keys = {"near_port": near_port or self.near.getsockname()[1], "far": FAR, "near": NEAR}
         arguments = [f"127.0.0.1:{port}", "-sf", path, "-i", "127.0.0.1", "-t", transport, "-m", calls, "-d", length_ms]
         arguments += ["-nostdin", "-trace_err", "-timeout", timeout_s, "-timeout_error", *more]
         for name, value in keys.items():
@@ -179,6 +179,27 @@ def test_roles_follow_the_operators_numbers(live, src, doubles):
 
     events = asyncio.run(run())
     assert {event["leg"] for event in events if event["type"] == "utterance"} == {"near"}
+
+
+@pytest.mark.gateway
+def test_latched_streams_are_heard_from_wherever_they_come(live, src, doubles):
+    """The SDP names other ports than the second stream is sent from; each stream has a port of its own."""
+    media = PlaneConfig(ports=(0,), exclusive_ports=(46100, 46103), max_legs=16)
+    near = doubles.packets(doubles.speech(None, doubles.FINE), ssrc=9)
+
+    async def run():
+        async with live({"media": media}, latch=True) as (worker, ports), following(worker) as events:
+            sipp = asyncio.create_task(src.run("src", ports["udp"], near_port=9, length_ms=3600))
+            await doubles.until(lambda: worker.watch.call_ids)
+            await src.play_near(46101, near)
+            assert await sipp == 0
+            await doubles.until(lambda: any(event["type"] == "verdict" for event in events))
+            await doubles.until(lambda: gateway_of(worker).ports.num_leased == 0)
+            return events
+
+    events = asyncio.run(run())
+    said = {(event["leg"], event["text"]) for event in events if event["type"] == "utterance"}
+    assert {("far", doubles.THREAT.text), ("near", doubles.FINE.text)} <= said
 
 
 @pytest.mark.gateway
