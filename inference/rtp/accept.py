@@ -252,8 +252,9 @@ def recover(
         if payload_type < 0 or np.int64(tables.payload_types[slot, payload_type]) != codec:
             continue
         num, position = block_end - begin, newest - older // clock
+        is_noise: Bool = False
         if CODEC_G722 <= codec < CODEC_RED:
-            num, _ = measure(codec, rows, row, begin, num)
+            num, is_noise = measure(codec, rows, row, begin, num)
         if (
             num == 0
             or position < max(until, state[READ])
@@ -261,6 +262,8 @@ def recover(
         ):
             continue
         until = position + num
+        if not is_noise and (state[FIRST_POS] < 0 or position < state[FIRST_POS]):
+            state[FIRST_POS] = position  # only noise, or nothing that had room, came before
         if codec in (CODEC_PCMU, CODEC_PCMA):
             store(tables.ring, tables.bitmap, tables.decode, slot, codec, position, rows, row, begin, num)
         elif CODEC_G722 <= codec < CODEC_RED:

@@ -108,6 +108,8 @@ def settle(tables: Tables, pieces: Int64s, samples: npt.NDArray[np.int16], faile
         if state[GENERATION] == pieces[i, 1]:
             begin, end = max(position, state[READ]), min(position + num, state[READ] + size)
             if begin < end:
+                if state[FIRST_POS] < 0 or begin < state[FIRST_POS]:
+                    state[FIRST_POS] = begin  # a copy within the first packet (FEC) lies before it
                 put(tables, slot, samples[at + begin - position : at + end - position], begin)
             else:
                 state[UNDECODED] += 1  # too late

@@ -193,11 +193,13 @@ class ModelLeg:
                 continue
             if codec == "audio" and payload_type != packet.payload_type:
                 continue
-            num = len(payload) if codec == "audio" else duration(codec, payload)[0]
+            num, is_noise = (len(payload), False) if codec == "audio" else duration(codec, payload)
             at = newest - older // clock
             if not num or at < max(last_end, self.read) or at + num > min(newest, self.read + self.ring):
                 continue
             last_end = at + num
+            if not is_noise:
+                self.hear(at)
             if codec == "audio":
                 for i, code in enumerate(payload):
                     self.samples[at + i] = PCM[payload_type][code]
@@ -213,6 +215,8 @@ class ModelLeg:
         for at, pcm in self.decoder.pieces:
             kept = [i for i in range(len(pcm)) if self.read <= at + i < self.read + self.ring]
             self.counts["undecoded"] += not kept
+            if kept:
+                self.hear(at + kept[0])
             for i in kept:
                 self.samples[at + i] = int(pcm[i])
         self.counts["undecoded"] += self.decoder.num_failed
@@ -249,8 +253,12 @@ class ModelLeg:
         if at + num > self.read + self.ring:
             self.counts["overrun"] += 1
             return None
-        self.first = at if self.first is None else min(self.first, at)
+        self.hear(at)
         return at
+
+    def hear(self, at: int) -> None:
+        """A packet brought audio of position ``at``: the leg's first, if none was earlier."""
+        self.first = at if self.first is None else min(self.first, at)
 
     def key(self, packet: RtpPacket, *, is_newest: bool) -> None:
         try:

@@ -84,6 +84,9 @@ def batched(items: list, size: int) -> list[list]:
 @example([("redundant", 0, (pt, 9, 2, True)) for pt in (0, 8, 9, 111, 112)] * 2 + [("read", 0, (300,))], 0)
 @example([("run", 0, (1,)), ("jump_timestamp", 0, (-1,)), ("redundant", 0, (0, 1, 0, False)), ("read", 0, (0,))], 2)
 @example([("babble", 0, (9, b"\0")), ("redundant", 0, (9, 2, 0, False)), ("read", 0, (300,))], 6)
+@example([("babble", 0, (18, b"\0\0")), ("redundant", 0, (0, 3, 1, False))], 669)  # noise, then a copy: audio's begin
+@example([("redundant", 0, (112, 7, 3, False))], 827)
+@example([("babble", 0, (111, b"\x08")), ("lose", 0, (2,)), ("speak", 0, (111, 3, 0))], 0)  # the same with FEC
 @example([("babble", 0, (pt, data)) for pt in CODED for data in (b"\1\2", b"\xf4\x60", bytes(12), bytes(76))], 0)
 @example([("speak", 0, (111, 12, 60)), ("lose", 0, (2,)), ("speak", 1, (113, 12, 0)), ("read", 0, (0,))] * 5, 1)
 @example([("run", 0, (40,)), ("lose", 0, (2,)), ("run", 0, (40,)), ("read", 0, (0,)), ("run", 0, (40,))], 0)

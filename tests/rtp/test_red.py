@@ -83,6 +83,19 @@ def test_copies_bring_back_what_was_lost(codec: str, backend: str) -> None:
         assert np.array_equal(samples[there], heard[there])
 
 
+@pytest.mark.parametrize("backend", ["numba", "numpy"])
+def test_a_gap_is_counted_from_a_copy_on_where_that_is_the_first_audio(backend: str) -> None:
+    plane = PacketPlane(PlaneConfig(max_legs=1), backend=backend)  # type: ignore[arg-type]
+    leg = plane.register(PORT, SOURCE, {RED: "red", 18: "G729"}, now_s=1.0)
+    noise = RtpPacket(payload_type=18, sequence_number=0, timestamp=0, ssrc=9, payload=b"\0\0")
+    sent = [(1.02, bytes(noise)), packet(3, redundant([(0, 320, bytes(160)), (0, 0, bytes(160))]), 160)]
+    plane.feed(as_datagrams(sent))
+    batch = plane.read([leg], now_s=1.5)
+    there = batch.present[0, : batch.num_samples[0]]
+    assert there.sum() == 320
+    assert plane.counters(leg).gap_s == (~there[there.argmax() :]).sum() / 8000
+
+
 def test_keys_in_redundant_packets_and_nonsense() -> None:
     plane = PacketPlane(PlaneConfig(max_legs=1))
     leg = plane.register(PORT, SOURCE, {RED: "red", 101: "telephone-event"}, now_s=1.0)
