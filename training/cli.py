@@ -29,6 +29,10 @@ DataOption = Annotated[
         "--data", help="Folder with outside call texts (*.jsonl), see datasets/README.md.", show_default="none"
     ),
 ]
+RecognisedOption = Annotated[
+    Path,
+    typer.Option("--recognised", help="Folder of voiced scripts as recognised (*.jsonl), see scamtap-train recognise."),
+]
 ModelOption = Annotated[Path, typer.Option("--model", help="Version folder of the intent model.")]
 
 
@@ -36,6 +40,7 @@ ModelOption = Annotated[Path, typer.Option("--model", help="Version folder of th
 def intent(
     scripts: ScriptsOption = Path("datasets/scripts"),
     data: DataOption = None,
+    recognised: RecognisedOption = Path("datasets/recognised"),
     out: Annotated[Path, typer.Option(help="Version folder to write: head, calibration, report.")] = Path(
         "models/scam_intent/1"
     ),
@@ -55,17 +60,17 @@ def intent(
     import torch
 
     from training.intent.fit import FitConfig
-    from training.intent.pipeline import REPORT_FILE, Sources, evaluate, test_slices, train, write_report
+    from training.intent.pipeline import REPORT_FILE, Sources, evaluate, slices_of, train, write_report
 
     torch.set_num_threads(threads)
-    sources = Sources(scripts, data, without_family=without_family)
+    sources = Sources(scripts, data, recognised, without_family)
     config = FitConfig(seed=seed, epochs=epochs, num_tuned=layers)
     started = time.monotonic()
     report = train(sources, out, config, "int8", stderr)
     report["training"]["minutes"] = round((time.monotonic() - started) / 60, 1)
     report["training"]["command"] = f"scamtap-train intent --data DIR --epochs {epochs} --layers {layers} --seed {seed}"
     write_report(out / REPORT_FILE, report)
-    report["test"] = evaluate(out, test_slices(sources, 40), stderr, lambda text: stdout.print(text, markup=False))
+    report["test"] = evaluate(out, slices_of(sources, 40), stderr, lambda text: stdout.print(text, markup=False))
     write_report(out / REPORT_FILE, report)
     stdout.print(f"wrote {out}")
 
@@ -74,6 +79,7 @@ def intent(
 def calibrate(
     scripts: ScriptsOption = Path("datasets/scripts"),
     data: DataOption = None,
+    recognised: RecognisedOption = Path("datasets/recognised"),
     model: ModelOption = Path("models/scam_intent/1"),
     seed: Annotated[int, typer.Option(help="Which development calls are drawn.")] = 1,
 ) -> None:
@@ -84,7 +90,7 @@ def calibrate(
     from training.intent.pipeline import REPORT_FILE, Sources, read_report, recalibrate, write_report
 
     report = read_report(model / REPORT_FILE)
-    report["calibration"] = recalibrate(Sources(scripts, data), model, "int8", seed, stderr)
+    report["calibration"] = recalibrate(Sources(scripts, data, recognised), model, "int8", seed, stderr)
     report.pop("test", None)
     write_report(model / REPORT_FILE, report)
     stdout.print(f"wrote {model}; measure it with: scamtap-train evaluate --update", markup=False)
@@ -94,8 +100,10 @@ def calibrate(
 def evaluate(
     scripts: ScriptsOption = Path("datasets/scripts"),
     data: DataOption = None,
+    recognised: RecognisedOption = Path("datasets/recognised"),
     model: ModelOption = Path("models/scam_intent/1"),
     limit: Annotated[int, typer.Option(min=1, help="At most so many calls per outside source and label.")] = 100,
+    split: Annotated[str, typer.Option(help="test, or dev to compare variants: dev chose the thresholds.")] = "test",
     only: Annotated[list[str] | None, typer.Option(help="Slices to run; all where left out.")] = None,
     out: Annotated[Path | None, typer.Option(help="Write the figures here as JSON.", show_default="none")] = None,
     update: Annotated[bool, typer.Option(help="Put the figures into the model's report.json.")] = False,
@@ -104,10 +112,14 @@ def evaluate(
 
     Prints a line per source: recall, share warned before the ask, false alarms. Each says what its calls are.
     """
-    from training.intent.pipeline import REPORT_FILE, Sources, read_report, test_slices, write_report
+    from training.intent.pipeline import REPORT_FILE, Sources, read_report, slices_of, write_report
     from training.intent.pipeline import evaluate as run
 
-    slices = test_slices(Sources(scripts, data), limit)
+    if split not in ("test", "dev"):
+        raise ConfigError(f"--split {split!r} is unknown; give test or dev")
+    if update and split != "test":
+        raise ConfigError("--update is for the test figures; leave --split out")
+    slices = slices_of(Sources(scripts, data, recognised), limit, "dev" if split == "dev" else "test")
     if unknown := set(only or ()) - set(slices):
         raise ConfigError(f"--only {min(unknown)}: no such slice; there are {', '.join(slices)}")
     chosen = {name: calls for name, calls in slices.items() if not only or name in only}

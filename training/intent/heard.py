@@ -93,7 +93,7 @@ def heard_call(heard: HeardCall, script: Script) -> Call:
         stages = sorted({stage for index in turns for stage in script.turns[index].stages})
         pieces.append(Piece(utterance.leg, utterance.text, turn, tuple(stages)))
     return Call(
-        id=f"{script.id}-{heard.synthesiser}-{heard.seed}",
+        id=f"{script.id}-{heard.synthesiser}-{heard.preset}",
         source=SOURCE,
         is_scam=written.is_scam,
         family=written.family,

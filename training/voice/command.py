@@ -23,7 +23,7 @@ from training.voice.voices import Synthesiser, the_synthesiser
 INTERRUPTED_EXIT_CODE = 130
 _SPLITS: dict[str, Split] = {"train": "train", "dev": "dev", "test": "test"}
 _SYNTHESISERS: dict[str, Synthesiser] = {"kokoro": "kokoro", "espeak": "espeak"}
-_PRESETS: dict[str, Preset] = {"telephone": "telephone", "clean": "clean"}
+_PRESETS: dict[str, Preset] = {"telephone": "telephone", "bad": "bad", "clean": "clean"}
 
 
 @dataclass(frozen=True, slots=True)
@@ -121,7 +121,8 @@ def voice(
     limit: Annotated[int | None, typer.Option(min=1, help="Stop after so many calls.")] = None,
     seed: Annotated[int, typer.Option(min=0, help="Another seed gives other voices, pauses and lines.")] = 0,
     preset: Annotated[
-        str, typer.Option(help="telephone: fair to bad lines, drawn by seed. clean: good ones.")
+        str,
+        typer.Option(help="telephone: lines drawn by seed. bad: worse ones, same voices. clean: good ones."),
     ] = "telephone",
     speaker: Annotated[
         str, typer.Option(help="kokoro: fluent, dear. espeak: a robot, cheap, with many recognition errors.")

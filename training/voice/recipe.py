@@ -10,11 +10,12 @@ import numpy as np
 from inference.audio import LEGS, Leg
 from inference.errors import ConfigError
 from training.scripts import Script
-from training.voice.channel import Channel, draw_channel
+from training.voice.channel import Channel, draw_channel, worsen
 from training.voice.voices import Synthesiser, draw_voices, the_synthesiser
 
-Preset = Literal["telephone", "clean"]
-"""``telephone``: lines drawn by seed, fair to bad. ``clean``: one good line a leg, for a call people will listen to."""
+Preset = Literal["telephone", "bad", "clean"]
+"""``telephone``: lines drawn by seed, fair to bad. ``bad``: the same lines, noisier and with more packets lost.
+``clean``: one good line a leg, for a call people will listen to."""
 
 _CLEAN: dict[Leg, Channel] = {"far": Channel(level_dbfs=-20.0), "near": Channel(level_dbfs=-22.0)}
 _LONG_CALL_NUM_TURNS = 10  # people start to talk into one another once the call has warmed up
@@ -72,12 +73,15 @@ def draw_recipe(
     if script.lang != "en":
         raise ConfigError(f"script {script.id}: no voices for language {script.lang!r} yet; only en can be voiced")
     rng = generator(script.id, seed, "recipe")
+    if voices is not None:
+        synthesiser = the_synthesiser(voices)
     far, near = draw_voices(synthesiser, script.split, rng)
     drawn_voices: dict[Leg, str] = {"far": far, "near": near}
     drawn_speeds: dict[Leg, float] = {leg: round(float(rng.uniform(0.92, 1.12)), 2) for leg in LEGS}
     channels = {leg: draw_channel(rng) for leg in LEGS}
+    if preset == "bad":
+        channels = {leg: worsen(channel, rng) for leg, channel in channels.items()}
     chosen = dict(voices or drawn_voices)
-    the_synthesiser(chosen)
     if chosen["far"] == chosen["near"]:
         raise ConfigError(f"script {script.id}: both legs have the voice {chosen['far']}; give two different ones")
     return Recipe(
@@ -85,6 +89,6 @@ def draw_recipe(
         seed=seed,
         voices=chosen,
         speeds=dict(speeds or drawn_speeds),
-        channels=channels if preset == "telephone" else _CLEAN,
-        barge_in=0.12 if preset == "telephone" and len(script.turns) >= _LONG_CALL_NUM_TURNS else 0.0,
+        channels=_CLEAN if preset == "clean" else channels,
+        barge_in=0.12 if preset != "clean" and len(script.turns) >= _LONG_CALL_NUM_TURNS else 0.0,
     )
