@@ -48,6 +48,7 @@ def intent(
     layers: Annotated[int, typer.Option(min=0, max=6, help="Upper encoder layers that are tuned and shipped.")] = 2,
     seed: Annotated[int, typer.Option(help="Same data, same seed, same machine: same model.")] = 1,
     threads: Annotated[int, typer.Option(min=1, max=256, help="Cores to use.")] = 2,
+    test: Annotated[bool, typer.Option(help="Measure on test calls; --no-test while variants are compared.")] = True,
     without_family: Annotated[
         str | None, typer.Option(help="Leave one scam family out, to see how an unknown one fares.", show_default=False)
     ] = None,
@@ -70,8 +71,9 @@ def intent(
     report["training"]["minutes"] = round((time.monotonic() - started) / 60, 1)
     report["training"]["command"] = f"scamtap-train intent --data DIR --epochs {epochs} --layers {layers} --seed {seed}"
     write_report(out / REPORT_FILE, report)
-    report["test"] = evaluate(out, slices_of(sources, 40), stderr, lambda text: stdout.print(text, markup=False))
-    write_report(out / REPORT_FILE, report)
+    if test:
+        report["test"] = evaluate(out, slices_of(sources, 40), stderr, lambda text: stdout.print(text, markup=False))
+        write_report(out / REPORT_FILE, report)
     stdout.print(f"wrote {out}")
 
 
