@@ -12,10 +12,11 @@ from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, Settings
 from inference.alerts.dispatcher import AlertsConfig
 from inference.audio.segmenter import SegmenterConfig
 from inference.errors import ConfigError
+from inference.gateway.open import GatewaysConfig
+from inference.gateway.spec import CallSpec
 from inference.intent.scorer import IntentConfig
 from inference.rtp.plane import PlaneConfig
 from inference.service.api import ApiConfig
-from inference.service.spec import CallSpec
 from inference.service.watch import WatchConfig
 from inference.speech.recogniser import MAX_WINDOW_S, RecogniserConfig
 from inference.verdict.verdict import VerdictConfig
@@ -64,6 +65,7 @@ class Settings(BaseSettings):
     watch: WatchConfig = WatchConfig()
     api: ApiConfig = ApiConfig()
     log: LogConfig = LogConfig()
+    gateways: GatewaysConfig = GatewaysConfig()
     calls: tuple[CallSpec, ...] = ()
 
     @model_validator(mode="after")

@@ -6,8 +6,11 @@
     │   └── CodecError       it can, but its codec is not one we decode
     ├── PacketError          bytes are not the packet they should be (also a ValueError)
     ├── WeightsError         model weights are missing, corrupt or cannot be fetched
+    ├── SignallingError      a message of a gateway is not what its protocol says (also a ValueError)
+    ├── GatewayError         a gateway refused a request or did not answer
     ├── EngineError          an inference engine refused or failed a request
     ├── CapacityError        a bounded table or queue is full
+    ├── StoreError           what is remembered between calls cannot be reached
     └── AlertError           an alert could not be delivered
 
 A message is one line: what was wrong, where, and what to do about it. It never holds what a caller said,
@@ -44,12 +47,24 @@ class WeightsError(ScamTapError):
     """Model weights are missing, corrupt or cannot be fetched."""
 
 
+class SignallingError(ScamTapError, ValueError):
+    """A message of a gateway is not what its protocol says; the message names the field, never its value."""
+
+
+class GatewayError(ScamTapError):
+    """A gateway refused a request or did not answer."""
+
+
 class EngineError(ScamTapError):
     """An inference engine refused or failed a request."""
 
 
 class CapacityError(ScamTapError):
     """A bounded table or queue is full."""
+
+
+class StoreError(ScamTapError):
+    """What is remembered between calls cannot be reached; calls go through meanwhile."""
 
 
 class AlertError(ScamTapError):

@@ -9,6 +9,8 @@ import typer
 from rich.console import Console
 
 from inference.errors import ConfigError, ScamTapError
+from training.data.command import app as data_app
+from training.screening.command import screening
 from training.voice.command import voice
 
 # torch and onnxruntime are imported by the commands that need them: `scamtap-train --help` answers at once.
@@ -21,6 +23,8 @@ app = typer.Typer(
 )
 stdout = Console(highlight=False, soft_wrap=True)
 stderr = Console(stderr=True, highlight=False, soft_wrap=True)
+
+app.add_typer(data_app, name="data")
 
 ScriptsOption = Annotated[Path, typer.Option("--scripts", help="Call scripts (YAML), see datasets/scripts/README.md.")]
 DataOption = Annotated[
@@ -133,6 +137,7 @@ def evaluate(
 
 
 app.command()(voice)
+app.command()(screening)
 
 
 @app.command()

@@ -131,16 +131,8 @@ class LegTable:
                 f"a leg with this source is registered on UDP port {local_port} already: release it first"
             )
         codecs = _codec_row(payload_types)
-        if not self._free:
-            raise CapacityError(f"all {self.max_legs} legs are in use: raise media.max_legs or add a worker")
-        slot = self._free.pop()
+        slot = self._give_row(position)
         tables, state = self.tables, self.tables.state[slot]
-        generation = int(state[GENERATION]) + 1
-        state[:] = 0
-        state[GENERATION] = generation
-        state[READ] = position
-        state[[SSRC, EXT_SEQ, BAD_SEQ, FIRST_POS, EVENT_CODE, BLOCKED_SSRC]] = -1
-        tables.bitmap[slot] = 0
         tables.payload_types[slot] = codecs
         if key is None:
             tables.keys[slot] = (0, 0, 0, local_port)
@@ -154,7 +146,29 @@ class LegTable:
             # The gateway gives a port to a new call while packets of the old one are still under way.
             state[BLOCKED_SSRC], state[BLOCKED_UNTIL] = self._recent.pop(key, (-1, 0))
         self._ports[local_port] = self._ports.get(local_port, 0) + 1
-        return generation << _SLOT_BITS | slot
+        return self.handle(slot, int(state[GENERATION]))
+
+    def add_streamed(self, position: int) -> int:
+        """Give out a row that no packet finds, for audio that is written, and return its handle.
+
+        Raises:
+            CapacityError: every row is taken.
+        """
+        slot = self._give_row(position)
+        return self.handle(slot, int(self.tables.state[slot, GENERATION]))
+
+    def _give_row(self, position: int) -> int:
+        if not self._free:
+            raise CapacityError(f"all {self.max_legs} legs are in use: raise media.max_legs or add a worker")
+        slot = self._free.pop()
+        state = self.tables.state[slot]
+        generation = int(state[GENERATION]) + 1
+        state[:] = 0
+        state[GENERATION] = generation
+        state[READ] = position
+        state[[SSRC, EXT_SEQ, BAD_SEQ, FIRST_POS, EVENT_CODE, BLOCKED_SSRC]] = -1
+        self.tables.bitmap[slot] = 0
+        return slot
 
     def remove(self, handle: int, guard_until: int) -> None:
         """Take a row back; its last SSRC stays unwelcome from this source until position ``guard_until``.
@@ -163,21 +177,24 @@ class LegTable:
             KeyError: the handle was released before.
         """
         slot = self.slot(handle)
-        key = self._keys.pop(slot)
-        local_port = key if isinstance(key, int) else key[3]
+        key = self._keys.pop(slot, None)  # none: streamed
         if isinstance(key, int):
-            del self.exclusive[local_port]
-        else:
+            del self.exclusive[key]
+            self._leave_port(key)
+        elif key is not None:
             self._delete(key)
             del self._rows[key]
+            self._leave_port(key[3])
             self._recent[key] = (int(self.tables.state[slot, SSRC]), guard_until)
             while len(self._recent) > self.max_legs:
                 self._recent.popitem(last=False)
         self.tables.state[slot, GENERATION] += 1  # no handle of a free row is valid
+        self._free.append(slot)
+
+    def _leave_port(self, local_port: int) -> None:
         self._ports[local_port] -= 1
         if not self._ports[local_port]:
             del self._ports[local_port]
-        self._free.append(slot)
 
     def slot(self, handle: int) -> int:
         """Row of a leg in use.

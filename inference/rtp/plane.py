@@ -24,7 +24,7 @@ import numpy.typing as npt
 from pydantic import BaseModel, ConfigDict, Field, field_validator
 
 from inference.errors import ConfigError
-from inference.rtp import kernel, kernel_numpy, layout, reader
+from inference.rtp import kernel, kernel_numpy, layout, reader, streamed
 from inference.rtp.counters import LegCounters, PlaneCounters, leg_counters, plane_counters, total_counters
 from inference.rtp.jit import HAS_NUMBA
 from inference.rtp.layout import SAMPLE_RATE_HZ, Int64s
@@ -32,6 +32,7 @@ from inference.rtp.legs import DEFAULT_PAYLOAD_TYPES, LegTable, source_words
 from inference.rtp.sockets import PlainReceiver, Receiver, make_receiver, open_socket, queue_drops
 
 MAX_READ_SAMPLES = SAMPLE_RATE_HZ  # per leg and read: a reader that fell behind catches up a second at a time
+PCM = npt.NDArray[np.int16]
 DIGITS = "0123456789*#ABCD"
 
 _POLL_S = 0.05  # how long stop() may take to be noticed
@@ -44,6 +45,8 @@ class PlaneConfig(BaseModel):
     Attributes:
         host: numeric address to bind; ``::`` takes IPv4 and IPv6.
         ports: UDP ports; few, shared by all legs. 0 lets the system choose.
+        exclusive_ports: UDP ports for one leg at a time each, for senders whose address is not known beforehand (NAT):
+            the first and last of a range, or None.
         max_legs: rows reserved; a call has two legs. Memory is touched only as legs use it.
         ring_samples: audio kept per leg until it is read, 8 kHz; a power of two.
         tick_ms: how long datagrams gather before they are taken.
@@ -58,6 +61,7 @@ class PlaneConfig(BaseModel):
 
     host: str = "127.0.0.1"
     ports: tuple[int, ...] = Field(default=(40000,), min_length=1, max_length=256)
+    exclusive_ports: tuple[int, int] | None = None
     max_legs: int = Field(default=4096, ge=1, le=1 << 20)
     ring_samples: int = Field(default=32768, ge=8192, le=1 << 20)
     tick_ms: float = Field(default=5.0, gt=0, le=100)
@@ -248,15 +252,48 @@ class PacketPlane:
         with self._lock:
             return self._legs.add(local_port, words, payload_types, self._position(now_s))
 
-    def release(self, leg: int, *, now_s: float | None = None) -> LegCounters:
+    def open_stream(self, *, now_s: float | None = None) -> int:
+        """Admit a leg whose audio does not come as packets but is written; returns its handle.
+
+        Raises:
+            CapacityError: ``max_legs`` are in use.
+        """
+        with self._lock:
+            return self._legs.add_streamed(self._position(now_s))
+
+    def write(
+        self, leg: int, samples: npt.NDArray[np.int16], timestamp: int, *, arrived_s: float | None = None
+    ) -> None:
+        """Take audio of a leg from :meth:`open_stream`, placed by its timestamp as packets are.
+
+        Args:
+            leg: its handle.
+            samples: int16 ``[num_samples]`` at 8 kHz.
+            timestamp: number of the first sample in the sender's own time; never wraps.
+            arrived_s: default: the monotonic clock.
+
+        Raises:
+            KeyError: it was released.
+        """
+        with self._lock:
+            slot = self._legs.slot(leg)
+            streamed.write(self._legs.tables, slot, samples, timestamp, self._position(arrived_s), self._max_ahead)
+
+    def release(self, leg: int, *, now_s: float | None = None, goes_on: bool = False) -> LegCounters:
         """Give the leg's row back and return its last counters.
+
+        Args:
+            leg: its handle.
+            now_s: default: the monotonic clock.
+            goes_on: the call goes on from this source, and is to be registered anew: its SSRC stays welcome.
 
         Raises:
             KeyError: it was released before.
         """
         with self._lock:
             counters = leg_counters(self._legs.tables.state[self._legs.slot(leg)])
-            self._legs.remove(leg, self._position(now_s) + _samples(self.config.reuse_guard_s))
+            guard_s = 0 if goes_on else self.config.reuse_guard_s
+            self._legs.remove(leg, self._position(now_s) + _samples(guard_s))
             return counters
 
     def read(self, legs: Sequence[int] | Int64s, *, now_s: float | None = None) -> AudioBatch:

@@ -20,9 +20,9 @@ from pydantic import BaseModel, ConfigDict, Field, SecretStr, model_validator
 from starlette.middleware.trustedhost import TrustedHostMiddleware
 
 from inference import __version__
-from inference.errors import CapacityError, ConfigError
+from inference.errors import CapacityError, CodecError, ConfigError
+from inference.gateway.spec import CALL_ID_PATTERN, CallSpec
 from inference.service.bus import EventBus
-from inference.service.spec import CALL_ID_PATTERN, CallSpec
 from inference.service.telemetry import Telemetry
 from inference.service.watch import Watch
 
@@ -111,12 +111,16 @@ def create_app(watch: Watch, bus: EventBus, telemetry: Telemetry, config: ApiCon
 
     @app.post("/v1/calls", status_code=201, dependencies=guarded)
     async def begin(spec: CallSpec) -> dict[str, Any]:
+        if any(leg.is_streamed for leg in spec.legs.values()):
+            raise HTTPException(422, "a call announced here comes as packets: give each leg its local_port")
         try:
             watch.begin(spec)
         except CapacityError as error:
             raise HTTPException(503, str(error), {"Retry-After": "5"}) from error
         except ConfigError as error:
             raise HTTPException(409, str(error)) from error
+        except CodecError as error:
+            raise HTTPException(422, str(error)) from error
         return watch.describe(spec.id)
 
     @app.get("/v1/calls", dependencies=guarded)

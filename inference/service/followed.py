@@ -5,13 +5,13 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Self
 
-from inference.audio import LEGS, SAMPLE_RATE_HZ, Leg
+from inference.audio import SAMPLE_RATE_HZ, Leg
 from inference.audio.segment import SpeechSegment
 from inference.errors import ScamTapError
-from inference.rtp.counters import LegCounters
+from inference.gateway.spec import CallSpec, LegSpec
+from inference.rtp.counters import LegCounters, sum_counters
 from inference.rtp.plane import PacketPlane
 from inference.service.call import Call, Heard, hear_all
-from inference.service.spec import CallSpec
 
 
 @dataclass(slots=True)
@@ -25,6 +25,7 @@ class Followed:
         begun_s: when its time began, seconds of the plane's clock.
         understanding: its segments with the models or waiting for them.
         shed_s: speech that was not understood for lack of capacity, seconds.
+        of_released: what legs received before signalling changed them.
     """
 
     spec: CallSpec
@@ -33,27 +34,38 @@ class Followed:
     begun_s: float
     understanding: set[asyncio.Task[None]] = field(default_factory=set)
     shed_s: float = 0.0
+    of_released: dict[Leg, LegCounters] = field(default_factory=dict)
 
     @classmethod
     def register(cls, spec: CallSpec, call: Call, plane: PacketPlane, now_s: float) -> Self:
-        """Admit both legs to the plane, or neither; ``now_s`` is second 0 of the call.
+        """Admit all legs to the plane, or none; ``now_s`` is second 0 of the call.
 
         Raises:
             ConfigError: a port is not ours, or a source belongs to another call.
             CapacityError: no room for another leg.
+            CodecError: a codec that is not decoded here.
         """
-        handles: dict[Leg, int] = {}
+        return cls(spec, call, _register(spec.legs, plane, now_s), now_s)
+
+    def change(self, spec: CallSpec, plane: PacketPlane, now_s: float) -> None:
+        """Register anew the legs that ``spec`` changes; their time goes on. All are changed, or none.
+
+        Raises:
+            ConfigError, CapacityError, CodecError: as for :meth:`register`; the old legs go on.
+        """
+        before = {leg: old for leg, old in self.spec.legs.items() if spec.legs.get(leg) != old}
+        wanted = {leg: new for leg, new in spec.legs.items() if self.spec.legs.get(leg) != new}
+        # Released first: a leg may keep its address, and only its codec or key is new.
+        released = {leg: plane.release(self.handles.pop(leg), now_s=now_s, goes_on=True) for leg in before}
         try:
-            for leg in LEGS:
-                wanted = spec.leg(leg)
-                handles[leg] = plane.register(
-                    wanted.local_port, wanted.source_address, wanted.payload_types, now_s=now_s
-                )
+            self.handles |= _register(wanted, plane, now_s)
         except ScamTapError:
-            for handle in handles.values():
-                plane.release(handle, now_s=now_s)
+            self.handles |= _register(before, plane, now_s)
             raise
-        return cls(spec, call, handles, now_s)
+        finally:
+            for leg, counters in released.items():
+                self.of_released[leg] = sum_counters(self.of_released.get(leg), counters)
+        self.spec = spec
 
     def counters(self, plane: PacketPlane) -> dict[Leg, LegCounters]:
         """What its legs have received so far.
@@ -61,7 +73,7 @@ class Followed:
         Raises:
             KeyError: they were released.
         """
-        return {leg: plane.counters(handle) for leg, handle in self.handles.items()}
+        return self._with_earlier({leg: plane.counters(handle) for leg, handle in self.handles.items()})
 
     def release(self, plane: PacketPlane, now_s: float) -> dict[Leg, LegCounters]:
         """Give its legs back; returns their last counters.
@@ -69,7 +81,11 @@ class Followed:
         Raises:
             KeyError: they were released before.
         """
-        return {leg: plane.release(handle, now_s=now_s) for leg, handle in self.handles.items()}
+        return self._with_earlier({leg: plane.release(handle, now_s=now_s) for leg, handle in self.handles.items()})
+
+    def _with_earlier(self, now: Mapping[Leg, LegCounters]) -> dict[Leg, LegCounters]:
+        both = {leg: sum_counters(self.of_released.get(leg), counters) for leg, counters in now.items()}
+        return {**self.of_released, **both}
 
     def describe(self, plane: PacketPlane, now_s: float) -> dict[str, Any]:
         """Its state for operators: nothing of what was said."""
@@ -84,6 +100,23 @@ class Followed:
         }
 
 
+def _register(legs: Mapping[Leg, LegSpec], plane: PacketPlane, now_s: float) -> dict[Leg, int]:
+    handles: dict[Leg, int] = {}
+    try:
+        for leg, wanted in legs.items():
+            if wanted.local_port is None:
+                handles[leg] = plane.open_stream(now_s=now_s)
+            else:
+                handles[leg] = plane.register(
+                    wanted.local_port, wanted.source_address, wanted.payload_types, now_s=now_s
+                )
+    except ScamTapError:
+        for handle in handles.values():
+            plane.release(handle, now_s=now_s)
+        raise
+    return handles
+
+
 def hear_followed(
     calls: Sequence[Followed], plane: PacketPlane, now_s: float
 ) -> tuple[bool, list[tuple[Followed, SpeechSegment]]]:
@@ -95,7 +128,7 @@ def hear_followed(
     Raises:
         EngineError: speech could not be looked for.
     """
-    rows = [(followed, leg) for followed in calls for leg in LEGS]
+    rows = [(followed, leg) for followed in calls for leg in followed.handles]
     batch = plane.read([followed.handles[leg] for followed, leg in rows], now_s=now_s)
     heard, owners = [], []
     for row, (followed, leg) in enumerate(rows):

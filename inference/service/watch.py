@@ -15,20 +15,19 @@ import numpy as np
 import structlog
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
-from inference.alerts.dispatcher import Dispatcher
 from inference.audio import LEGS, Leg
-from inference.audio.segment import SpeechSegment
+from inference.audio.segment import PCM, SpeechSegment
 from inference.engine.batcher import BatcherConfig, MicroBatcher
-from inference.errors import AlertError, CapacityError, ConfigError, ScamTapError
+from inference.errors import CapacityError, ConfigError, ScamTapError
+from inference.gateway.spec import CallSpec
 from inference.rtp.counters import LegCounters, sum_counters
 from inference.rtp.plane import PacketPlane
-from inference.service.bus import EventBus
 from inference.service.call import Call, CallParts
-from inference.service.events import AlertEvent, Event, VerdictEvent
+from inference.service.events import Event, VerdictEvent
 from inference.service.followed import Followed, hear_followed, packet_counters
-from inference.service.spec import CallSpec
+from inference.service.publisher import Publisher
 from inference.service.stages import DueSegment, Stages
-from inference.service.telemetry import Telemetry
+from inference.service.standing import StandingCalls
 
 log = structlog.get_logger(__name__)
 
@@ -69,9 +68,7 @@ class Watch:
         parts: how to make a call's segmenters and verdict.
         stages: the models.
         config: bounds and times.
-        dispatcher: where alerts go.
-        bus: where events go.
-        telemetry: what is counted.
+        publisher: where events and alerts go.
         default_language: ISO code, or None to detect, for calls that do not say.
         clock: monotonic seconds, the plane's own.
     """
@@ -83,24 +80,20 @@ class Watch:
         stages: Stages,
         config: WatchConfig,
         *,
-        dispatcher: Dispatcher,
-        bus: EventBus,
-        telemetry: Telemetry,
+        publisher: Publisher,
         default_language: str | None = "en",
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self._plane = plane
         self._parts = parts
         self._config = config
-        self._dispatcher = dispatcher
-        self._bus = bus
-        self._telemetry = telemetry
+        self._publisher = publisher
+        self._telemetry = publisher.telemetry
         self._default_language = default_language
         self._clock = clock
         self._calls: dict[str, Followed] = {}
         self._ending: dict[asyncio.Task[VerdictEvent], Followed] = {}
-        self._standing: dict[str, CallSpec] = {}
-        self._refused: set[str] = set()  # standing calls that could not begin, so that each is logged once
+        self._standing = StandingCalls(self.begin)
         self._of_ended: dict[Leg, LegCounters] = {}
         self._batcher: MicroBatcher[DueSegment, list[Event]] = MicroBatcher(stages.understand, config.batcher)
         self._ticking: asyncio.Task[None] | None = None
@@ -112,6 +105,11 @@ class Watch:
     def call_ids(self) -> list[str]:
         """Ids of the calls followed now, oldest first."""
         return list(self._calls)
+
+    @property
+    def is_full(self) -> bool:
+        """Whether another call would be refused now."""
+        return self.is_draining or len(self._calls) >= self._config.max_calls
 
     @property
     def media_ports(self) -> tuple[int, ...]:
@@ -156,8 +154,26 @@ class Watch:
         Raises:
             ConfigError, CapacityError: as for :meth:`begin`.
         """
-        self.begin(spec)
-        self._standing[spec.id] = spec
+        self._standing.keep(spec)
+
+    def change(self, spec: CallSpec) -> None:
+        """The call goes on with other legs; see :meth:`inference.gateway.control.CallControl.change`."""
+        followed = self._calls[spec.id]
+        now_s = self._clock()
+        self._hear([followed], now_s)  # what a changed leg still holds
+        followed.change(spec, self._plane, now_s)
+        log.info("call changes", call=spec.id)
+
+    def write(self, call_id: str, leg: Leg, samples: PCM, timestamp: int) -> None:
+        """Audio over a connection; see :meth:`inference.gateway.control.CallControl.write`."""
+        followed = self._calls.get(call_id)
+        if followed is not None and leg in followed.handles:
+            self._plane.write(followed.handles[leg], samples, timestamp, arrived_s=self._clock())
+
+    def key_pressed(self, call_id: str, leg: Leg, digit: str) -> None:
+        """A key told by signalling; see :meth:`inference.gateway.control.CallControl.key_pressed`."""
+        if call_id in self._calls:
+            self._publisher.key_pressed(call_id, leg, digit)
 
     def _open(self, spec: CallSpec) -> Followed:
         language = self._default_language if spec.language is None else spec.language
@@ -196,7 +212,8 @@ class Watch:
             await asyncio.wait(followed.understanding)
         verdict = followed.call.close(packet_counters(counters))
         log.info("call ends", call=verdict.call, call_level=verdict.level, risk=round(verdict.risk, 3))
-        self._publish(verdict)
+        self._publish(followed, verdict)
+        self._publisher.ended(verdict.call)
         return verdict
 
     def describe(self, call_id: str) -> dict[str, Any]:
@@ -211,8 +228,9 @@ class Watch:
         """What far and near legs received, each summed over the calls of this worker's life."""
         totals = {}
         for leg in LEGS:
-            now = self._plane.total_counters([followed.handles[leg] for followed in self._calls.values()])
-            totals[leg] = sum_counters(self._of_ended.get(leg), now)
+            now = self._plane.total_counters([f.handles[leg] for f in self._calls.values() if leg in f.handles])
+            earlier = [f.of_released[leg] for f in self._calls.values() if leg in f.of_released]
+            totals[leg] = sum(earlier, sum_counters(self._of_ended.get(leg), now))
         return totals
 
     def media_counters(self) -> dict[str, int]:
@@ -223,12 +241,14 @@ class Watch:
         """Read what is new on every leg; end calls that fell silent."""
         self._hear(list(self._calls.values()), self._clock())
         for event in self._plane.telephone_events():
-            owner = next((f.call.id for f in self._calls.values() if event.leg in f.handles.values()), None)
-            log.info("key pressed", call=owner, is_complete=event.is_complete)  # not which: it may be a PIN
+            owners = ((f.call.id, leg) for f in self._calls.values() for leg, h in f.handles.items() if h == event.leg)
+            for call_id, leg in owners:
+                self._publisher.key_pressed(call_id, leg, event.digit)
         if self._clock() - self._idle_checked_s >= IDLE_CHECK_S:
             self._idle_checked_s = self._clock()
             self._end_idle()
-            self._revive()
+            under_way = {followed.call.id for followed in self._ending.values()} | self._calls.keys()
+            self._standing.revive(under_way)
 
     async def _run(self) -> None:
         period_s = self._config.tick_ms / 1000
@@ -254,20 +274,6 @@ class Watch:
                 continue
             log.warning("call ends for lack of packets", call=call_id, after_s=self._config.idle_timeout_s)
             self._start_ending(call_id)
-
-    def _revive(self) -> None:
-        """Begin the standing calls that have ended."""
-        under_way = {followed.call.id for followed in self._ending.values()}
-        for call_id, spec in self._standing.items():
-            if call_id in self._calls or call_id in under_way:
-                continue
-            try:
-                self.begin(spec)
-                self._refused.discard(call_id)
-            except ScamTapError as error:
-                if call_id not in self._refused:
-                    log.error("standing call cannot begin", call=call_id, why=str(error))
-                self._refused.add(call_id)
 
     def _failed(self, error: ScamTapError) -> None:
         """Speech could not be looked for: counted every time, logged when it begins; the calls go on."""
@@ -300,20 +306,10 @@ class Watch:
             log.error("segment not understood", call=followed.call.id, why=str(error))
         else:
             for event in events:
-                self._publish(event)
+                self._publish(followed, event)
 
-    def _publish(self, event: Event) -> None:
-        self._telemetry.count(event)
-        self._bus.publish(event)
-        if isinstance(event, AlertEvent):
-            alert = event.alert
-            log.warning(
-                "alert", call=alert.call, call_level=alert.level, risk=round(alert.risk, 3), family=alert.family
-            )
-            try:
-                self._dispatcher.send(alert)
-            except AlertError as error:
-                log.error("alert not kept", call=alert.call, alert=alert.id, why=str(error))
+    def _publish(self, followed: Followed, event: Event) -> None:
+        self._publisher.publish(event, followed.spec.reach, followed.call.language)
 
     async def drain(self) -> None:
         """Take no new calls, end those there are, understand what was heard; within ``drain_timeout_s``."""

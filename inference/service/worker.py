@@ -16,10 +16,13 @@ import uvicorn
 from inference.alerts.dispatcher import Dispatcher
 from inference.alerts.outbox import Outbox
 from inference.errors import ConfigError, ScamTapError
+from inference.gateway.open import make_gateways
+from inference.gateway.ports import MediaPorts
 from inference.rtp.plane import PacketPlane
 from inference.service.api import ApiConfig, create_app
 from inference.service.bus import EventBus
 from inference.service.models import build_parts, build_stages, default_language
+from inference.service.publisher import Publisher
 from inference.service.telemetry import Telemetry
 from inference.service.watch import Watch
 
@@ -111,9 +114,7 @@ class Worker:
             build_parts(settings, stages),
             stages,
             settings.watch,
-            dispatcher=dispatcher,
-            bus=self.bus,
-            telemetry=self.telemetry,
+            publisher=Publisher(self.telemetry, self.bus, dispatcher),
             default_language=default_language(settings),
         )
         # While calls drain the API still answers (no new calls) and followers see how each call ends.
@@ -132,6 +133,16 @@ class Worker:
         for spec in settings.calls:
             self.watch.keep(spec)
         await self._open_api(listener)
+        await self._open_gateways()
+
+    async def _open_gateways(self) -> None:
+        media, gateways = self.settings.media, self.settings.gateways
+        ports = MediaPorts(
+            gateways.media_address or media.host, self.watch.media_ports, media.exclusive_ports, gateways.quarantine_s
+        )
+        for gateway in make_gateways(gateways, self.watch, ports):
+            self._exit.push_async_callback(gateway.aclose)
+            await gateway.start()
 
     def _make_dispatcher(self) -> Dispatcher:
         alerts = self.settings.alerts

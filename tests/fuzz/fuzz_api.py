@@ -21,6 +21,7 @@ with atheris.instrument_imports(include=["inference.service", "fastapi", "starle
     from inference.service.api import ApiConfig, create_app
     from inference.service.bus import EventBus
     from inference.service.call import CallParts
+    from inference.service.publisher import Publisher
     from inference.service.telemetry import Telemetry
     from inference.service.watch import Watch, WatchConfig
 
@@ -71,9 +72,7 @@ def make() -> tuple[Watch, httpx.AsyncClient]:
         parts,
         NoStages(),  # type: ignore[arg-type]
         WatchConfig(max_calls=MAX_CALLS),
-        dispatcher=Dispatcher(Outbox(None), []),
-        bus=bus,
-        telemetry=telemetry,
+        publisher=Publisher(telemetry, bus, Dispatcher(Outbox(None), [])),
     )
     app = create_app(watch, bus, telemetry, ApiConfig())
     return watch, httpx.AsyncClient(transport=httpx.ASGITransport(app), base_url="http://localhost")

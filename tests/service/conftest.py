@@ -14,6 +14,7 @@ from inference.config import PrivacyConfig, Settings
 from inference.rtp.plane import Datagram, PacketPlane, PlaneConfig
 from inference.service.api import ApiConfig
 from inference.service.bus import EventBus
+from inference.service.publisher import Publisher
 from inference.service.telemetry import Telemetry
 from inference.service.watch import Watch, WatchConfig
 
@@ -78,9 +79,7 @@ class Bench:
             parts or doubles.parts(),
             self.stages,
             WatchConfig(**config),
-            dispatcher=Dispatcher(self.outbox, []),
-            bus=self.bus,
-            telemetry=self.telemetry,
+            publisher=Publisher(self.telemetry, self.bus, Dispatcher(self.outbox, [])),
             clock=self.clock,
         )
 

@@ -11,7 +11,7 @@ from inference.alerts.alert import Alert
 from inference.alerts.dispatcher import AlertsConfig, Dispatcher
 from inference.alerts.outbox import Outbox
 from inference.errors import AlertError, ConfigError
-from inference.service.spec import CallSpec
+from inference.gateway.spec import CallSpec
 
 ALERT = Alert("call-1", "danger", 31.25, 0.971, "card_otp", "ask", (), id="alr_1")
 
@@ -161,7 +161,7 @@ def test_a_full_outbox_costs_an_alert_on_disk_and_not_the_call(bench, spec_of, d
 
     async def run():
         async with bench() as b:
-            monkeypatch.setattr(b.watch._dispatcher, "send", full)
+            monkeypatch.setattr(b.watch._publisher._dispatcher, "send", full)
             b.watch.begin(CallSpec.model_validate(spec_of()))
             follower = b.bus.follow()
             await b.play({30000: doubles.packets(doubles.speech(doubles.THREAT, doubles.ASK))})

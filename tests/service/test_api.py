@@ -11,10 +11,10 @@ from hypothesis import strategies as st
 from pydantic import ValidationError
 
 from inference.audio import LEGS
+from inference.gateway.spec import CallSpec
 from inference.service.api import MAX_BODY_BYTES, ApiConfig, create_app
 from inference.service.bus import MAX_WAITING, EventBus
 from inference.service.events import VerdictEvent
-from inference.service.spec import CallSpec
 
 TOKEN = "a-token-long-enough"
 EVENT = VerdictEvent("c1", "none", 0.1, None, None, dict.fromkeys(LEGS, 0.0), None)
@@ -224,7 +224,7 @@ def test_bad_bodies_are_4xx_and_not_echoed(api_of, body):
         {"local_port": 40000, "source": "192.0.2.10:0"},
         {"local_port": 40000, "source": "192.0.2.10:99999"},
         {"local_port": 40000, "source": "192.0.2.10:30000", "payload_types": {"128": "PCMU"}},
-        {"local_port": 40000, "source": "192.0.2.10:30000", "payload_types": {"96": "opus"}},
+        {"local_port": 40000, "source": "192.0.2.10:30000", "payload_types": {"96": "EVS"}},
         {"local_port": 40000, "source": "192.0.2.10:30000", "ssrc": 7},
     ],
 )

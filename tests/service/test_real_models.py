@@ -8,10 +8,10 @@ import pytest
 import soundfile
 
 from inference.gateway.recording import open_recording
+from inference.gateway.spec import CallSpec
 from inference.service.demo_view import TINY
 from inference.service.replay import replay
 from inference.service.score import CallText, score_text
-from inference.service.spec import CallSpec
 
 SHORT_S = 17  # two turns of the far party and one of the subscriber
 

@@ -8,9 +8,9 @@ import pytest
 from structlog.testing import capture_logs
 
 from inference.errors import CapacityError, ConfigError, EngineError
+from inference.gateway.spec import CallSpec
 from inference.rtp.packet import RtpPacket
 from inference.rtp.plane import Datagram
-from inference.service.spec import CallSpec
 from inference.service.watch import WatchConfig
 
 
@@ -424,8 +424,8 @@ def test_keys_are_logged_without_which(bench, spec_of):
     with capture_logs() as lines:
         assert asyncio.run(run()) == 1
     (pressed,) = [line for line in lines if line["event"] == "key pressed"]
-    assert pressed.keys() == {"event", "call", "is_complete", "log_level"}
-    assert pressed["call"] == "c1"
+    assert pressed.keys() == {"event", "call", "leg", "log_level"}
+    assert (pressed["call"], pressed["leg"]) == ("c1", "far")
 
 
 def test_a_draining_worker_takes_no_calls(bench, spec_of):

@@ -1,0 +1,56 @@
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from inference.screening.numbers import MAX_NUMBER_CHARACTERS, parse_number
+
+
+@pytest.mark.parametrize(
+    ("text", "region", "kind", "key"),
+    [
+        ("+8613800138000", "CN", "valid", "8613800138000"),
+        ("13800138000", "CN", "valid", "8613800138000"),
+        ("008613800138000", "CN", "valid", "8613800138000"),
+        ("tel:+8613800138000;phone-context=x", "CN", "valid", "8613800138000"),
+        ("<sip:+8613800138000@gateway.example;user=phone>", "CN", "valid", "8613800138000"),
+        ("+44 20 7946 0000", "CN", "valid", "442079460000"),
+        ("+8611000000000", "CN", "unallocated", "8611000000000"),
+        ("+86138001380000000", "CN", "impossible", "86138001380000000"),
+        ("110", "CN", "emergency", "110"),
+        ("999", "GB", "emergency", "999"),
+        ("95588", "CN", "short", "95588"),
+        (None, "CN", "withheld", None),
+        ("", "CN", "withheld", None),
+        ("Anonymous", "CN", "withheld", None),
+        ("sip:anonymous@anonymous.invalid", "CN", "withheld", None),
+        ("+", "CN", "malformed", None),
+        ("call-me", "CN", "malformed", None),
+        ("１３８００１３８０００", "CN", "malformed", None),  # full width
+        ("+٤٤٢٠٧٩٤٦٠٠٠٠", "GB", "malformed", None),  # Arabic digits
+        ("+44\u200b2079460000", "GB", "valid", "442079460000"),  # a zero-width space hides nothing
+        ("+999123", "GB", "malformed", None),
+        ("1" * 5000, "GB", "malformed", None),
+    ],
+)
+def test_what_a_number_is(text, region, kind, key):
+    number = parse_number(text, region)
+    assert (number.kind, number.key) == (kind, key)
+
+
+def test_a_number_knows_its_country():
+    assert parse_number("+8613800138000", "GB").country == "CN"
+    assert parse_number("+12025550123", "GB").country == "US"
+
+
+def test_a_number_from_abroad_is_no_emergency_call():
+    assert parse_number("+110", "CN").kind != "emergency"
+
+
+@given(st.text(max_size=200) | st.from_regex(r"\A\+?[0-9*#() -]{0,30}\Z"), st.sampled_from(["GB", "CN", "US"]))
+def test_any_text_is_some_kind_of_number(text, region):
+    number = parse_number(text, region)
+    key = number.key
+    assert key is None or (key.isascii() and key.isdecimal() and len(key) <= MAX_NUMBER_CHARACTERS)
+    if number.kind == "valid":
+        assert parse_number(f"+{key}", region) == parse_number(f"tel:+{key}", region)
+        assert parse_number(f"+{key}", region).key == key

@@ -1,0 +1,299 @@
+"""One suite over every place to remember in."""
+
+import asyncio
+import contextlib
+
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from inference.errors import ConfigError, StoreError
+from inference.screening.backend import Add, Fields, MemoryBackend
+from inference.screening.remembered import WindowStore
+from inference.screening.sqlite import SqliteBackend
+
+NOW_S = 1_800_000_000.0
+HOUR_S, DAY_S = 3600, 86_400
+CALLER, CALLEE = "441632960001", "441632960002"
+
+
+class Clock:
+    now_s = NOW_S
+
+    def __call__(self) -> float:
+        return self.now_s
+
+
+@pytest.fixture(params=["memory", "sqlite", pytest.param("redis", marks=pytest.mark.gateway)])
+def opened(request, tmp_path):
+    """``async with opened() as store``: an empty store of each kind."""
+
+    @contextlib.asynccontextmanager
+    async def make(clock=None):
+        if request.param == "memory":
+            backend = MemoryBackend(clock=clock or Clock())
+        elif request.param == "sqlite":
+            path = tmp_path / "screening.db"
+            path.unlink(missing_ok=True)
+            backend = SqliteBackend(path, clock=clock or Clock())
+        else:
+            from inference.screening.redis import RedisBackend, RedisConfig
+
+            server = request.getfixturevalue("redis_server")
+            server.flush()
+            backend = RedisBackend(RedisConfig(url=server.url, timeout_s=2))
+        store = WindowStore(backend)
+        try:
+            yield store
+        finally:
+            await store.aclose()
+
+    return make
+
+
+def run(opened, steps):
+    async def go():
+        async with opened() as store:
+            return await steps(store)
+
+    return asyncio.run(go())
+
+
+async def call(store, callee=CALLEE, at_s=NOW_S, caller=CALLER, is_night=False):
+    return await store.attempt(caller, callee, at_s, is_night=is_night)
+
+
+def test_attempts_are_counted_over_their_windows(opened):
+    async def steps(store):
+        for age_s in (25 * HOUR_S + 1, 23 * HOUR_S, 2 * HOUR_S, 600, 5):
+            seen = await call(store, f"44163296{age_s % 10_000:04}", NOW_S - age_s, is_night=age_s == 600)
+        return await call(store), seen
+
+    seen, before = run(opened, steps)
+    assert (before.caller.attempts, seen.caller.attempts) == (4, 5)
+    assert seen.caller.attempts_1h == 3
+    assert seen.caller.distinct_callees == 6  # kept in blocks of six hours: up to 30 hours back
+    assert seen.caller.night == 1
+    assert seen.caller.first_seen_s == NOW_S - (25 * HOUR_S + 1)
+
+
+def test_outcomes_are_counted(opened):
+    async def steps(store):
+        for answered, rang_s, talked_s in ((True, 9, 5), (True, 4, 300), (False, 2, 0), (False, 25, 0)):
+            await store.outcome(CALLER, CALLEE, NOW_S, answered=answered, rang_s=rang_s, talked_s=talked_s)
+        await store.outcome(None, CALLEE, NOW_S, answered=False, rang_s=1, talked_s=0)
+        return await call(store)
+
+    seen = run(opened, steps)
+    assert (seen.caller.ended, seen.caller.answered, seen.caller.short) == (4, 2, 1)
+    assert seen.callee.short_rings_60s == 2
+
+
+def test_numbers_dialled_in_a_row_are_noticed(opened):
+    async def steps(store):
+        for callee in (100, 101, 103, 200, 199, 200):
+            seen = await call(store, str(441632960000 + callee))
+        return seen
+
+    assert run(opened, steps).caller.sequential == 3
+
+
+def test_marks_count_once_per_callee_and_fade(opened):
+    async def steps(store):
+        for callee in (1, 1, 2):
+            await store.mark(CALLER, f"44163296{callee}", "complaint", NOW_S)
+        await store.mark(CALLER, CALLEE, "heard_danger", NOW_S, is_attested=True)
+        await store.mark(CALLER, CALLEE, "not_a_scam", NOW_S)
+        return (await call(store)).caller, (await call(store, at_s=NOW_S + 7 * DAY_S)).caller
+
+    now, later = run(opened, steps)
+    assert (now.complaints, now.heard_danger, now.heard_attested, now.not_a_scam) == (2, 1, 1, 1)
+    assert later.complaints == pytest.approx(1.0)
+    assert later.heard_danger == pytest.approx(0.5)
+
+
+def test_a_callee_sees_its_burst(opened):
+    async def steps(store):
+        for number in range(30):
+            seen = await call(store, caller=f"4470000{number:05}", at_s=NOW_S + number)
+        return seen, await call(store, at_s=NOW_S + 200, caller=None)
+
+    seen, later = run(opened, steps)
+    assert seen.callee.attempts_60s == 30
+    assert 8 <= seen.callee.attempts_10s <= 10
+    assert seen.callee.callers_60s == 30
+    assert (later.callee.attempts_60s, later.callee.attempts_600s) == (1, 31)
+
+
+def test_a_callees_habit_is_known_when_a_burst_is_possible(opened):
+    async def steps(store):
+        for hour in range(10):
+            for number in range(3):
+                await call(store, at_s=NOW_S - (hour + 2) * HOUR_S, caller=f"447{number}")
+        quiet = await call(store)
+        for _ in range(5):
+            burst = await call(store)
+        return quiet, burst
+
+    quiet, burst = run(opened, steps)
+    assert quiet.callee.baseline_per_hour == 0
+    assert 2.5 <= burst.callee.baseline_per_hour <= 3.0
+    assert burst.callee.baseline_peak_10min == 3
+
+
+def test_contacts_and_call_backs_are_known_for_their_time(opened):
+    async def steps(store):
+        await store.add_contact(CALLEE, "1")
+        await store.add_contact(CALLEE, "2", NOW_S + 60)
+        return [
+            (await call(store, caller=caller, at_s=at_s)).is_contact
+            for caller, at_s in (("1", NOW_S), ("2", NOW_S), ("2", NOW_S + 61), ("3", NOW_S), (None, NOW_S))
+        ]
+
+    assert run(opened, steps) == [True, True, False, False, False]
+
+
+def test_a_shield_is_on_until_its_time_or_until_it_is_taken_off(opened):
+    async def steps(store):
+        await store.shield(CALLEE, NOW_S + 60)
+        on, over = await call(store), await call(store, at_s=NOW_S + 61)
+        await store.shield(CALLEE, None)
+        return [s.callee.shielded_until_s for s in (on, over, await call(store))]
+
+    assert run(opened, steps) == [NOW_S + 60, None, None]
+
+
+def test_withheld_callers_have_no_window_but_count_for_the_callee(opened):
+    async def steps(store):
+        for number in range(3):
+            seen = await call(store, caller=None, at_s=NOW_S + number)
+        return seen
+
+    seen = run(opened, steps)
+    assert seen.caller.attempts == 0
+    assert (seen.callee.attempts_60s, seen.callee.callers_60s) == (3, 3)
+
+
+steps = st.lists(
+    st.tuples(
+        st.sampled_from(["attempt", "outcome", "complaint", "heard_danger", "shield", "contact"]),
+        st.integers(1, 3),
+        st.integers(1, 3),
+        st.integers(0, 4000),
+        st.booleans(),
+    ),
+    max_size=25,
+)
+
+
+async def play(store, script):
+    at_s, seen = NOW_S, []
+    for what, caller, callee, step_s, flag in script:
+        at_s += step_s
+        one, other = f"44700{caller}", f"44800{callee}"
+        if what == "attempt":
+            seen.append(await store.attempt(one, other, at_s, is_night=flag))
+        elif what == "outcome":
+            await store.outcome(one, other, at_s, answered=flag, rang_s=3, talked_s=step_s)
+        elif what == "shield":
+            await store.shield(other, at_s + 100 if flag else None)
+        elif what == "contact":
+            await store.add_contact(other, one, at_s + 500 if flag else None)
+        else:
+            await store.mark(one, other, what, at_s, is_attested=flag)
+    return seen
+
+
+@settings(max_examples=40, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(steps)
+def test_every_store_sees_the_same(opened, script):
+    async def go():
+        async with opened() as store:
+            return await play(store, script), await play(WindowStore(MemoryBackend(clock=Clock())), script)
+
+    seen, want = asyncio.run(go())
+    assert seen == want
+
+
+def test_what_expires_is_forgotten_and_memory_is_bounded():
+    clock = Clock()
+    backend = MemoryBackend(max_keys=100, clock=clock)
+
+    async def go():
+        for number in range(100):
+            await backend.run([Add(f"k{number}", "f", 1, 60)])
+        with pytest.raises(StoreError, match="100 keys"):
+            await backend.run([Add("one more", "f", 1, 60)])
+        clock.now_s += 200
+        await backend.run([Add("one more", "f", 1, 60)])
+        return len(backend), await backend.run([Fields("k5"), Fields("one more")])
+
+    assert asyncio.run(go()) == (1, [{}, {"f": "1"}])
+
+
+def test_what_was_said_survives_the_process(tmp_path):
+    path, clock = tmp_path / "screening.db", Clock()
+
+    async def go():
+        first = WindowStore(SqliteBackend(path, clock=clock))
+        await first.mark(CALLER, CALLEE, "complaint", NOW_S)
+        await call(first)
+        await first.aclose()
+        second = WindowStore(SqliteBackend(path, clock=clock))
+        seen = await call(second)
+        await second.aclose()
+        return seen
+
+    seen = asyncio.run(go())
+    assert (seen.caller.complaints, seen.caller.attempts, seen.caller.distinct_callees) == (1, 2, 1)
+
+
+def test_a_crash_loses_no_complaint(tmp_path):
+    """The durable keys are written within a second; here the process is gone before the windows are."""
+    path, clock = tmp_path / "screening.db", Clock()
+
+    async def go():
+        backend = SqliteBackend(path, clock=clock)
+        store = WindowStore(backend)
+        await store.mark(CALLER, CALLEE, "complaint", NOW_S)
+        await call(store)
+        await backend.write(everything=False)
+        backend._db.close()  # as a killed process leaves it
+        again = WindowStore(SqliteBackend(path, clock=clock))
+        seen = await call(again)
+        await again.aclose()
+        return seen
+
+    seen = asyncio.run(go())
+    assert (seen.caller.complaints, seen.caller.attempts) == (1, 1)
+
+
+def test_what_expired_while_nobody_looked_is_not_read_back(tmp_path):
+    path, clock = tmp_path / "screening.db", Clock()
+
+    async def go():
+        first = WindowStore(SqliteBackend(path, clock=clock))
+        await call(first)
+        await first.aclose()
+        clock.now_s += 30 * HOUR_S + 7200
+        second = SqliteBackend(path, clock=clock)
+        held = set(second.fields) | set(second.sets)
+        await second.aclose()
+        return held
+
+    assert {key[:2] for key in asyncio.run(go())} == {"f:", "b:", "g:"}
+
+
+def test_two_workers_do_not_share_a_file(tmp_path):
+    path = tmp_path / "screening.db"
+    first = SqliteBackend(path)
+    with pytest.raises(ConfigError, match="no other worker has"):
+        SqliteBackend(path)
+    asyncio.run(first.aclose())
+
+
+def test_what_is_no_database_is_said(tmp_path):
+    path = tmp_path / "screening.db"
+    path.write_bytes(b"nonsense" * 1000)
+    with pytest.raises(ConfigError, match=r"screening\.db"):
+        SqliteBackend(path)

@@ -1,0 +1,209 @@
+"""``scamtap-train data``: recordings and scripts checked, repaired, counted, split and exchanged."""
+
+import json
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+import yaml
+from rich.console import Console
+from rich.progress import Progress
+from rich.table import Table
+
+from inference.errors import ConfigError, ScamTapError
+from training.data.checks import Checked, Fault, check
+from training.data.exchange import export_lhotse, export_nemo, import_lhotse, import_nemo, lhotse_audio
+from training.data.repair import repair_all
+from training.data.shingles import near_copies
+from training.data.splits import KEYS, deal
+from training.data.stats import COLUMNS, stats
+from training.data.voiced import voiced_calls
+from training.manifest import load_manifest, manifest_sha256, save_manifest
+from training.scripts import load_scripts
+
+app = typer.Typer(
+    no_args_is_help=True,
+    add_completion=False,
+    help="Labelled recordings as data. Begin with: scamtap-train data from-voiced DIR, or data import.",
+)
+stdout = Console(highlight=False, soft_wrap=True)
+stderr = Console(stderr=True, highlight=False, soft_wrap=True)
+
+MAX_FAULTS_SHOWN = 50
+
+ManifestArgument = Annotated[Path, typer.Argument(help="Manifest: JSON Lines, one call a line.", show_default=False)]
+OutOption = Annotated[Path, typer.Option("--out", help="Manifest to write.", show_default=False)]
+
+
+class FaultyDataError(ScamTapError):
+    """A manifest has faults; they were printed."""
+
+
+@app.command()
+def validate(
+    path: Annotated[Path, typer.Argument(help="Manifest, or a folder of call scripts.", show_default=False)],
+    audio: Annotated[bool, typer.Option(help="Open the recordings, too.")] = True,
+    alike: Annotated[float, typer.Option(min=0.05, max=1, help="Scripts that share so much are reported.")] = 0.4,
+) -> None:
+    """Find every fault: file, line, field, remedy; near copies, too. Exit 1 where something must be put right."""
+    if path.is_dir():
+        _validate_scripts(path, alike)
+        return
+    with Progress(console=stderr, transient=True) as progress:
+        task = progress.add_task("checking", total=None)
+        checked = check(path, with_audio=audio, advance=lambda: progress.advance(task))
+    _print_faults(path, checked)
+    _refuse(checked)
+    stdout.print(f"{path}: {len(checked.calls)} calls, no error; sha256 {manifest_sha256(path)}", markup=False)
+
+
+def _refuse(checked: Checked) -> None:
+    if checked.num_errors:
+        raise FaultyDataError(
+            f"{checked.num_errors} errors: put them right, or run scamtap-train data fix where it says so"
+        )
+
+
+def _print_faults(path: Path, checked: Checked) -> None:
+    def rank(fault: Fault) -> bool:
+        return not fault.is_error
+
+    shown = sorted(checked.faults, key=rank)[:MAX_FAULTS_SHOWN]
+    for fault in shown:
+        kind = "error" if fault.is_error else "note"
+        stdout.print(f"{kind}: {fault.text(path)}", markup=False)
+    if len(checked.faults) > len(shown):
+        stdout.print(f"... and {len(checked.faults) - len(shown)} more")
+
+
+def _validate_scripts(folder: Path, alike: float) -> None:
+    scripts = list(load_scripts(folder))
+    if not scripts:
+        raise ConfigError(f"{folder}: no call scripts there (*.yaml)")
+    pairs = near_copies({script.id: " ".join(turn.text for turn in script.turns) for script in scripts}, alike)
+    for pair in pairs[:MAX_FAULTS_SHOWN]:
+        stdout.print(f"note: {pair.second}: {pair.similarity:.0%} the words of {pair.first}: rewrite one", markup=False)
+    by = ", ".join(f"{n} {what}" for what, n in sorted(_count(f"{s.lang} {s.label}" for s in scripts).items()))
+    stdout.print(f"{folder}: {len(scripts)} scripts ({by}), no error, {len(pairs)} pairs of near copies", markup=False)
+
+
+def _count(values: Iterable[str]) -> dict[str, int]:
+    counted: dict[str, int] = {}
+    for value in values:
+        counted[value] = counted.get(value, 0) + 1
+    return counted
+
+
+@app.command()
+def fix(manifest: ManifestArgument, out: OutOption) -> None:
+    """Measure anew what a machine can: sha256, duration, order and ends of segments. Never labels, roles or consent."""
+    calls = load_manifest(manifest)
+    if out.parent.resolve() != manifest.parent.resolve():
+        raise ConfigError(f"--out {out}: recordings are found relative to the manifest: write it beside {manifest}")
+    with Progress(console=stderr, transient=True) as progress:
+        task = progress.add_task("measuring", total=len(calls))
+        repaired, changes = repair_all(manifest, calls, lambda: progress.advance(task))
+    save_manifest(out, repaired)
+    for what, number in sorted(changes.items()):
+        stdout.print(f"{what}: {number}")
+    stdout.print(f"wrote {out}: {len(repaired)} calls", markup=False)
+
+
+@app.command(name="stats")
+def show_stats(
+    manifest: ManifestArgument,
+    as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object.")] = False,
+) -> None:
+    """Count: calls, hours, asks, voices; by language, family, topic, split and source."""
+    figures = stats(load_manifest(manifest))
+    if as_json:
+        stdout.print(json.dumps({"sha256": manifest_sha256(manifest), **figures}, ensure_ascii=False), markup=False)
+        return
+    for by, rows in figures.items():
+        table = Table("" if by == "all" else by, *COLUMNS, title=None, title_justify="left")
+        for name, of_row in rows.items():
+            table.add_row(name, *(f"{of_row[column]:g}" for column in COLUMNS))
+        stdout.print(table)
+
+
+@app.command()
+def split(
+    manifest: ManifestArgument,
+    out: OutOption,
+    cut: Annotated[
+        list[str] | None,
+        typer.Option(
+            help=f"Deal this key's values out first ({', '.join(KEYS)}); calls between two sides are left out."
+        ),
+    ] = None,
+) -> None:
+    """Give every call its side: train, dev or test. No caller, campaign, script or voice stands on two of them."""
+    calls = load_manifest(manifest)
+    dealt = deal(calls, cut or ())
+    save_manifest(out, dealt.calls)
+    by = ", ".join(f"{name} {row['calls']:g}" for name, row in stats(dealt.calls)["split"].items())
+    stdout.print(f"wrote {out}: {by}; left out {len(dealt.left_out)}", markup=False)
+
+
+@app.command(name="from-voiced")
+def from_voiced(
+    folder: Annotated[Path, typer.Argument(help="Recordings made by scamtap-train voice.", show_default=False)],
+    out: OutOption,
+) -> None:
+    """A manifest of synthetic recordings, their scripts, voices and times."""
+    with Progress(console=stderr, transient=True) as progress:
+        calls = voiced_calls(folder, out)
+        task = progress.add_task("measuring", total=len(calls))
+        repaired, _ = repair_all(out, calls, lambda: progress.advance(task))
+    save_manifest(out, repaired)
+    stdout.print(f"wrote {out}: {len(repaired)} calls", markup=False)
+
+
+@app.command(name="import")
+def import_(
+    source: Annotated[Path, typer.Argument(help="NeMo manifest, or Lhotse supervisions (JSON Lines).")],
+    out: OutOption,
+    recordings: Annotated[
+        Path | None, typer.Option(help="Lhotse recordings (JSON Lines); makes it a Lhotse import.", show_default=False)
+    ] = None,
+    given: Annotated[
+        list[str] | None, typer.Option("--set", help="FIELD=VALUE for all calls (YAML value), e.g. label=scam.")
+    ] = None,
+) -> None:
+    """Calls from NeMo or Lhotse. What they lack is said for all of them: --set channels='{far: 0}' --set consent=..."""
+    common = dict(_field(text) for text in given or ())
+    if recordings is None:
+        calls = import_nemo(source, common)
+    else:
+        calls = import_lhotse(source, lhotse_audio(recordings), common)
+    save_manifest(out, calls)
+    stdout.print(f"wrote {out}: {len(calls)} calls; next: scamtap-train data fix", markup=False)
+
+
+def _field(text: str) -> tuple[str, Any]:
+    name, equals, value = text.partition("=")
+    if not equals:
+        raise ConfigError(f"--set {text}: want FIELD=VALUE")
+    try:
+        return name, yaml.safe_load(value)
+    except yaml.YAMLError as error:
+        raise ConfigError(f"--set {name}: the value is not YAML") from error
+
+
+@app.command()
+def export(
+    manifest: ManifestArgument,
+    out: Annotated[Path, typer.Option("--out", help="File to write (JSON Lines).", show_default=False)],
+    form: Annotated[str, typer.Option("--format", help="nemo or lhotse.")] = "nemo",
+) -> None:
+    """The same calls for NeMo or Lhotse, a row per segment."""
+    writers = {"nemo": export_nemo, "lhotse": export_lhotse}
+    if form not in writers:
+        raise ConfigError(f"--format {form}: want {' or '.join(writers)}")
+    rows = list(writers[form](load_manifest(manifest)))
+    try:
+        out.write_text("".join(json.dumps(row, ensure_ascii=False) + "\n" for row in rows), encoding="utf-8")
+    except OSError as error:
+        raise ConfigError(f"{out}: cannot be written ({error.strerror}); give another file") from error
+    stdout.print(f"wrote {out}: {len(rows)} segments", markup=False)

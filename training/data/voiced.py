@@ -1,0 +1,61 @@
+"""Recordings made by ``scamtap-train voice`` as a manifest."""
+
+import json
+import os
+from pathlib import Path
+from typing import Any
+
+from inference.errors import ConfigError
+from training.manifest import RecordedCall, Segment
+
+CONSENT = "nobody was recorded: a synthetic voice reads a written script"
+LEGAL_BASIS = "no personal data"
+LICENCE = "Apache-2.0"
+
+
+def voiced_calls(folder: Path, manifest: Path) -> list[RecordedCall]:
+    """Every ``<name>.json`` with its ``<name>.wav`` under ``folder``, as calls of a manifest at ``manifest``.
+
+    Raises:
+        ConfigError: no recording there, or labels that the voicing command did not write; names the file.
+    """
+    found = [path for path in sorted(folder.rglob("*.json")) if path.with_suffix(".wav").is_file()]
+    if not found:
+        raise ConfigError(f"{folder}: no recordings there; make some with: scamtap-train voice --out {folder}")
+    return [_call(path, manifest) for path in found]
+
+
+def _call(labels: Path, manifest: Path) -> RecordedCall:
+    try:
+        said = json.loads(labels.read_text(encoding="utf-8"))
+        audio = Path(os.path.relpath(labels.with_suffix(".wav").resolve(), manifest.parent.resolve()))
+        return RecordedCall(
+            id=labels.stem,
+            audio_filepath=audio.as_posix(),
+            duration=said["duration_s"],
+            lang=said["lang"],
+            channels={"far": 0, "near": 1},
+            label=said["label"],
+            family=said["family"],
+            topic=said["topic"],
+            script=said["id"],
+            voices=tuple(sorted(said["voices"].values())),
+            segments=tuple(_segment(turn) for turn in sorted(said["turns"], key=lambda t: t["start_s"])),
+            ask_s=said["ask_s"],
+            consent=CONSENT,
+            legal_basis=LEGAL_BASIS,
+            source=said["source"],
+            licence=LICENCE,
+        )
+    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
+        raise ConfigError(f"{labels}: are not labels written by scamtap-train voice; take the file away") from error
+
+
+def _segment(turn: dict[str, Any]) -> Segment:
+    return Segment(
+        start=turn["start_s"],
+        duration=round(turn["end_s"] - turn["start_s"], 3),
+        leg=turn["leg"],
+        text=turn["text"],
+        stages=tuple(turn["stages"]),
+    )

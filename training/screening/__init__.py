@@ -1,0 +1,1 @@
+"""The risk model of screening, from call records to weights with known signs."""
