@@ -38,15 +38,15 @@ class Share:
 
 
 TRAIN: dict[tuple[str, bool], Share] = {
-    ("scripts", True): Share(0.40, 10_000, copies=0.4),
-    (RECOGNISED, True): Share(0.26, 10_000, per_group=3, copies=0),
+    ("scripts", True): Share(0.50, 10_000, copies=1),
+    (RECOGNISED, True): Share(0.18, 10_000, per_group=3, copies=0),
     ("bothbosu", True): Share(0.10, 50),
-    ("youtube", True): Share(0.12, 80, per_group=2, copies=0.3),
+    ("youtube", True): Share(0.10, 80, per_group=2, copies=0.3),
     ("ftc", True): Share(0.12, 60, per_group=6, copies=0.3),
-    ("scripts", False): Share(0.45, 10_000, copies=0.4),
-    (RECOGNISED, False): Share(0.23, 10_000, per_group=3, copies=0),
+    ("scripts", False): Share(0.52, 10_000, copies=1),
+    (RECOGNISED, False): Share(0.18, 10_000, per_group=3, copies=0),
     ("bothbosu", False): Share(0.17, 50),
-    ("sgd", False): Share(0.15, 40),
+    ("sgd", False): Share(0.13, 40),
 }
 
 DEV: dict[tuple[str, bool], Share] = {
