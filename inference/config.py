@@ -9,13 +9,15 @@ import yaml
 from pydantic import BaseModel, ConfigDict, StringConstraints, ValidationError, model_validator
 from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict, SettingsError
 
-from inference.alerts.dispatcher import AlertsConfig
+from inference.alerts.config import AlertsConfig
+from inference.alerts.ears.open import WarningsConfig
 from inference.audio.segmenter import SegmenterConfig
 from inference.errors import ConfigError
 from inference.gateway.open import GatewaysConfig
 from inference.gateway.spec import CallSpec
 from inference.intent.scorer import IntentConfig
 from inference.rtp.plane import PlaneConfig
+from inference.screening.config import ScreeningConfig
 from inference.service.api import ApiConfig
 from inference.service.watch import WatchConfig
 from inference.speech.recogniser import MAX_WINDOW_S, RecogniserConfig
@@ -62,10 +64,12 @@ class Settings(BaseSettings):
     intent: IntentConfig = IntentConfig()
     verdict: VerdictConfig = VerdictConfig()
     alerts: AlertsConfig = AlertsConfig()
+    warnings: WarningsConfig = WarningsConfig()
     watch: WatchConfig = WatchConfig()
     api: ApiConfig = ApiConfig()
     log: LogConfig = LogConfig()
     gateways: GatewaysConfig = GatewaysConfig()
+    screening: ScreeningConfig = ScreeningConfig()
     calls: tuple[CallSpec, ...] = ()
 
     @model_validator(mode="after")

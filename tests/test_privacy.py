@@ -21,7 +21,8 @@ from inference.errors import EngineError
 from inference.rtp.plane import PlaneConfig
 from inference.service.api import ApiConfig
 from inference.service.logs import set_up_logs
-from inference.service.worker import Worker, log_failure
+from inference.service.process import log_failure
+from inference.service.worker import Worker
 
 
 @pytest.fixture
@@ -97,7 +98,7 @@ def test_no_word_reaches_disk_logs_metrics_or_api(scripted, doubles, tmp_path, l
 def test_words_are_in_alerts_where_the_operator_wants_them(scripted, doubles, tmp_path, logged):
     told = asyncio.run(session(doubles, tmp_path, include_text=True))
     alerts = [json.loads(line) for line in (tmp_path / "alerts.jsonl").read_text().splitlines()]
-    assert doubles.ASK.text in [item["text"] for item in alerts[-1]["evidence"]]
+    assert doubles.ASK.text in [item["text"] for item in alerts[-1]["data"]["evidence"]]
     assert doubles.PLANTED not in logged.getvalue()
     assert doubles.PLANTED not in told
 

@@ -75,11 +75,25 @@ class Labels:
         complaints = known.caller_window.complaints if known.caller_window is not None else 0.0
         return Label(self.text(category, source, language, round(complaints)), category, source, language)
 
+    @property
+    def language(self) -> Language:
+        """For subscribers who did not choose one."""
+        return self._config.language
+
+    @property
+    def centre(self) -> str:
+        """Who stands behind labels and messages."""
+        return self._config.centre
+
+    def category(self, category: str, language: Language) -> str:
+        """What a category is called."""
+        categories = self._texts[language].categories
+        return categories.get(category, categories["suspected_fraud"])
+
     def text(self, category: str, source: str, language: Language, num_subscribers: int = 0) -> str:
         """The sentence itself, at most :data:`MAX_LABEL_CHARACTERS` long."""
-        texts = self._texts[language]
+        texts, named = self._texts[language], self.category(category, language)
         kind = source.partition(":")[0]
-        named = texts.categories.get(category, texts.categories["suspected_fraud"])
         template = texts.sources.get(kind, texts.sources["behaviour"])
         filled = template.format(category=named, number=max(1, num_subscribers), centre=self._config.centre)
         return filled[:MAX_LABEL_CHARACTERS]

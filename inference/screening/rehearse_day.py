@@ -61,7 +61,7 @@ class RehearsedScreener(Screener):
     async def decide_simulated(self, call: TrafficCall, attempt: CallAttempt) -> tuple[Known, Decision]:
         """Decide as :meth:`decide` does, and tell what was known."""
         known, is_degraded = await self._look_up(attempt, attempt.at_s or 0.0)
-        passport = NO_PASSPORT if call.attestation is None else PassportCheck("valid", call.attestation)
+        passport = _passport(call)
         known = replace(known, passport=passport)
         decision = self._decision(attempt, known, rule(known, self.config, self._model), is_degraded)
         return known, decision
@@ -109,6 +109,12 @@ async def rehearse_day(
             if call.complains:
                 heapq.heappush(pending, (ended_s + COMPLAINS_AFTER_S, number, "complaint", call))
         advance()
+
+
+def _passport(call: TrafficCall) -> PassportCheck:
+    if call.attestation is None:
+        return NO_PASSPORT
+    return PassportCheck("bad_signature") if call.attestation == "bad" else PassportCheck("valid", call.attestation)
 
 
 async def _learn(screener: Screener, store: WindowStore, what: str, call: TrafficCall, at_s: float) -> None:

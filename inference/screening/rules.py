@@ -21,6 +21,12 @@ from inference.screening.store import DEFAULT_PREFERENCES, CalleeWindow, CallerW
 RULES_VERSION = "1"
 """Raised with every change of meaning below; a decision carries it, with the digest of the configuration."""
 
+UNATTESTED_HEARD_CAP = 2.0
+"""What was heard counts no further for a number that nobody vouches for: a spoofer may have borrowed it."""
+
+MIN_HEARD_CALLEES = 1.5
+"""One callee's call heard as a scam moves nothing by itself: two must have been, a while apart or not."""
+
 Digits = tuple[str, ...]
 
 
@@ -33,6 +39,8 @@ class RulesConfig(BaseModel):
         roaming_ranges: prefixes of ours that may call from abroad: there they are prompted, not rejected.
         emergency_callers: further numbers of emergency services that call back, digits as signalled.
         withheld, unallocated, spoofed, shielded: what is done with each.
+        heard_prompt_from, heard_challenge_from: callees whose calls listening heard as scams, faded with time, from
+            which a number is prompted and challenged; the latter only where the number was vouched for.
         prompt_from, challenge_from, reject_from: risk from which each begins; None never. Rejecting by the model alone
             is off: a number can be spoofed, and its owner would be cut off.
     """
@@ -47,6 +55,8 @@ class RulesConfig(BaseModel):
     unallocated: Literal["allow", "prompt", "challenge", "reject"] = "challenge"
     spoofed: Literal["prompt", "challenge", "reject"] = "reject"
     shielded: Literal["challenge", "reject"] = "challenge"
+    heard_prompt_from: float = Field(default=1.5, ge=1)
+    heard_challenge_from: float = Field(default=4.0, ge=2)
     prompt_from: float | None = Field(default=0.5, gt=0, le=1)
     challenge_from: float | None = Field(default=0.9, gt=0, le=1)
     reject_from: float | None = Field(default=None, gt=0, le=1)
@@ -128,7 +138,8 @@ def rule(known: Known, config: RulesConfig, model: RiskModel | None) -> Ruling:
     if (code := _never_blocked(known, config)) is not None:
         return Ruling("allow", (code,))
     found = [ruling for ruling in (_by_list(known), _spoofed(known, config), _bombed(known, config)) if ruling]
-    found += [ruling for ruling in (_by_plan(known, config), _by_risk(known, config, model)) if ruling]
+    weaker = (_by_plan(known, config), _by_heard(known, config), _by_risk(known, config, model))
+    found += [ruling for ruling in weaker if ruling]
     if known.passport.state not in ("valid", "none", "no_certificate"):
         found.append(Ruling("allow", (f"PASSPORT_{known.passport.state.upper()}",)))  # a signal, not a verdict
     if not found:
@@ -205,6 +216,25 @@ def _by_plan(known: Known, config: RulesConfig) -> Ruling | None:
         return Ruling(config.unallocated, ("NUMBER_UNALLOCATED",), "spoofed", "numbering")
     if kind == "withheld" and config.withheld != "allow":
         return Ruling(config.withheld, ("NUMBER_WITHHELD",))
+    return None
+
+
+def heard(window: CallerWindow) -> float:
+    """Callees whose calls were heard as scams, less those who said it was none; capped where nobody vouches."""
+    total = window.heard_danger + 0.3 * window.heard_suspect - window.not_a_scam
+    if total < MIN_HEARD_CALLEES:
+        return 0.0
+    return total if window.heard_attested >= 1 else min(total, UNATTESTED_HEARD_CAP)
+
+
+def _by_heard(known: Known, config: RulesConfig) -> Ruling | None:
+    if known.caller_window is None:
+        return None
+    callees = heard(known.caller_window)
+    if callees >= config.heard_challenge_from and known.caller_window.heard_attested >= 1:
+        return Ruling("challenge", ("HEARD",), "suspected_fraud", "listening")
+    if callees >= config.heard_prompt_from:
+        return Ruling("prompt", ("HEARD",), "suspected_fraud", "listening")
     return None
 
 

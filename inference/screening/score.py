@@ -13,7 +13,7 @@ from pathlib import Path
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from inference.errors import ConfigError
-from inference.screening.rules import Known
+from inference.screening.rules import Known, heard
 from inference.screening.store import CallerWindow
 
 SIGNS: dict[str, int] = {
@@ -38,11 +38,8 @@ SIGNS: dict[str, int] = {
 PRIOR_CALLS = 5.0
 """Ratios of a number that was hardly seen are drawn towards what is usual by so many calls."""
 
-UNATTESTED_HEARD_CAP = 2.0
-"""What was heard counts no further for a number that nobody vouches for: a spoofer may have borrowed it."""
-
-MIN_HEARD_CALLEES = 1.5
-"""One callee's call heard as a scam moves nothing by itself: two must have been, a while apart or not."""
+COMPLAINTS_PER = 10.0
+"""Complaints are weighed by the calls answered, and so many more: whoever calls thousands is complained of."""
 
 YOUNG_S = 3 * 86_400.0
 
@@ -55,7 +52,8 @@ def features(known: Known) -> dict[str, float]:
     """
     window = known.caller_window or CallerWindow()
     age_s = math.inf if window.first_seen_s is None or known.at_s is None else known.at_s - window.first_seen_s
-    is_valid = known.passport.state == "valid"
+    # Who vouches for a number says nothing for what its owner does with it.
+    is_valid = known.passport.state == "valid" and not heard(window)
     return {
         "calls_1h": math.log1p(max(0, window.attempts_1h - 3)),
         "distinct_callees": math.log1p(max(0, window.distinct_callees - 10)),
@@ -63,7 +61,7 @@ def features(known: Known) -> dict[str, float]:
         "unanswered": _ratio(window.ended - window.answered, window.ended, 0.35),
         "sequential": _ratio(window.sequential, window.attempts, 0.0),
         "night": _ratio(window.night, window.attempts, 0.06),
-        "complaints": math.log1p(window.complaints),
+        "complaints": 10 * max(0.0, window.complaints - window.not_a_scam) / (window.answered + COMPLAINTS_PER),
         "heard": math.log1p(heard(window)),
         "from_abroad": float(known.trunk == "international"),
         "not_of_the_plan": float(known.caller.kind in ("unallocated", "impossible", "malformed")),
@@ -73,14 +71,6 @@ def features(known: Known) -> dict[str, float]:
         "attested": float(is_valid and known.passport.attestation == "A"),
         "partly_attested": float(is_valid and known.passport.attestation == "B"),
     }
-
-
-def heard(window: CallerWindow) -> float:
-    """Callees whose calls were heard as scams, less those who said it was none; capped where nobody vouches."""
-    total = window.heard_danger + 0.3 * window.heard_suspect - window.not_a_scam
-    if total < MIN_HEARD_CALLEES:
-        return 0.0
-    return total if window.heard_attested >= 1 else min(total, UNATTESTED_HEARD_CAP)
 
 
 def _ratio(part: int, whole: int, usual: float) -> float:

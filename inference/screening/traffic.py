@@ -13,6 +13,7 @@ from typing import Literal
 import numpy as np
 
 from inference.screening.attempt import Trunk
+from inference.screening.numbers import parse_number
 from inference.screening.passport import Attestation
 
 Kind = Literal[
@@ -21,6 +22,8 @@ Kind = Literal[
 ]  # fmt: skip
 UNWANTED: frozenset[str] = frozenset(("campaign", "robocall", "spoofed", "quiet_scam"))
 DAY_S = 86_400.0
+BAD_PASSPORTS, BAD_PASSPORTS_UNWANTED = 0.001, 0.04
+"""Share of calls whose PASSporT does not verify: an operator's mistake, or a forged or replayed one."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,7 +66,7 @@ HABITS: dict[Kind, Habit] = {
     "bank": Habit(5, 200, 0, 0.5, 140, 0.0, 0.001, 0.001, (0.95, 0.03), "national"),
     "new_business": Habit(60, 8, 0, 0.5, 70, 0.01, 0.002, 0.0002, (0.4, 0.2), "national"),
     "abroad": Habit(1500, 3, 6, 0.6, 300, 0.15, 0.0005, 0.0001, (0.0, 0.1), "international"),
-    "campaign": Habit(25, 350, 0, 0.28, 22, 0.04, 0.06, 0.05, (0.1, 0.3), "national", is_sequential=True),
+    "campaign": Habit(25, 350, 0, 0.28, 22, 0.04, 0.06, 0.05, (0.1, 0.3), "national"),
     "robocall": Habit(15, 900, 0, 0.35, 6, 0.08, 0.03, 0.02, (0.02, 0.2), "international", is_sequential=True),
     "spoofed": Habit(400, 3, 0, 0.3, 40, 0.1, 0.04, 0.05, (0.0, 0.0), "international"),
     "quiet_scam": Habit(40, 15, 0, 0.45, 200, 0.02, 0.05, 0.07, (0.3, 0.3), "national"),
@@ -84,7 +87,7 @@ class TrafficCall:
         caller: E.164 digits, of no plan for some spoofed ones.
         callee: E.164 digits.
         kind: of the caller.
-        trunk, attestation: as signalled; None for no PASSporT.
+        trunk, attestation: as signalled; None for no PASSporT, ``bad`` for one that does not verify.
         answered, rang_s, talked_s: what would become of it.
         complains, is_heard: the callee complains afterwards; listening heard it to be dangerous.
     """
@@ -94,7 +97,7 @@ class TrafficCall:
     callee: str
     kind: Kind
     trunk: Trunk
-    attestation: Attestation | None
+    attestation: Attestation | Literal["bad"] | None
     answered: bool
     rang_s: float
     talked_s: float
@@ -149,7 +152,9 @@ def _call(at_s: float, own: str, callee: str, kind: Kind, habit: Habit, rng: np.
     answered = bool(rng.random() < habit.answered)
     full, partial = habit.attested
     drawn = rng.random()
-    attestation: Attestation | None = "A" if drawn < full else "B" if drawn < full + partial else None
+    attestation: Attestation | Literal["bad"] | None = "A" if drawn < full else "B" if drawn < full + partial else None
+    if rng.random() < (BAD_PASSPORTS_UNWANTED if kind in UNWANTED else BAD_PASSPORTS):
+        attestation = "bad"
     return TrafficCall(
         at_s,
         own,
@@ -169,8 +174,11 @@ def _own_number(kind: Kind, rng: np.random.Generator) -> str:
     if kind == "spoofed":  # any ten digits; a victim's number now and then
         return f"44{rng.integers(1, 10)}{rng.integers(10**9):09}"
     prefix = _PREFIX[kind]
-    size = 11 if prefix.startswith("1") else 12
-    return prefix + f"{rng.integers(10 ** (size - len(prefix))):0{size - len(prefix)}}"
+    size = (11 if prefix.startswith("1") else 12) - len(prefix)
+    while True:  # real callers have numbers that exist
+        number = f"{prefix}{rng.integers(10**size):0{size}}"
+        if parse_number(f"+{number}", "GB").kind == "valid":
+            return number
 
 
 def _subscriber(rng: np.random.Generator) -> str:

@@ -11,7 +11,7 @@ from inference.audio import LEGS, Leg
 from inference.errors import ConfigError
 from training.scripts import Script
 from training.voice.channel import Channel, draw_channel, worsen
-from training.voice.voices import Synthesiser, draw_voices, the_synthesiser
+from training.voice.voices import MANDARIN_CODE, Synthesiser, draw_voices, phoneme_language, the_synthesiser
 
 Preset = Literal["telephone", "bad", "clean"]
 """``telephone``: lines drawn by seed, fair to bad. ``bad``: the same lines, noisier and with more packets lost.
@@ -82,6 +82,10 @@ def draw_recipe(
     if preset == "bad":
         channels = {leg: worsen(channel, rng) for leg, channel in channels.items()}
     chosen = dict(voices or drawn_voices)
+    if the_synthesiser(chosen) == "kokoro":
+        for voice in chosen.values():
+            if phoneme_language(voice) == MANDARIN_CODE:
+                raise ConfigError(f"script {script.id}: the voice {voice} speaks Mandarin; give an English one")
     if chosen["far"] == chosen["near"]:
         raise ConfigError(f"script {script.id}: both legs have the voice {chosen['far']}; give two different ones")
     return Recipe(

@@ -1,0 +1,201 @@
+"""Screening over HTTP: what a switch, a subscriber's app and an operator's desk ask and say.
+
+A decision must never keep a phone from ringing: whatever goes wrong inside gives ``allow``, marked degraded, and the
+caller of this API allows when no answer comes in time.
+"""
+
+import time
+from collections.abc import Sequence
+from typing import Annotated, Any, Literal
+
+from fastapi import APIRouter, HTTPException, Path
+from fastapi.params import Depends
+from pydantic import BaseModel, ConfigDict, Field
+
+from inference.errors import StoreError
+from inference.screening.attempt import CallAttempt, CallOutcome
+from inference.screening.config import Screening
+from inference.screening.numbers import Number, parse_number
+from inference.screening.store import Preferences
+
+Digits = Annotated[str, Path(min_length=1, max_length=64)]
+SHIELD_HOURS = 24.0
+
+
+class CallerReport(BaseModel):
+    """What a callee says of a call afterwards.
+
+    Attributes:
+        caller, callee: numbers.
+        verdict: ``scam`` or ``not_a_scam``.
+    """
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    caller: str = Field(min_length=1, max_length=64)
+    callee: str = Field(min_length=1, max_length=64)
+    verdict: Literal["scam", "not_a_scam"]
+
+
+class Wishes(BaseModel):
+    """A subscriber's preferences; see :class:`inference.screening.store.Preferences`."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    prompts: bool = True
+    reminders: bool = True
+    guardian: str | None = Field(default=None, max_length=64)
+    language: Literal["en", "zh"] | None = None
+
+
+class Contact(BaseModel):
+    """A number that a subscriber knows, or expects to be called by.
+
+    Attributes:
+        number: whose.
+        days: for how long; None for good.
+    """
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    number: str = Field(min_length=1, max_length=64)
+    days: float | None = Field(default=None, gt=0, le=3650)
+
+
+class Shield(BaseModel):
+    """Emergency mode of a subscriber, at the subscriber's request.
+
+    Attributes:
+        hours: for how long; 0 switches it off.
+    """
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    hours: float = Field(default=SHIELD_HOURS, ge=0, le=24 * 30)
+
+
+class TextMessage(BaseModel):
+    """A text message that a subscriber sent to the operator's short code.
+
+    Attributes:
+        sender: whose.
+        text: a keyword: ``SHIELD ON``/``护盾开``, ``SHIELD OFF``/``护盾关``, ``LABELS ON|OFF``.
+    """
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    sender: str = Field(min_length=1, max_length=64)
+    text: str = Field(max_length=400)
+
+
+KEYWORDS: dict[str, tuple[str, bool]] = {
+    "shield on": ("shield", True),
+    "shield off": ("shield", False),
+    "labels on": ("labels", True),
+    "labels off": ("labels", False),
+    "护盾开": ("shield", True),
+    "护盾关": ("shield", False),
+    "来电提醒开": ("labels", True),
+    "来电提醒关": ("labels", False),
+}
+
+
+def screening_router(screening: Screening, guarded: Sequence[Depends]) -> APIRouter:
+    """Routes under ``/v1/screening``.
+
+    Args:
+        screening: what decides.
+        guarded: dependencies that authorise a request.
+    """
+    router = APIRouter(prefix="/v1/screening", dependencies=list(guarded), tags=["screening"])
+    region, store = screening.screener.config.region, screening.store
+
+    def number_of(text: str) -> str:
+        number: Number = parse_number(text, region)
+        if number.key is None:
+            raise HTTPException(422, "is no number: want E.164, e.g. +8613800138000")
+        return number.key
+
+    async def change(operation: Any) -> None:
+        try:
+            await operation
+        except StoreError as error:
+            raise HTTPException(503, str(error), {"Retry-After": "1"}) from error
+
+    @router.post("/calls")
+    async def decide(attempt: CallAttempt) -> dict[str, Any]:
+        return (await screening.screener.decide(attempt)).to_json()
+
+    @router.post("/outcomes", status_code=204)
+    async def ended(outcome: CallOutcome) -> None:
+        await change(screening.screener.ended(outcome))
+
+    @router.post("/reports", status_code=204)
+    async def report(said: CallerReport) -> None:
+        caller, callee = number_of(said.caller), number_of(said.callee)
+        mark: Literal["complaint", "not_a_scam"] = "complaint" if said.verdict == "scam" else "not_a_scam"
+        await change(store.mark(caller, callee, mark, time.time()))
+        screening.journal.noted("feedback", {"reason": said.verdict, "caller": caller})
+
+    @router.get("/subscribers/{number}")
+    async def wishes(number: Digits) -> dict[str, Any]:
+        try:
+            wants = await store.preferences(number_of(number))
+        except StoreError as error:
+            raise HTTPException(503, str(error), {"Retry-After": "1"}) from error
+        return {
+            "prompts": wants.prompts,
+            "reminders": wants.reminders,
+            "has_guardian": wants.guardian is not None,
+            "language": wants.language,
+        }
+
+    @router.put("/subscribers/{number}", status_code=204)
+    async def prefer(number: Digits, wants: Wishes) -> None:
+        guardian = None if wants.guardian is None else number_of(wants.guardian)
+        chosen = Preferences(wants.prompts, wants.reminders, guardian, wants.language)
+        await change(store.prefer(number_of(number), chosen))
+
+    @router.put("/subscribers/{number}/contacts", status_code=204)
+    async def add_contact(number: Digits, contact: Contact) -> None:
+        until_s = None if contact.days is None else time.time() + contact.days * 86_400
+        await change(store.add_contact(number_of(number), number_of(contact.number), until_s))
+
+    @router.put("/subscribers/{number}/shield", status_code=204)
+    async def shield(number: Digits, wanted: Shield) -> None:
+        await _shield(number_of(number), wanted.hours)
+
+    async def _shield(number: str, hours: float) -> None:
+        until_s = time.time() + hours * 3600 if hours else None
+        await change(store.shield(number, until_s))
+        what: dict[str, object] = {
+            "reason": "REQUESTED" if hours else "RELEASED",
+            "callee": screening.journal.pseudonym(number),
+        }
+        screening.journal.noted("shield" if hours else "shield_off", what)
+
+    @router.post("/messages")
+    async def message(sent: TextMessage) -> dict[str, str]:
+        found = KEYWORDS.get(" ".join(sent.text.lower().split()))
+        if found is None:
+            return {"reply": "SHIELD ON / SHIELD OFF / LABELS ON / LABELS OFF"}
+        number, (what, is_on) = number_of(sent.sender), found
+        if what == "shield":
+            await _shield(number, SHIELD_HOURS if is_on else 0.0)
+            return {"reply": f"Shield {'on for 24 hours' if is_on else 'off'}."}
+        try:
+            wants = await store.preferences(number)
+        except StoreError as error:
+            raise HTTPException(503, str(error), {"Retry-After": "1"}) from error
+        await change(store.prefer(number, Preferences(is_on, wants.reminders, wants.guardian, wants.language)))
+        return {"reply": f"Labels {'on' if is_on else 'off'}."}
+
+    @router.get("/counters")
+    async def counters() -> dict[str, Any]:
+        counted = [
+            {"what": what, "reason": reason, "category": category, "count": count}
+            for (what, reason, category), count in sorted(screening.journal.counts.items())
+        ]
+        return {"counters": counted, "lost": screening.journal.num_lost}
+
+    return router

@@ -1,0 +1,141 @@
+"""What listening heard, back into screening: a number that scams in one call is prompted before the next.
+
+And the message after a call: what the call was, to the subscriber, and to a guardian whom the subscriber named.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any, Literal
+from zoneinfo import ZoneInfo
+
+import structlog
+
+from inference.errors import StoreError
+from inference.screening.journal import Journal
+from inference.screening.labels import Labels
+from inference.screening.numbers import parse_number
+from inference.screening.store import ScreeningStore
+
+log = structlog.get_logger(__name__)
+
+Level = Literal["none", "suspect", "danger"]
+
+_MESSAGES: Mapping[str, Mapping[str, str]] = {
+    "en": {
+        "reminder": "The call you had at {time} sounded like {category}. If you sent money or a code, call your bank "
+        "now on the number on your card. {centre}",
+        "guardian": "Somebody who trusts you had a call at {time} that sounded like {category}. Please ask them about "
+        "it. {centre}",
+    },
+    "zh": {
+        "reminder": "您{time}接到的电话疑似{category}。如已转账或提供验证码，请立即拨打银行卡背面的客服电话。{centre}",
+        "guardian": "信任您的家人{time}接到一个疑似{category}的电话，请您关心一下。{centre}",
+    },
+}
+
+
+@dataclass(frozen=True, slots=True)
+class HeardCall:
+    """A call that listening followed to its end.
+
+    Attributes:
+        call_id: its id.
+        caller, callee: numbers as signalled.
+        level: the highest level it reached.
+        family: what it looked like.
+        ended_s: when, seconds since the epoch.
+        is_attested: the caller's number was vouched for in full.
+        said_not_a_scam: the callee pressed the key for it.
+    """
+
+    call_id: str
+    caller: str | None
+    callee: str
+    level: Level
+    family: str | None
+    ended_s: float
+    is_attested: bool = False
+    said_not_a_scam: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Message:
+    """A text message for the operator's messaging gateway, through the outbox.
+
+    Attributes:
+        kind: ``reminder`` to the subscriber, ``guardian`` to somebody the subscriber named.
+        to: number. Personal data.
+        text: in its reader's language.
+        call_id: what it is about.
+    """
+
+    kind: Literal["reminder", "guardian"]
+    to: str
+    text: str
+    call_id: str
+
+    def to_json(self) -> dict[str, Any]:
+        """As it is handed over."""
+        return {"kind": self.kind, "to": f"+{self.to}", "text": self.text, "call": self.call_id}
+
+
+class HeardBook:
+    """Takes what listening heard.
+
+    Args:
+        store: where it is remembered.
+        journal: where messages are accounted for.
+        labels: names of scam families.
+        region: ISO 3166, of the operator.
+        time_zone: of the operator.
+    """
+
+    def __init__(self, store: ScreeningStore, journal: Journal, labels: Labels, *, region: str, time_zone: str) -> None:
+        self._store = store
+        self._journal = journal
+        self._labels = labels
+        self._region = region
+        self._zone = ZoneInfo(time_zone)
+
+    async def heard(self, call: HeardCall) -> list[Message]:
+        """Remember a call, and make the messages that follow from it; none while the store is away."""
+        caller, callee = parse_number(call.caller, self._region), parse_number(call.callee, self._region)
+        if callee.key is None:
+            return []
+        try:
+            await self._mark(call, caller.key, callee.key)
+            if call.level != "danger" or call.said_not_a_scam:
+                return []
+            wants = await self._store.preferences(callee.key)
+        except StoreError as error:
+            log.error("what was heard is not remembered", call=call.call_id, why=str(error))
+            return []
+        messages = []
+        if wants.reminders:
+            messages.append(self._message("reminder", callee.key, call, wants.language))
+        if wants.guardian is not None:
+            messages.append(self._message("guardian", wants.guardian, call, wants.language))
+        for message in messages:
+            body: dict[str, object] = {"call_id": call.call_id, "callee": self._journal.pseudonym(callee.key)}
+            self._journal.noted(message.kind, body | {"category": call.family or "other", "reason": "HEARD"})
+        return messages
+
+    async def _mark(self, call: HeardCall, caller: str | None, callee: str) -> None:
+        if caller is None:
+            return
+        if call.said_not_a_scam:
+            await self._store.mark(caller, callee, "not_a_scam", call.ended_s)
+        elif call.level == "danger":
+            await self._store.mark(caller, callee, "heard_danger", call.ended_s, is_attested=call.is_attested)
+        elif call.level == "suspect":
+            await self._store.mark(caller, callee, "heard_suspect", call.ended_s, is_attested=call.is_attested)
+
+    def _message(
+        self, kind: Literal["reminder", "guardian"], to: str, call: HeardCall, language: Literal["en", "zh"] | None
+    ) -> Message:
+        at = datetime.fromtimestamp(call.ended_s, self._zone).strftime("%H:%M")
+        chosen = language or self._labels.language
+        category = self._labels.category(call.family or "other", chosen)
+        text = _MESSAGES[chosen][kind].format(time=at, category=category, centre=self._labels.centre)
+        return Message(kind, to, text, call.call_id)

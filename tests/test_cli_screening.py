@@ -1,0 +1,141 @@
+import json
+import re
+
+import pytest
+
+CONFIG = """
+screening:
+  path: {folder}/screening.db
+  lists_dir: {folder}/lists
+  rules: {{region: CN, own_ranges: ["8610"]}}
+  labels: {{language: zh}}
+"""
+
+
+@pytest.fixture
+def scamtap(tmp_path, monkeypatch, capfd):
+    """``scamtap("screen", ...)``: exit code, output, errors; with settings of its own."""
+    import sys
+
+    from inference import cli
+
+    config = tmp_path / "scamtap.yaml"
+    config.write_text(CONFIG.format(folder=tmp_path))
+
+    def run(*words):
+        monkeypatch.setattr(sys, "argv", ["scamtap", *map(str, words), "--config", str(config)])
+        with pytest.raises(SystemExit) as left:
+            cli.main()
+        out, err = capfd.readouterr()
+        return left.value.code or 0, out, err
+
+    return run
+
+
+def decide(scamtap, caller, *more):
+    code, out, err = scamtap("screen", caller, "--callee", "+8613900139000", "--json", *more)
+    assert code == 0, err
+    return json.loads(out)
+
+
+def test_one_call_is_decided_and_says_why(scamtap):
+    decision = decide(scamtap, "+8613800138000")
+    assert decision["decision"] == "allow"
+    assert decision["reasons"] == ["DEFAULT"]
+    assert decision["label"] is None
+    assert decision["rules_version"]
+
+
+def test_a_spoofed_range_is_rejected(scamtap):
+    decision = decide(scamtap, "+861088886666", "--trunk", "international")
+    assert (decision["decision"], decision["sip"]["code"]) == ("reject", 608)
+
+
+def test_a_list_entry_counts_from_the_next_call_on_and_an_appeal_ends_it(scamtap):
+    words = ("--who", "desk 3", "--why", "reported")
+    assert scamtap("lists", "add", "deny", "13800138000", "--category", "parcel", *words)[0] == 0
+    decision = decide(scamtap, "+8613800138000")
+    assert (decision["decision"], decision["reasons"]) == ("reject", ["DENY_LISTED"])
+    assert scamtap("lists", "appeal", "deny", "13800138000", "open", *words)[0] == 0
+    assert scamtap("lists", "appeal", "deny", "13800138000", "grant", *words)[0] == 0
+    assert decide(scamtap, "+8613800138000")["decision"] == "allow"
+    code, out, _ = scamtap("lists", "show", "--json")
+    shown = json.loads(out)
+    assert (code, shown["broken_at"], shown["entries"][0]["appeal"]) == (0, None, "granted")
+    assert scamtap("lists", "remove", "deny", "13800138000", *words)[0] == 0
+
+
+def test_a_published_list_is_imported_and_bad_lines_are_told(scamtap, tmp_path):
+    file = tmp_path / "numbers.txt"
+    file.write_text("+8613700137000,tax\nnonsense\n86136*\n")
+    code, out, err = scamtap("lists", "import", file, "--name", "regulator")
+    assert code == 0
+    assert "1 numbers and 1 prefixes, 1 bad lines" in out
+    assert re.search(r"numbers\.txt:2: .*skipped", err)
+    assert decide(scamtap, "+8613700137000")["reasons"] == ["DENY_LISTED"]
+    assert decide(scamtap, "+8613600136000")["reasons"] == ["DENY_LISTED"]
+
+
+def test_calls_are_remembered_between_runs(scamtap):
+    for _ in range(3):
+        decision = decide(scamtap, "+8613800138000")
+    assert decision["contributions"] != {}
+    assert "1380013" not in json.dumps(decision)
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        (("screen", "1", "--callee", "2", "--trunk", "roof"), "--trunk roof"),
+        (("screen", "1", "--callee", "2" * 300), "256 characters"),
+        (("lists", "add", "grey", "1", "--who", "x", "--why", "y"), "no such list"),
+        (("lists", "add", "deny", "call-me", "--who", "x", "--why", "y"), "is no number"),
+        (("lists", "remove", "deny", "13800138000", "--who", "x", "--why", "y"), "no such list entry"),
+        (("lists", "import", "none.txt", "--name", "x"), "cannot be read"),
+    ],
+)
+def test_mistakes_are_one_line(scamtap, words, said):
+    code, _, err = scamtap(*words)
+    assert code in (1, 2)
+    assert said in err
+    assert "Traceback" not in err
+
+
+def test_simulated_calls_are_written_and_screened(tmp_path):
+    from typer.testing import CliRunner
+
+    from inference.cli_screening import simulate
+
+    out = tmp_path / "calls.jsonl"
+    words = ["calls", "--days", "0.1", "--scale", "0.05"]
+    assert CliRunner().invoke(simulate, [*words, "--out", str(out)]).exit_code == 0
+    calls = [json.loads(line) for line in out.read_text().splitlines()]
+    assert calls
+    assert all(call["unwanted"] in (True, False) for call in calls)
+    done = CliRunner().invoke(simulate, [*words, "--json"])
+    body = json.loads(done.output.strip().splitlines()[-1])
+    assert body["simulated"] is True
+    assert sum(sum(row.values()) for row in body["calls"].values()) == len(calls)
+
+
+def test_a_report_of_what_was_done(scamtap, tmp_path):
+    config = tmp_path / "scamtap.yaml"
+    config.write_text(config.read_text() + f"  journal: {{path: {tmp_path}/journal.db, callee_key: secret}}\n")
+    for _ in range(2):
+        decide(scamtap, "+861088886666", "--trunk", "international")
+    page, events = tmp_path / "report.html", tmp_path / "events.csv"
+    words = ("--from", "2020-01-01", "--to", "2099-01-01", "--html", page, "--export", events, "--json")
+    code, out, err = scamtap("report", *words)
+    assert code == 0, err
+    figures = json.loads(out)
+    assert (figures["intercepted"], figures["by_reason"]) == (2, {"SPOOFED_OWN_RANGE": 2})
+    assert figures["journal_broken_at"] is None
+    assert "SPOOFED_OWN_RANGE" in page.read_text()
+    assert len(events.read_text().splitlines()) == 3
+    assert "intercepted" in scamtap("report", "--from", "2020-01-01", "--to", "2099-01-01")[1]
+    assert "want a day" in scamtap("report", "--from", "yesterday", "--to", "2099-01-01")[2]
+
+
+def test_a_report_without_a_journal_says_what_to_set(scamtap):
+    code, _, err = scamtap("report", "--from", "2020-01-01", "--to", "2020-02-01")
+    assert (code, "screening.journal.path" in err) == (2, True)
