@@ -15,7 +15,7 @@ import structlog
 from inference.errors import StoreError
 from inference.screening.attempt import CallAttempt, CallOutcome, Decision, Label
 from inference.screening.lists import NumberLists
-from inference.screening.numbers import parse_number
+from inference.screening.numbers import parse_dialled, parse_number
 from inference.screening.passport import NO_PASSPORT, PassportVerifier
 from inference.screening.rules import RULES_VERSION, Known, RiskModel, RulesConfig, Ruling, rule
 from inference.screening.store import CalleeWindow, ScreeningStore
@@ -105,7 +105,7 @@ class Screener:
 
     async def _look_up(self, attempt: CallAttempt, at_s: float) -> tuple[Known, bool]:
         caller = parse_number(attempt.caller, self.config.region)
-        callee = parse_number(attempt.callee, self.config.region)
+        callee = parse_dialled(attempt.callee, self.config.region)
         passport = NO_PASSPORT
         if self._passports is not None:
             passport = self._passports.check(attempt.identity, caller.e164, callee.e164 or callee.digits)
@@ -179,7 +179,7 @@ class Screener:
         """
         at_s = self._clock() if outcome.at_s is None else outcome.at_s
         caller = parse_number(outcome.caller, self.config.region)
-        callee = parse_number(outcome.callee, self.config.region)
+        callee = parse_dialled(outcome.callee, self.config.region)
         await self._store.outcome(
             caller.key,
             callee.key or "unknown",
