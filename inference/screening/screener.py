@@ -108,7 +108,9 @@ class Screener:
         callee = parse_dialled(attempt.callee, self.config.region)
         passport = NO_PASSPORT
         if self._passports is not None:
-            passport = self._passports.check(attempt.identity, caller.e164, callee.e164 or callee.digits)
+            passport = self._passports.check(
+                attempt.identity, caller.e164, callee.e164 or callee.digits, attempt.call_id
+            )
         hits = self.lists.find(caller.key, at_s)
         plain = Known(
             caller, callee, attempt.trunk, passport, hits, is_callback_window=attempt.is_callback_window, at_s=at_s
