@@ -109,7 +109,9 @@ def parse_dialled(text: str, region: str) -> Number:
     for skip in range(4):  # behind no country code, or one of one to three digits
         regions = phonenumbers.COUNTRY_CODE_TO_REGION_CODE.get(int(digits[:skip] or "0"), ()) if skip else (region,)
         short = digits[skip:]
-        if 0 < len(short) <= MAX_EMERGENCY_DIGITS and any(short in ALWAYS_EMERGENCY or phonenumbers.is_emergency_number(short, r) for r in regions):
+        if 0 < len(short) <= MAX_EMERGENCY_DIGITS and any(
+            short in ALWAYS_EMERGENCY or phonenumbers.is_emergency_number(short, r) for r in regions
+        ):
             return Number("emergency", digits=short, country=regions[0])
     return number
 

@@ -70,7 +70,11 @@ class RulesConfig(BaseModel):
         steps = [step for step in (self.prompt_from, self.challenge_from, self.reject_from) if step is not None]
         if steps != sorted(steps):
             raise ValueError("prompt_from, challenge_from and reject_from must rise in this order")
-        if bad := [p for p in (*self.own_ranges, *self.roaming_ranges, *self.emergency_callers) if not re.fullmatch("[0-9]+", p)]:
+        if bad := [
+            p
+            for p in (*self.own_ranges, *self.roaming_ranges, *self.emergency_callers)
+            if not re.fullmatch("[0-9]+", p)
+        ]:
             raise ValueError(f"{bad[0]!r} is no prefix: want digits, E.164 without +")
         return self
 

@@ -1,6 +1,6 @@
 import pytest
-from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.exceptions import UnsupportedAlgorithm
+from cryptography.hazmat.primitives.asymmetric import ec
 from hypothesis import given
 from hypothesis import strategies as st
 
