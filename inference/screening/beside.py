@@ -1,4 +1,4 @@
-"""Work beside the call path that is finished once begun: a transaction must not be written twice, nor half accounted."""
+"""Work beside the call path that is finished once begun: no transaction is written twice, or accounted by half."""
 
 import asyncio
 from collections.abc import Callable

@@ -55,17 +55,18 @@ class WindowStore:
         Raises:
             StoreError: the backend is away.
         """
-        commands, num_of_caller = callee_commands(caller, callee, at_s, is_odd=is_odd), 0
+        commands, num_called, num_of_caller = callee_commands(caller, callee, at_s, is_odd=is_odd), 0, 0
         if caller is not None:
             of_caller = caller_commands(caller, callee, at_s, is_night=is_night)
             if is_outgoing:
-                of_caller = [*called_commands(caller, callee, at_s, is_emergency=is_emergency), *of_caller]
+                called = called_commands(caller, callee, at_s, is_emergency=is_emergency)
+                of_caller, num_called = [*called, *of_caller], len(called)
             commands, num_of_caller = [*of_caller, *commands], len(of_caller)
         answers = await self._backend.run(commands)
         of_callee = answers[num_of_caller:]
         window, more = CallerWindow(), list[Command]()
         if caller is not None:
-            first = answers[num_of_caller - len(caller_commands(caller, callee, at_s, is_night=is_night))]
+            first = answers[num_called]
             window = caller_window(answers[:num_of_caller], at_s)
             if is_sequential(first if isinstance(first, str) else None, callee):
                 more.append(sequential_command(caller, at_s))
