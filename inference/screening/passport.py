@@ -115,7 +115,7 @@ class PassportVerifier:
         return checked
 
     def _is_replayed(self, token: str, call_id: str) -> bool:
-        """Whether a valid one vouched for another call; its signature is left out, ECDSA has several for one content."""
+        """Whether a valid one vouched for another call; without its signature: ECDSA has several for one content."""
         digest = hashlib.sha256(token.rpartition(".")[0].encode()).digest()
         first = self._call_of.setdefault(digest, call_id)
         while len(self._call_of) > MAX_SEEN:

@@ -50,7 +50,8 @@ def test_a_number_from_abroad_is_no_emergency_call():
     "text",
     [
         "999", "112", "911", "+112", "+44999", "0044999", "+86110", "tel:999;phone-context=+44",
-        "sip:112@gateway.example",        "urn:service:sos", "urn:service:sos.police", "<sip:urn:service:sos>", "URN:SERVICE:SOS",
+        "sip:112@gateway.example",
+        "urn:service:sos", "urn:service:sos.police", "<sip:urn:service:sos>", "URN:SERVICE:SOS",
     ],
 )  # fmt: skip
 def test_a_call_for_help_is_one_however_it_is_dialled(text):
