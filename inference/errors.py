@@ -7,6 +7,7 @@
     ├── PacketError          bytes are not the packet they should be (also a ValueError)
     ├── WeightsError         model weights are missing, corrupt or cannot be fetched
     ├── SignallingError      a message of a gateway is not what its protocol says (also a ValueError)
+    │   └── RefusedError     a SIP request is answered with an error (gateway.sip.message: holds the status)
     ├── GatewayError         a gateway refused a request or did not answer
     ├── EngineError          an inference engine refused or failed a request
     ├── CapacityError        a bounded table or queue is full
