@@ -5,7 +5,10 @@ BIN    := $(VENV)/bin
 DEMO   ?=
 
 .DEFAULT_GOAL := help
-.PHONY: help install install-dev install-train weights demo test test-slow check fmt bench fuzz evaluate clean
+.PHONY: help install install-dev install-train weights demo test test-gateways test-slow gateways-install check fmt \
+  bench fuzz clean
+# Real gateways and brokers that tests talk to, from Debian; all are started by the tests, on loopback.
+PEERS := rtpengine-daemon kamailio kamailio-utils-modules sip-tester redis-server ffmpeg
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-14s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -45,9 +48,21 @@ test: install-dev ## the tests (installs what it needs, fetches the weights if i
 	@$(BIN)/scamtap models pull --quiet || echo "no weights: tests that need them will skip"
 	$(BIN)/python -m pytest
 
+gateways-install: ## the real gateways and brokers that test-gateways talks to (Debian packages; root or sudo)
+	@for package in $(PEERS); do dpkg -s $$package >/dev/null 2>&1 || missing="$$missing $$package"; done; \
+	if [ -n "$$missing" ]; then \
+	  run=; [ "$$(id -u)" = 0 ] || run=sudo; \
+	  $$run apt-get update -qq && $$run env DEBIAN_FRONTEND=noninteractive RUNLEVEL=1 \
+	    apt-get install -y -qq --no-install-recommends $$missing; \
+	fi
+
+test-gateways: install-dev ## against real rtpengine, Kamailio, SIPp, Redis, NATS (make gateways-install)
+	@$(BIN)/scamtap models pull --quiet || echo "no weights: tests that need them will skip"
+	$(BIN)/python -m pytest -m gateway
+
 test-slow: install-train ## the long ones: parity with transformers, and everything else
 	$(BIN)/scamtap models pull --quiet
-	$(BIN)/python -m pytest -m 'slow or not slow'
+	$(BIN)/python -m pytest -m 'slow or not slow' --timeout 1800
 
 check: install-dev ## ruff, mypy --strict, import contracts
 	$(BIN)/ruff check .

@@ -13,6 +13,7 @@ import typer
 from rich.console import Console
 
 from inference import __version__
+from inference import cli_alerts as alerts
 from inference import cli_screening as screening
 from inference.errors import ScamTapError
 
@@ -31,6 +32,7 @@ app.command()(screening.screen)
 app.command()(screening.report)
 app.add_typer(screening.lists, name="lists")
 app.add_typer(screening.simulate, name="simulate")
+app.add_typer(alerts.alerts, name="alerts")
 
 stdout = Console(highlight=False, soft_wrap=True)
 stderr = Console(stderr=True, highlight=False, soft_wrap=True)

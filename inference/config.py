@@ -9,7 +9,8 @@ import yaml
 from pydantic import BaseModel, ConfigDict, StringConstraints, ValidationError, model_validator
 from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict, SettingsError
 
-from inference.alerts.dispatcher import AlertsConfig
+from inference.alerts.config import AlertsConfig
+from inference.alerts.ears.open import WarningsConfig
 from inference.audio.segmenter import SegmenterConfig
 from inference.errors import ConfigError
 from inference.gateway.open import GatewaysConfig
@@ -63,6 +64,7 @@ class Settings(BaseSettings):
     intent: IntentConfig = IntentConfig()
     verdict: VerdictConfig = VerdictConfig()
     alerts: AlertsConfig = AlertsConfig()
+    warnings: WarningsConfig = WarningsConfig()
     watch: WatchConfig = WatchConfig()
     api: ApiConfig = ApiConfig()
     log: LogConfig = LogConfig()

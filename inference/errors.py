@@ -12,7 +12,8 @@
     ├── EngineError          an inference engine refused or failed a request
     ├── CapacityError        a bounded table or queue is full
     ├── StoreError           what is remembered between calls cannot be reached
-    └── AlertError           an alert could not be delivered
+    └── AlertError           an alert could not be kept or delivered
+        └── SinkDownError    whatever were to be delivered: the receiving system is away
 
 A message is one line: what was wrong, where, and what to do about it. It never holds what a caller said,
 nor a SIP header: both are hostile text and personal data. The command line prints the message and exits
@@ -69,4 +70,8 @@ class StoreError(ScamTapError):
 
 
 class AlertError(ScamTapError):
-    """An alert could not be delivered."""
+    """An alert could not be kept or delivered."""
+
+
+class SinkDownError(AlertError):
+    """The receiving system is away, or takes nothing; the delivery itself is not at fault."""

@@ -65,10 +65,24 @@ def test_what_the_shipped_file_only_mentions_exists_too(load):
     assert [call.id for call in load(calls).calls] == ["line-1"]
 
 
+def test_ways_back_that_the_shipped_file_only_mentions_exist_too(load):
+    text = SHIPPED.read_text()
+    commented = text[text.index("#   asterisk:") : text.index("\napi:")]
+    ways = "\n".join(line.removeprefix("# ") for line in commented.splitlines())
+    warnings = load(f"warnings:\n  sounds_url: https://sounds.example\n{ways}").warnings
+    for way in ("asterisk", "freeswitch", "jambonz", "twilio", "sip", "sms"):
+        assert getattr(warnings, way) is not None
+
+
 def test_variables_that_the_shipped_file_names_exist(monkeypatch, load):
     for name in re.findall(r"SCAMTAP__\w+", SHIPPED.read_text()):
         monkeypatch.setenv(name, SECRET)
-    assert load("alerts: {webhook_url: 'https://ops.example/hook'}").alerts.webhook_secret is not None
+    loaded = load(
+        "alerts: {webhook_url: 'https://ops.example/hook'}\n"
+        "warnings: {asterisk: {url: 'http://a/ari', user: u, media: 'sound:{name}'}}\n"
+    )
+    assert loaded.alerts.webhook_secret is not None
+    assert loaded.warnings.asterisk.password.get_secret_value() == SECRET
 
 
 def test_the_environment_lies_over_the_file(monkeypatch, load):
@@ -126,8 +140,11 @@ def test_secrets_are_not_shown(monkeypatch):
         ("alerts: {webhook_url: 'https://x.example'}", "webhook_url and webhook_secret go together"),
         ("alerts: {webhook_url: 'ftp://x', webhook_secret: s}", "must begin with http"),
         ("alerts: {webhook_url: 'https://', webhook_secret: s}", "name a host"),
-        ("alerts: {webhook_url: 'https://x:port', webhook_secret: s}", "not a URL"),
+        ("alerts: {webhook_url: 'https://x:port', webhook_secret: s}", "must begin with http"),
         ("alerts: {webhook_timeout_s: 0}", "alerts.webhook_timeout_s: "),
+        ("warnings: {fallbacks: [sms]}", "fallbacks names 'sms'"),
+        ("warnings: {opt_out_path: x}", "opt_out_path and opt_out_key go together"),
+        ("warnings: {sms: {ulr: x}}", "unknown setting 'warnings.sms.ulr'"),
         ("segmenter: {max_segment_s: 28}\nspeech: {silence_s: 5}", "must not exceed 30"),
         ("calls: [{id: '../x', far: {local_port: 1}, near: {local_port: 2}}]", "calls.0.id: "),
         ("calls: [{id: a, far: {local_port: 1}, near: {local_port: 1}}]", "far and near share a port"),

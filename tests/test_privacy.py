@@ -97,7 +97,7 @@ def test_no_word_reaches_disk_logs_metrics_or_api(scripted, doubles, tmp_path, l
 def test_words_are_in_alerts_where_the_operator_wants_them(scripted, doubles, tmp_path, logged):
     told = asyncio.run(session(doubles, tmp_path, include_text=True))
     alerts = [json.loads(line) for line in (tmp_path / "alerts.jsonl").read_text().splitlines()]
-    assert doubles.ASK.text in [item["text"] for item in alerts[-1]["evidence"]]
+    assert doubles.ASK.text in [item["text"] for item in alerts[-1]["data"]["evidence"]]
     assert doubles.PLANTED not in logged.getvalue()
     assert doubles.PLANTED not in told
 

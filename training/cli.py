@@ -9,8 +9,9 @@ import typer
 from rich.console import Console
 
 from inference.errors import ConfigError, ScamTapError
+from training.announce.command import announce
 from training.data.command import app as data_app
-from training.screening.command import screening
+from training.screening.command import reputation, screening
 from training.voice.command import voice
 
 # torch and onnxruntime are imported by the commands that need them: `scamtap-train --help` answers at once.
@@ -123,7 +124,9 @@ def evaluate(
 
 
 app.command()(voice)
+app.command()(announce)
 app.command()(screening)
+app.command()(reputation)
 
 
 @app.command()

@@ -1,212 +1,110 @@
-"""Puts alerts into the outbox and carries them to their channels."""
+"""The door for everything that operators' systems are told: written down, then carried to every sink."""
 
 import asyncio
-from collections import deque
+import time
 from collections.abc import Callable, Sequence
-from pathlib import Path
 
-import httpx
 import structlog
-from pydantic import BaseModel, ConfigDict, Field, SecretStr, model_validator
 
 from inference.alerts.alert import Alert
-from inference.alerts.channels import Channel, JsonLinesChannel, WebhookChannel
-from inference.alerts.outbox import Delivery, Outbox, body_text
+from inference.alerts.notice import Notice
+from inference.alerts.outbox import Outbox
+from inference.alerts.pump import PAUSES_S, Pump
+from inference.alerts.sinks.base import Sink
 from inference.errors import AlertError
 
 log = structlog.get_logger(__name__)
 
-MAX_UNWRITTEN = 256
-"""Alerts that the outbox refused, held in memory per channel for one attempt each."""
-
-
-class AlertsConfig(BaseModel):
-    """Where alerts go.
-
-    Attributes:
-        jsonl_path: append alerts to this file; None for no file.
-        webhook_url, webhook_secret: Standard Webhooks endpoint and its ``whsec_...`` secret.
-        webhook_timeout_s: bound on one attempt.
-        outbox_path: SQLite file that holds what is owed; None keeps it in memory.
-        include_text: put what was said into alerts. Off: evidence is legs and times only.
-    """
-
-    model_config = ConfigDict(extra="forbid", frozen=True)
-
-    jsonl_path: Path | None = None
-    webhook_url: str | None = None
-    webhook_secret: SecretStr | None = None
-    webhook_timeout_s: float = Field(default=5.0, gt=0, le=60)
-    outbox_path: Path | None = None
-    include_text: bool = False
-
-    @model_validator(mode="after")
-    def _secret_goes_with_url(self) -> "AlertsConfig":
-        if (self.webhook_url is None) != (self.webhook_secret is None):
-            raise ValueError("webhook_url and webhook_secret go together: unsigned alerts are not sent")
-        if self.webhook_url is not None:
-            try:
-                url = httpx.URL(self.webhook_url)
-            except (httpx.InvalidURL, UnicodeError) as error:
-                raise ValueError("webhook_url is not a URL") from error
-            if url.scheme not in ("http", "https") or not url.host:
-                raise ValueError("webhook_url must begin with http:// or https:// and name a host")
-        return self
-
-    def channels(self) -> list[Channel]:
-        """The configured channels, opened."""
-        channels: list[Channel] = []
-        if self.jsonl_path is not None:
-            channels.append(JsonLinesChannel(self.jsonl_path))
-        if self.webhook_url is not None and self.webhook_secret is not None:
-            channels.append(
-                WebhookChannel(
-                    self.webhook_url, self.webhook_secret.get_secret_value(), timeout_s=self.webhook_timeout_s
-                )
-            )
-        return channels
-
 
 class Dispatcher:
-    """Owns the outbox; one small task per channel drains it.
+    """Owns the outbox and one pump per sink.
 
     Args:
-        outbox: where alerts wait.
-        channels: where they go.
+        outbox: where notices wait.
+        sinks: where they go.
+        source: URI reference that names this installation.
         include_text: whether transcripts leave the process.
-        idle_s: how long a channel sleeps when nothing is due; a new alert wakes it at once.
-        drain_s: at the end, how long each channel may take for what is due.
-        on_outcome: told ``(channel, "delivered" | "retry" | "dropped")``, for metrics.
+        idle_s: how long a pump sleeps when nothing is due; a new notice wakes it at once.
+        pauses_s: while a sink is away: the first pause before it is tried again, and the longest.
+        drain_s: at the end, how long each sink may take for what is due.
+        on_outcome: told ``(sink, "delivered" | "retry" | "dead_letter" | "dropped")``, for metrics.
+        clock: seconds since the epoch.
     """
 
     def __init__(
         self,
         outbox: Outbox,
-        channels: Sequence[Channel],
+        sinks: Sequence[Sink],
         *,
+        source: str = "/scamtap",
         include_text: bool = False,
         idle_s: float = 1.0,
+        pauses_s: tuple[float, float] = PAUSES_S,
         drain_s: float = 10.0,
-        on_outcome: Callable[[str, str], None] = lambda _channel, _outcome: None,
+        on_outcome: Callable[[str, str], None] = lambda _sink, _outcome: None,
+        clock: Callable[[], float] = time.time,
     ) -> None:
         self._outbox = outbox
-        self._channels = list(channels)
+        self._pumps = [Pump(sink, outbox, on_outcome, idle_s=idle_s, pauses_s=pauses_s) for sink in sinks]
+        self._source = source
         self._include_text = include_text
-        self._idle_s = idle_s
         self._drain_s = drain_s
-        self._on_outcome = on_outcome
-        self._wake = {channel.name: asyncio.Event() for channel in self._channels}
-        self._unwritten: dict[str, deque[Delivery]] = {channel.name: deque() for channel in self._channels}
+        self._clock = clock
         self._tasks: list[asyncio.Task[None]] = []
 
     def start(self) -> None:
         """Begin to deliver, what a former process left behind first."""
-        self._tasks = [asyncio.create_task(self._pump(channel)) for channel in self._channels]
+        self._tasks = [asyncio.create_task(pump.run()) for pump in self._pumps]
 
     @property
     def tasks(self) -> tuple["asyncio.Task[None]", ...]:
-        """One per channel, from :meth:`start` to :meth:`aclose`; done before that, it broke down."""
+        """One per sink, from :meth:`start` to :meth:`aclose`; done before that, it broke down."""
         return tuple(self._tasks)
 
     def send(self, alert: Alert) -> None:
-        """Write the alert down and wake the channels.
+        """Tell every sink of an alert.
 
         Raises:
-            AlertError: it could not be written down. It is still tried, once, from memory.
+            AlertError: as for :meth:`tell`.
         """
-        if not self._channels:
+        self.tell(alert.notice(with_text=self._include_text, now_s=self._clock()))
+
+    def tell(self, *notices: Notice) -> None:
+        """Write notices down, all or none, and wake the sinks. When this returns, they are on the disk.
+
+        Raises:
+            AlertError: they could not be written down. They are still tried, from memory.
+        """
+        if not self._pumps:
             return
-        body = alert.to_json(with_text=self._include_text)
+        envelopes = [notice.sealed(self._source) for notice in notices]
         try:
-            self._outbox.put(alert.id, body, [channel.name for channel in self._channels])
+            self._outbox.put(envelopes, [pump.sink.name for pump in self._pumps])
         except AlertError:
-            text = body_text(body)
-            for name, waiting in self._unwritten.items():
-                if len(waiting) < MAX_UNWRITTEN:
-                    waiting.append(Delivery(alert.id, name, text, 0))
-                else:
-                    self._on_outcome(name, "dropped")
+            for pump in self._pumps:
+                pump.hold(envelopes)
             raise
         finally:
-            for event in self._wake.values():
-                event.set()
+            for pump in self._pumps:
+                pump.wake()
 
-    async def deliver_due(self, channel: Channel) -> int:
-        """One pass over what is due for ``channel``; returns how many were taken.
+    async def deliver_due(self) -> int:
+        """One pass over what is due, for every sink; returns how many deliveries were taken.
 
         Raises:
             AlertError: the outbox cannot be read or written.
         """
-        taken = await self._deliver_unwritten(channel)
-        wake = self._wake[channel.name]
-        for number, delivery in enumerate(self._outbox.due(channel.name)):
-            if number and wake.is_set():
-                break  # an alert came meanwhile: it goes before what has failed already
-            error = await self._attempt(channel, delivery)
-            if error is None:
-                self._outbox.done(delivery)
-                self._on_outcome(channel.name, "delivered")
-                taken += 1
-            else:
-                kept = self._outbox.failed(delivery)
-                self._on_outcome(channel.name, "retry" if kept else "dropped")
-        return taken
-
-    async def _deliver_unwritten(self, channel: Channel) -> int:
-        taken, waiting = 0, self._unwritten[channel.name]
-        while waiting:
-            error = await self._attempt(channel, waiting.popleft())
-            self._on_outcome(channel.name, "delivered" if error is None else "dropped")
-            taken += error is None
-        return taken
-
-    async def _attempt(self, channel: Channel, delivery: Delivery) -> AlertError | None:
-        try:
-            await channel.deliver(delivery)
-        except AlertError as error:
-            log.warning("alert not delivered", channel=channel.name, alert=delivery.alert_id, why=str(error))
-            return error
-        return None
-
-    async def _pump(self, channel: Channel) -> None:
-        wake = self._wake[channel.name]
-        while True:
-            wake.clear()
-            try:
-                taken = await self.deliver_due(channel)
-            except AlertError as error:  # the outbox itself; what is in it is tried again
-                log.error("alerts not delivered", channel=channel.name, why=str(error))
-                taken = 0
-            if taken == 0:
-                try:
-                    await asyncio.wait_for(wake.wait(), self._idle_s)
-                except TimeoutError:
-                    continue
+        return sum(await asyncio.gather(*(pump.deliver_due() for pump in self._pumps)))
 
     async def aclose(self) -> None:
-        """Drain: stop the tasks, try what is due once more, keep the rest in the outbox; say what stays undelivered."""
+        """Drain: stop the pumps, try what is due once more, keep the rest in the outbox; say what stays undelivered."""
         for task in self._tasks:
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
-        for channel in self._channels:
-            try:
-                async with asyncio.timeout(self._drain_s):
-                    self._wake[channel.name].clear()
-                    while await self.deliver_due(channel):  # a pass takes a limited number
-                        pass
-            except (AlertError, TimeoutError) as error:
-                log.error("alerts not delivered", channel=channel.name, why=str(error) or "took too long")
-            await channel.aclose()
-        self._report_owed()
-        self._outbox.close()
-
-    def _report_owed(self) -> None:
-        try:
-            owed = self._outbox.pending()
-        except AlertError as error:
-            log.error("alert outbox not read", why=str(error))
-            return
+        await asyncio.gather(*(pump.drain(self._drain_s) for pump in self._pumps))
+        owed = self._outbox.pending()
         if owed and self._outbox.is_durable:
             log.warning("alerts kept for the next start", deliveries=owed)
         elif owed:
             log.error("alerts lost: alerts.outbox_path would have kept them", deliveries=owed)
+        self._outbox.close()

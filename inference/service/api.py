@@ -20,6 +20,7 @@ from pydantic import BaseModel, ConfigDict, Field, SecretStr, model_validator
 from starlette.middleware.trustedhost import TrustedHostMiddleware
 
 from inference import __version__
+from inference.alerts.announcements import Announcements, wav_bytes
 from inference.errors import CapacityError, CodecError, ConfigError
 from inference.gateway.spec import CALL_ID_PATTERN, CallSpec
 from inference.service.bus import EventBus
@@ -63,10 +64,25 @@ class ApiConfig(BaseModel):
 
 
 CallId = Annotated[str, Path(pattern=CALL_ID_PATTERN)]
+SoundName = Annotated[str, Path(pattern=r"^[a-z0-9_-]{1,64}$")]
 
 
-def create_app(watch: Watch, bus: EventBus, telemetry: Telemetry, config: ApiConfig) -> FastAPI:
-    """The API over one worker's calls."""
+def create_app(
+    watch: Watch,
+    bus: EventBus,
+    telemetry: Telemetry,
+    config: ApiConfig,
+    announcements: Announcements | None = None,
+) -> FastAPI:
+    """The API over one worker's calls.
+
+    Args:
+        watch: the calls.
+        bus: what happens in them.
+        telemetry: what is counted.
+        config: address and token.
+        announcements: sounds that gateways fetch; None for none.
+    """
     app = FastAPI(
         title="ScamTap control API", version=__version__, docs_url=None, redoc_url=None, redirect_slashes=False
     )
@@ -108,6 +124,16 @@ def create_app(watch: Watch, bus: EventBus, telemetry: Telemetry, config: ApiCon
     async def metrics() -> Response:
         telemetry.observe(watch, bus)
         return Response(generate_latest(telemetry.registry), media_type=CONTENT_TYPE_LATEST)
+
+    # Open to whoever reaches the port: gateways that fetch sounds send no token. They are the same for every call and
+    # name nobody, and a name is looked up in a table, never in a folder.
+    @app.get("/v1/announcements/{name}.wav")
+    async def sound(name: SoundName) -> Response:
+        announcement = announcements.get(name) if announcements is not None else None
+        if announcement is None:
+            raise HTTPException(404, "no such announcement")
+        wav = wav_bytes(announcement.samples)
+        return Response(wav, media_type="audio/wav", headers={"Cache-Control": "public, max-age=3600"})
 
     @app.post("/v1/calls", status_code=201, dependencies=guarded)
     async def begin(spec: CallSpec) -> dict[str, Any]:

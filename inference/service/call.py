@@ -25,10 +25,11 @@ from inference.verdict.verdict import LEVELS, Level, Verdict
 
 @dataclass(frozen=True, slots=True)
 class CallParts:
-    """How to make what every call needs; one set of factories serves all calls."""
+    """How to make what every call needs; one set of factories serves all calls. ``model`` names what judges."""
 
     segmenter: Callable[[Leg], Segmenter]
     verdict: Callable[[], Verdict]
+    model: str = ""
 
 
 class Call:
@@ -38,10 +39,15 @@ class Call:
         call_id: the id under which signalling registered it.
         parts: factories for its segmenters and verdict.
         language: ISO 639-1 code, or None to detect it from the first segment in which words are found.
+        begun_at_s: when it began, seconds since the epoch; None for a recording. Tells calls of one id apart.
     """
 
-    def __init__(self, call_id: str, parts: CallParts, *, language: str | None = "en") -> None:
+    def __init__(
+        self, call_id: str, parts: CallParts, *, language: str | None = "en", begun_at_s: float | None = None
+    ) -> None:
         self.id = call_id
+        self.begun_at_s = begun_at_s
+        self._model = parts.model
         self.language = language
         self._segmenters = {leg: parts.segmenter(leg) for leg in LEGS}
         self._context = RollingContext()
@@ -97,9 +103,9 @@ class Call:
         if LEVELS.index(now.level) > LEVELS.index(before) and LEVELS.index(now.level) > LEVELS.index(self._highest):
             self._highest = now.level
             self._first_alert_s = utterance.known_s if self._first_alert_s is None else self._first_alert_s
-            events.append(
-                AlertEvent(Alert(self.id, now.level, utterance.known_s, now.risk, now.family, now.stage, now.evidence))
-            )
+            looks_like = (now.risk, now.family, now.stage, now.evidence)
+            alert = Alert(self.id, now.level, utterance.known_s, *looks_like, self.begun_at_s, self._model)
+            events.append(AlertEvent(alert))
         return events
 
     def close(self, packets: Mapping[str, Any] | None = None) -> VerdictEvent:

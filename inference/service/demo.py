@@ -18,7 +18,8 @@ import httpx
 import numpy as np
 import soundfile as sf
 
-from inference.alerts.tone import mix_tone, warning_tone
+from inference.alerts.announcements import load_announcements
+from inference.alerts.tone import mix_tone
 from inference.audio import LEGS, SAMPLE_RATE_HZ, Leg
 from inference.audio.segment import PCM
 from inference.errors import MediaError, ScamTapError
@@ -184,14 +185,17 @@ async def run_demo(settings: "Settings", calls: list[DemoCall], on_event: Callab
 
 
 def write_warning(call: DemoCall, path: Path) -> None:
-    """What the subscriber heard: the far party, with the tone where each alert came.
+    """What the subscriber heard: the far party, with the warning mixed in where each alert came.
 
     Raises:
+        ConfigError: the clone's announcements are damaged.
         MediaError: ``path`` cannot be written.
     """
-    audio = call.legs["far"]
+    audio, announcements = call.legs["far"], load_announcements()
     for event in call.alerts:
-        audio = mix_tone(audio, warning_tone(event.alert.level), event.alert.at_s)
+        announcement = announcements.pick(event.alert.level, event.alert.family, "en")
+        if announcement is not None:
+            audio = mix_tone(audio, announcement.samples, event.alert.at_s)
     try:
         sf.write(path, audio, SAMPLE_RATE_HZ, format="WAV", subtype="PCM_16")
     except (OSError, sf.LibsndfileError) as error:

@@ -81,5 +81,5 @@ def _report(console: Console, calls: list[DemoCall], out: Path) -> bool:
         console.print(Text(f"{'✓' if is_right else '✗'} {call.title}: {line}", style="green" if is_right else "red"))
     warned = calls[0]
     write_warning(warned, out)
-    console.print(f"What the subscriber heard, with the warning tone: {out}")
+    console.print(f"What the subscriber heard, with the warning: {out}")
     return is_good

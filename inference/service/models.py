@@ -41,6 +41,7 @@ if TYPE_CHECKING:
 SPEECH_WEIGHTS, TEXT_WEIGHTS = "whisper-base", "all-minilm-l6-v2"
 BUILD_KEY_FILE = "build.sha256"
 PRECISION: Precision = "int8"
+MODEL_HEX_DIGITS = 12
 
 
 @dataclass(frozen=True, slots=True)
@@ -190,7 +191,9 @@ def build_parts(settings: "Settings", stages: Stages) -> CallParts:
     def segmenter(leg: Leg) -> Segmenter:
         return Segmenter(leg, settings.segmenter, vad)
 
-    return CallParts(segmenter, lambda: Verdict(verdict, calibration.stage_thresholds))
+    judges = hashlib.sha256(calibration.model_dump_json().encode()).hexdigest()  # the head's own hash is in it
+    model = f"{settings.intent.model}:{judges[:MODEL_HEX_DIGITS]}"
+    return CallParts(segmenter, lambda: Verdict(verdict, calibration.stage_thresholds), model)
 
 
 def default_language(settings: "Settings") -> str | None:

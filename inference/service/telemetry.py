@@ -68,7 +68,13 @@ class Telemetry:
         self.alerts = Counter("scamtap_alerts", "Alerts raised", ["level"], registry=self.registry)
         self.verdicts = Counter("scamtap_verdicts", "Calls ended, by highest level", ["level"], registry=self.registry)
         self.deliveries = Counter(
-            "scamtap_alert_deliveries", "Attempts to deliver an alert", ["channel", "outcome"], registry=self.registry
+            "scamtap_alert_deliveries", "Attempts to deliver an alert", ["sink", "outcome"], registry=self.registry
+        )
+        self.warnings = Counter(
+            "scamtap_warnings",
+            "Warnings to subscribers, by way and outcome",
+            ["ear", "outcome"],
+            registry=self.registry,
         )
         self.delay_s = Histogram(
             "scamtap_understanding_delay_seconds",

@@ -71,6 +71,7 @@ class Watch:
         publisher: where events and alerts go.
         default_language: ISO code, or None to detect, for calls that do not say.
         clock: monotonic seconds, the plane's own.
+        wall_clock: seconds since the epoch.
     """
 
     def __init__(
@@ -83,6 +84,7 @@ class Watch:
         publisher: Publisher,
         default_language: str | None = "en",
         clock: Callable[[], float] = time.monotonic,
+        wall_clock: Callable[[], float] = time.time,
     ) -> None:
         self._plane = plane
         self._parts = parts
@@ -91,6 +93,7 @@ class Watch:
         self._telemetry = publisher.telemetry
         self._default_language = default_language
         self._clock = clock
+        self._wall_clock = wall_clock
         self._calls: dict[str, Followed] = {}
         self._ending: dict[asyncio.Task[VerdictEvent], Followed] = {}
         self._standing = StandingCalls(self.begin)
@@ -177,7 +180,8 @@ class Watch:
 
     def _open(self, spec: CallSpec) -> Followed:
         language = self._default_language if spec.language is None else spec.language
-        call = Call(spec.id, self._parts, language=None if language == "auto" else language)
+        language = None if language == "auto" else language
+        call = Call(spec.id, self._parts, language=language, begun_at_s=self._wall_clock())
         return Followed.register(spec, call, self._plane, self._clock())
 
     async def end(self, call_id: str) -> VerdictEvent:

@@ -13,9 +13,13 @@ from typing import TYPE_CHECKING, Any
 import structlog
 import uvicorn
 
+from inference.alerts.announcements import Announcements, load_announcements
 from inference.alerts.dispatcher import Dispatcher
-from inference.alerts.outbox import Outbox
-from inference.errors import ConfigError, ScamTapError
+from inference.alerts.ears.open import make_ears
+from inference.alerts.feedback import Feedback
+from inference.alerts.notice import Notice
+from inference.alerts.warner import Warner
+from inference.errors import AlertError, ConfigError, ScamTapError
 from inference.gateway.open import make_gateways
 from inference.gateway.ports import MediaPorts
 from inference.rtp.plane import PacketPlane
@@ -87,6 +91,7 @@ class Worker:
         self._server: _Server | None = None
         self._serving: asyncio.Task[None] | None = None
         self.watch: Watch
+        self.warner: Warner
         self._dispatcher: Dispatcher
         self.api_address: tuple[str, int]
 
@@ -105,6 +110,8 @@ class Worker:
         # Before the slow part: a mistake in the settings of alerts is said at once.
         self._dispatcher = dispatcher = self._make_dispatcher()
         self._exit.push_async_callback(dispatcher.aclose)
+        announcements, self.warner = await asyncio.to_thread(self._make_warner)
+        self._exit.push_async_callback(self.warner.aclose)
         plane = await asyncio.to_thread(PacketPlane, settings.media)  # compiles its kernels, the first time
         self._exit.callback(plane.stop)
         stages = await asyncio.to_thread(build_stages, settings)
@@ -114,7 +121,7 @@ class Worker:
             build_parts(settings, stages),
             stages,
             settings.watch,
-            publisher=Publisher(self.telemetry, self.bus, dispatcher),
+            publisher=Publisher(self.telemetry, self.bus, dispatcher, self.warner),
             default_language=default_language(settings),
         )
         # While calls drain the API still answers (no new calls) and followers see how each call ends.
@@ -132,7 +139,7 @@ class Worker:
         self.watch.start()
         for spec in settings.calls:
             self.watch.keep(spec)
-        await self._open_api(listener)
+        await self._open_api(listener, announcements)
         await self._open_gateways()
 
     async def _open_gateways(self) -> None:
@@ -145,17 +152,32 @@ class Worker:
             await gateway.start()
 
     def _make_dispatcher(self) -> Dispatcher:
-        alerts = self.settings.alerts
-        channels = alerts.channels()
-        return Dispatcher(
-            Outbox(alerts.outbox_path),
-            channels,
-            include_text=alerts.include_text,
-            on_outcome=lambda channel, outcome: self.telemetry.deliveries.labels(channel, outcome).inc(),
-        )
+        return self.settings.alerts.dispatcher(lambda *labels: self.telemetry.deliveries.labels(*labels).inc())
 
-    async def _open_api(self, listener: socket.socket) -> None:
-        app = create_app(self.watch, self.bus, self.telemetry, self.settings.api)
+    def _make_warner(self) -> tuple[Announcements, Warner]:
+        """What subscribers can hear, and who sees to it; a long opt-out list takes a moment."""
+        config = self.settings.warnings
+        announcements = load_announcements(config.announcements_dir, language=config.language)
+        warner = Warner(
+            config,
+            announcements,
+            make_ears(config),
+            opt_outs=config.opt_outs(),
+            on_outcome=lambda ear, outcome: self.telemetry.warnings.labels(ear, outcome).inc(),
+            on_feedback=self._keep_feedback,
+        )
+        return announcements, warner
+
+    def _keep_feedback(self, feedback: Feedback) -> None:
+        log.info("feedback", call=feedback.call, says=feedback.says, alert=feedback.alert, call_level=feedback.level)
+        notice = Notice("feedback", feedback.id, feedback.call, feedback.at_s, feedback.to_json())
+        try:
+            self._dispatcher.tell(notice)
+        except AlertError as error:
+            log.error("feedback not kept", call=feedback.call, why=str(error))
+
+    async def _open_api(self, listener: socket.socket, announcements: Announcements) -> None:
+        app = create_app(self.watch, self.bus, self.telemetry, self.settings.api, announcements)
         config = uvicorn.Config(app, log_config=None, access_log=False, lifespan="off", timeout_graceful_shutdown=2)
         self._server = server = _Server(config)
         host, port = listener.getsockname()[:2]

@@ -10,7 +10,7 @@ from rich.console import Console
 
 from inference import cli
 from inference.alerts.alert import Alert
-from inference.alerts.tone import warning_tone
+from inference.alerts.announcements import load_announcements
 from inference.errors import MediaError
 from inference.gateway.recorded import LegBlock, RecordedCall
 from inference.service import demo_view
@@ -52,11 +52,10 @@ def test_the_warning_is_written_where_it_came(tmp_path):
     out = tmp_path / "heard.wav"
     write_warning(call(8.0, 5.0), out)
     heard, rate_hz = soundfile.read(out, dtype="int16")
-    assert (rate_hz, len(heard)) == (8000, 80_000)
-    tone = warning_tone("danger")
+    warning = load_announcements().get("en-danger-card_otp").samples
+    assert (rate_hz, len(heard)) == (8000, 40_000 + len(warning))  # it outlasts the call
     assert not heard[:40_000].any()
-    assert np.array_equal(heard[40_000 : 40_000 + len(tone)], tone)
-    assert not heard[40_000 + len(tone) :].any()
+    assert np.array_equal(heard[40_000:], warning)
 
 
 @pytest.mark.parametrize("name", ["demo-scam", "demo-bank"])

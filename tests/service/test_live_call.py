@@ -61,10 +61,10 @@ def test_a_call_from_register_to_verdict(live, following, doubles, tmp_path, pay
         assert (counters["received"], counters["lost"], counters["duplicate"]) == (len(sent), 0, 0)
     assert listed == [shown] or listed[0]["id"] == shown["id"] == "call-1"
     assert shown["packets"]["far"]["received"] > 0
-    assert [json.loads(line)["level"] for line in jsonl.read_text().splitlines()] == ["suspect", "danger"]
+    assert [json.loads(line)["data"]["level"] for line in jsonl.read_text().splitlines()] == ["suspect", "danger"]
     assert 'scamtap_utterances_total{leg="far"} 3.0' in metrics
     assert 'scamtap_alerts_total{level="danger"} 1.0' in metrics
-    assert 'scamtap_alert_deliveries_total{channel="jsonl",outcome="delivered"} 2.0' in metrics
+    assert 'scamtap_alert_deliveries_total{outcome="delivered",sink="jsonl"} 2.0' in metrics
 
 
 def test_an_alert_comes_while_the_call_is_still_on(live, following, doubles):
@@ -113,7 +113,8 @@ def test_leaving_drains_what_was_heard(live, doubles, tmp_path):
             await gateway.send(far=far)
 
     asyncio.run(run())
-    (alert,) = map(json.loads, jsonl.read_text().splitlines())
+    (event,) = map(json.loads, jsonl.read_text().splitlines())
+    alert = event["data"]
     assert (alert["call"], alert["level"]) == ("call-1", "suspect")
 
 
@@ -162,8 +163,8 @@ def test_a_worker_that_follows_no_more_says_where_it_broke_and_leaves(live, monk
 def test_a_worker_whose_alerts_go_nowhere_leaves(live, tmp_path, monkeypatch):
     async def run():
         async with live(alerts={"jsonl_path": tmp_path / "alerts.jsonl"}) as (worker, _, _gateway):
-            monkeypatch.setattr(worker._dispatcher._outbox, "due", lambda _channel: 1 / 0)
-            worker._dispatcher._wake["jsonl"].set()
+            monkeypatch.setattr(worker._dispatcher._outbox, "due", lambda _sink, _limit: 1 / 0)
+            worker._dispatcher._pumps[0].wake()
             with capture_logs() as logs, pytest.raises(ScamTapError, match="not warned of any more"):
                 await worker.run(asyncio.Event())
             monkeypatch.undo()

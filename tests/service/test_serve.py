@@ -186,3 +186,13 @@ def test_alerts_that_cannot_be_delivered_are_one_line(refused, tmp_path, alerts,
     settings = alerts.format(folder=tmp_path)
     err = refused(f"api: {{port: 0}}\nmedia: {{ports: [0], max_legs: 4}}\nalerts: {{{settings}}}\n")
     assert word in err
+
+
+def test_an_outbox_of_another_worker_is_one_line(refused, tmp_path):
+    from inference.alerts.outbox import Outbox
+
+    with contextlib.closing(Outbox(tmp_path / "outbox.db")):
+        err = refused(
+            f"api: {{port: 0}}\nmedia: {{ports: [0], max_legs: 4}}\nalerts: {{outbox_path: {tmp_path}/outbox.db}}\n"
+        )
+    assert "belongs to another worker that is running; give each worker its own" in err

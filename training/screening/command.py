@@ -83,3 +83,51 @@ def screening(
     )
     for name, weight in model.weights.items():
         stdout.print(f"  {name:18} {weight:+.3f}")
+
+
+OPERATORS_RATE = 69_000.0
+"""Records a second: six billion calls a day, what a large network's protection scheme was reported to see."""
+
+
+def reputation(
+    records: Annotated[Path, typer.Argument(help="Folder of call records (Parquet).", show_default=False)],
+    out: Annotated[Path, typer.Option(help="Folder for the table.", show_default=False)],
+    simulate: Annotated[
+        int | None, typer.Option(min=1, help="First write so many simulated records there.", show_default="none")
+    ] = None,
+    on_ray: Annotated[bool, typer.Option("--ray", help="By Ray Data, over a cluster, not by DuckDB alone.")] = False,
+    address: Annotated[str | None, typer.Option(help="Of the Ray cluster.", show_default="this machine")] = None,
+) -> None:
+    """The daily reputation of every number: attempts, callees, answered, short, complaints; from days of records."""
+    import time
+
+    from training.screening.distributed import reputation_on_ray
+    from training.screening.records import count_rows, files_of, simulate_records, write_reputation
+
+    with Progress(console=stderr, transient=True) as progress:
+        if simulate is not None:
+            files = max(16, simulate // 4_000_000)
+            task = progress.add_task("simulating records", total=files)
+            simulate_records(records, simulate, files=files, advance=lambda: progress.advance(task))
+        found = files_of(records)
+        task = progress.add_task("counting", total=len(found))
+        if on_ray:
+            done = reputation_on_ray(records, out, address=address, advance=lambda: progress.advance(task))
+            rows, count, seconds = done.rows, done.records, done.seconds
+        else:
+            import duckdb
+
+            out.mkdir(parents=True, exist_ok=True)
+            began_s, rows = time.monotonic(), 0
+            for file in found:
+                rows += write_reputation(f"read_parquet('{file}')", out / file.name)
+                progress.advance(task)
+            seconds = time.monotonic() - began_s
+            with duckdb.connect() as db:
+                count = count_rows(db, f"read_parquet('{records}/*.parquet')")
+    rate = count / max(seconds, 1e-9)
+    stdout.print(
+        f"{count} records, {rows} numbers and days, {'Ray' if on_ray else 'DuckDB'}: {rate:,.0f} records/s, "
+        f"{rate / OPERATORS_RATE:.1f} x six billion calls a day",
+        markup=False,
+    )

@@ -11,7 +11,7 @@ from inference.audio import LEGS, Leg
 from inference.errors import ConfigError
 from training.scripts import Script
 from training.voice.channel import Channel, draw_channel
-from training.voice.voices import VOICES, phoneme_language
+from training.voice.voices import MANDARIN_CODE, VOICES, phoneme_language
 
 Preset = Literal["telephone", "clean"]
 """``telephone``: lines drawn by seed, fair to bad. ``clean``: one good line a leg, for a call people will listen to."""
@@ -76,7 +76,8 @@ def draw_recipe(
     channels = {leg: draw_channel(rng) for leg in LEGS}
     chosen = dict(voices or drawn_voices)
     for voice in chosen.values():
-        phoneme_language(voice)
+        if phoneme_language(voice) == MANDARIN_CODE:
+            raise ConfigError(f"script {script.id}: the voice {voice} speaks Mandarin; give an English one")
     if chosen["far"] == chosen["near"]:
         raise ConfigError(f"script {script.id}: both legs have the voice {chosen['far']}; give two different ones")
     return Recipe(

@@ -17,7 +17,8 @@ import soundfile as sf
 
 from inference.errors import ScamTapError
 from inference.weights import file, load_lock
-from training.voice.voices import phoneme_language
+from training.voice.mandarin import phonemes
+from training.voice.voices import MANDARIN_CODE, phoneme_language
 
 PCM = npt.NDArray[np.int16]
 
@@ -76,13 +77,17 @@ class KokoroSpeaker:
         Raises:
             ConfigError: the voice is reserved or unknown.
             WeightsError: the synthesiser was not pulled.
-            ScamTapError: kokoro-onnx is not installed, or nothing in the text can be said.
+            ScamTapError: kokoro-onnx (for Mandarin, misaki too) is not installed, or nothing in the text can be said.
         """
         language = phoneme_language(voice)
         if self._kokoro is None:
             self._kokoro = self._load()
+        is_phonemes = language == MANDARIN_CODE
+        said = phonemes(text) if is_phonemes else text
         try:
-            audio, _ = self._kokoro.create(text, voice=voice, speed=speed, lang=language, trim=False)
+            audio, _ = self._kokoro.create(
+                said, voice=voice, speed=speed, lang=language, is_phonemes=is_phonemes, trim=False
+            )
         except (ValueError, RuntimeError) as error:  # no phonemes; espeak or the runtime failed
             raise ScamTapError(f"the synthesiser cannot say a turn of {len(text)} characters; reword it") from error
         samples = trim(np.round(np.clip(audio, -1, 1) * 32767).astype(np.int16))

@@ -21,7 +21,11 @@ VOICES: dict[Split, tuple[str, ...]] = {
 }
 """English voices by split: no voice is heard on both sides of one. Names are Kokoro's: accent, sex, name."""
 
-_LANGUAGES = {"a": "en-us", "b": "en-gb"}
+MANDARIN = ("zf_xiaobei", "zf_xiaoni", "zm_yunjian", "zm_yunxia")
+"""Mandarin voices; in no split, because no call is voiced in Mandarin yet."""
+
+MANDARIN_CODE = "cmn"
+_LANGUAGES = {"a": "en-us", "b": "en-gb", "z": MANDARIN_CODE}
 
 
 def phoneme_language(voice: str) -> str:
@@ -34,7 +38,7 @@ def phoneme_language(voice: str) -> str:
         raise ConfigError(
             f"voice {voice} is reserved for the final test; choose one of {', '.join(VOICES['dev'])}, ..."
         )
-    known = {name for names in VOICES.values() for name in names}
+    known = {name for names in (*VOICES.values(), MANDARIN) for name in names}
     if voice not in known or voice[0] not in _LANGUAGES:
         raise ConfigError(f"voice {voice!r} is unknown; known: {', '.join(sorted(known))}")
     return _LANGUAGES[voice[0]]
