@@ -194,7 +194,7 @@ def test_identity_is_handed_on():
 def test_sent_again_until_acknowledged_and_asked_once():
     screener = Says(decision())
     message = invite()
-    (answers, server) = ask(screener, message, message)
+    (answers, _) = ask(screener, message, message)
     assert [answer.status for answer in answers] == [302, 302]
     assert len(screener.attempts) == 1
     tag = answers[0].headers.get("To").partition("tag=")[2]
@@ -227,7 +227,7 @@ def test_taken_back_before_it_is_decided():
         (sip.request("SUBSCRIBE"), 405),
         (sip.request("BYE", to_tag="x"), 481),
         (invite(CSeq=None), 400),
-        (invite(uri=None, Via="SIP/2.0/UDP 192.0.2.10;branch=z9hG4bKa1", To="<sip:x@y>;tag=old"), 481),
+        (invite(Via="SIP/2.0/UDP 192.0.2.10;branch=z9hG4bKa1", To="<sip:x@y>;tag=old"), 481),
         (invite("Require: 100rel"), 302),
         (invite("Require: teleport"), 420),
         (invite("X-Giant: " + "x" * 20_000), 302),
@@ -344,7 +344,12 @@ def test_an_emergency_call_is_never_refused(caller, lines, emergency):
 
 @settings(max_examples=300, deadline=None)
 @given(
-    callee=HOSTILE, caller=HOSTILE, lines=LINES, call=st.text(max_size=600), cut=st.integers(0, 2000), flip=st.binary(max_size=8)
+    callee=HOSTILE,
+    caller=HOSTILE,
+    lines=LINES,
+    call=st.text(max_size=600),
+    cut=st.integers(0, 2000),
+    flip=st.binary(max_size=8),
 )
 def test_hostile_invites_never_raise(callee, caller, lines, call, cut, flip):
     """The whole door: bytes in, and at most one answer out that is a whole SIP message."""
@@ -365,7 +370,7 @@ def test_a_label_stays_in_its_line(text):
     made = quoted(text)
     assert "\r" not in made
     assert "\n" not in made
-    assert sip.parse_message(f"SIP/2.0 302 x\r\nX: {made}\r\n\r\n".encode()).headers.get("X") == made.rstrip(" \t")
+    assert sip.parse_message(f"SIP/2.0 302 x\r\nX-L: {made}\r\n\r\n".encode()).headers.get("X-L") == made
     assert len(shortened(text)) <= 64
 
 
