@@ -168,7 +168,7 @@ def test_each_decision_is_obeyed(tmp_path, way):
     shown = invites["+442079460101"]
     label = "Earlier calls sounded like suspected fraud; operator security centre"
     assert f'From: "{label}" <sip:{HEARD}@' in shown
-    assert "purpose=jcard;call-reason=\"Earlier calls sounded like suspected fraud" in shown
+    assert 'purpose=jcard;call-reason="Earlier calls sounded like suspected fraud' in shown
     assert "nor this" not in shown
     assert 'From: "Your Bank" ' in invites[CALLEE]
     challenged = invites["+442079460102"]

@@ -31,7 +31,7 @@ async def main(sip_port, http_port, challenge_uri):
         screening.lists.replace_entries(entries, "test")
         now_s = time.time()
         for callee in ("442079460001", "442079460002"):
-            await screening.store.mark(HEARD, callee, "danger", now_s)
+            await screening.store.mark(HEARD, callee, "heard_danger", now_s)
         await screening.store.shield(SHIELDED, now_s + 3600)
         server = RedirectServer(config.sip, screening.screener)
         await server.start()
