@@ -8,7 +8,8 @@ DEMO   ?=
 .PHONY: help install install-dev install-train weights demo test test-gateways test-slow gateways-install check fmt \
   bench fuzz clean
 # Real gateways and brokers that tests talk to, from Debian; all are started by the tests, on loopback.
-PEERS := rtpengine-daemon kamailio kamailio-utils-modules sip-tester redis-server ffmpeg
+PEERS := rtpengine-daemon kamailio kamailio-utils-modules kamailio-tls-modules sip-tester redis-server ffmpeg \
+  baresip-core openssl
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-14s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -74,8 +75,10 @@ fmt: install-dev ## format
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
 
-bench: weights ## packet plane against plain C, speech against faster-whisper, VAD
+bench: weights ## packet plane against plain C, codecs, websockets, VAD, speech against faster-whisper
 	$(BIN)/python benchmarks/rtp.py
+	$(BIN)/python benchmarks/codecs.py
+	$(BIN)/python benchmarks/websocket.py
 	$(BIN)/python benchmarks/vad.py
 	$(BIN)/python -m pip install -q -e '.[bench]'
 	$(BIN)/python benchmarks/speech.py

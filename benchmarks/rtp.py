@@ -45,9 +45,9 @@ def receive(backend: str, port: int, src_port: int, num_legs: int) -> None:
     with plane:
         now_s = time.monotonic()
         legs = np.array([plane.register(port, source_of(i, src_port), now_s=now_s) for i in range(num_legs)])
-        assert plane._thread is not None
-        assert plane._thread.ident is not None
-        clock = time.pthread_getcpuclockid(plane._thread.ident)
+        assert plane._listener.thread is not None
+        assert plane._listener.thread.ident is not None
+        clock = time.pthread_getcpuclockid(plane._listener.thread.ident)
         print("ready", flush=True)
         receive_start, read_cpu_s, seen, last_s, next_s = time.clock_gettime(clock), 0.0, 0, 0.0, 0.0
         while True:

@@ -46,6 +46,12 @@ class Language(StrEnum):
     auto = "auto"
 
 
+class Part(StrEnum):
+    """What a worker may do alone."""
+
+    screening = "screening"
+
+
 ConfigOption = Annotated[
     Path | None,
     typer.Option("--config", "-c", help="YAML settings; see configs/scamtap.yaml.", show_default="built in"),
@@ -87,6 +93,9 @@ def replay(
     far: Annotated[
         str | None, typer.Option(help="Captures: the other party's stream, as SSRC (0x...) or ip:port it comes from.")
     ] = None,
+    near: Annotated[
+        str | None, typer.Option(help="Captures with SIP: how the subscriber's number begins (else: the called party).")
+    ] = None,
     realtime: Annotated[bool, typer.Option(help="As fast as it was spoken, not as fast as possible.")] = False,
     as_json: JsonOption = False,
     config: ConfigOption = None,
@@ -94,7 +103,7 @@ def replay(
     """Run recordings through the very stages live calls go through.
 
     Mono is the other party. In stereo, channel 0 is the other party unless --far-channel says else. RTP streams of a
-    capture are paired into calls; --far says who is who.
+    capture are paired into calls; the calls' SIP in the same capture says who is who, else --far does.
     """
     from inference.config import load_settings
     from inference.gateway.recording import open_recording
@@ -109,7 +118,7 @@ def replay(
     parts = build_parts(settings, stages)
 
     def run(path: Path) -> None:
-        for recorded in open_recording(path, far_channel=far_channel, far=far):
+        for recorded in open_recording(path, far_channel=far_channel, far=far, near=near):
             if not as_json:
                 for notice in recorded.notices:
                     stderr.print(printable(notice), style="dim", markup=False)
@@ -160,14 +169,25 @@ def score(
 
 
 @app.command()
-def serve(config: ConfigOption = None) -> None:
-    """Follow live calls: RTP in, alerts out, until SIGTERM (drains) or Ctrl-C."""
+def serve(
+    config: ConfigOption = None,
+    only: Annotated[
+        Part | None, typer.Option(help="screening: a worker that screens, without models or media.")
+    ] = None,
+) -> None:
+    """Follow live calls: RTP in, alerts out, until SIGTERM (drains) or Ctrl-C. Screens call attempts where enabled."""
     from inference.config import load_settings
     from inference.service.logs import set_up_logs
-    from inference.service.worker import serve_until_signal
 
     settings = load_settings(config)
     set_up_logs(settings.log)
+    if only is Part.screening:
+        from inference.service.screening_worker import serve_screening
+
+        asyncio.run(serve_screening(settings))
+        return
+    from inference.service.worker import serve_until_signal
+
     asyncio.run(serve_until_signal(settings))
 
 

@@ -21,7 +21,8 @@ from inference.errors import EngineError
 from inference.rtp.plane import PlaneConfig
 from inference.service.api import ApiConfig
 from inference.service.logs import set_up_logs
-from inference.service.worker import Worker, log_failure
+from inference.service.process import log_failure
+from inference.service.worker import Worker
 
 
 @pytest.fixture

@@ -1,7 +1,11 @@
 """What a gateway may tell the service: calls begin, change, end; audio comes; a key is pressed."""
 
-from typing import Any, Protocol
+from collections.abc import Callable, Mapping
+from typing import Any, Protocol, runtime_checkable
 
+from fastapi import APIRouter
+
+from inference.alerts.ear import Ear
 from inference.audio import Leg
 from inference.audio.segment import PCM
 from inference.gateway.spec import CallSpec
@@ -27,6 +31,19 @@ class CallControl(Protocol):
             ConfigError: the id is in use, a port is not ours, or a source belongs to another call.
             CapacityError: no room for another call.
             CodecError: a codec that is not decoded here.
+        """
+        ...
+
+    def keep(self, spec: CallSpec, *, idle_s: float | None = None) -> None:
+        """Follow a call that is always there: whenever it ends, the next begins within a second or so.
+
+        Args:
+            spec: the call, or a line that carries one call after another.
+            idle_s: for a line, how long without a packet a call of it is over; each gets an id of its own, the line's
+                with the time at which it was first heard. None: one call, whose id stays.
+
+        Raises:
+            ConfigError, CapacityError, CodecError: as for :meth:`begin`.
         """
         ...
 
@@ -57,6 +74,16 @@ class CallControl(Protocol):
         """A party pressed a key (``0-9*#ABCD``), told by signalling. A call that ended is no error."""
         ...
 
+    def follow(self, call_id: str, told: Callable[[Mapping[str, Any]], None]) -> None:
+        """Tell ``told`` whatever happens in a call, its verdict last: the JSON of each event, with what was said in it.
+
+        It is called from the event loop and must neither wait nor raise. One follower a call: its gateway.
+
+        Raises:
+            KeyError: no such call.
+        """
+        ...
+
     async def end(self, call_id: str) -> Any:
         """Stop following a call: what was heard is understood first, then the verdict is given and returned.
 
@@ -82,3 +109,17 @@ class Gateway(Protocol):
     async def aclose(self) -> None:
         """Refuse new calls, detach from the gateway, end the calls that came through it."""
         ...
+
+
+@runtime_checkable
+class WithDoor(Protocol):
+    """A gateway that signalling can tell something over the control API, under its token and bounds."""
+
+    door: APIRouter
+
+
+@runtime_checkable
+class WithEar(Protocol):
+    """A gateway through which the subscribers of its calls can be warned."""
+
+    ear: Ear

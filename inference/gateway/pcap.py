@@ -53,6 +53,11 @@ class Address(NamedTuple):
         return f"[{text}]:{self.port}" if len(self.ip) == 16 else f"{text}:{self.port}"
 
 
+def packed(host: str) -> bytes:
+    """A numeric IP address as an :class:`Address` holds it."""
+    return ip_address(host).packed
+
+
 class Datagram(NamedTuple):
     """A UDP datagram and when it was captured (seconds since the epoch)."""
 

@@ -5,12 +5,13 @@ captured, and audio is read behind the newest of them, 40 ms at a time.
 """
 
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 
 from inference.audio import SAMPLE_RATE_HZ, Leg
 from inference.gateway.recorded import BLOCK_NUM_SAMPLES, LegBlock
 from inference.rtp.counters import LegCounters, sum_counters
+from inference.rtp.legs import DEFAULT_PAYLOAD_TYPES
 from inference.rtp.plane import Datagram, PacketPlane, PlaneConfig
 
 DELAY_MS = 400.0
@@ -30,9 +31,11 @@ class Playout:
 
     Args:
         legs: which there are; blocks come for all of them in step.
+        payload_types: codec names of dynamic payload types, as signalling told them.
     """
 
-    def __init__(self, legs: Sequence[Leg]) -> None:
+    def __init__(self, legs: Sequence[Leg], payload_types: Mapping[int, str] | None = None) -> None:
+        self._payload_types = {**DEFAULT_PAYLOAD_TYPES, **(payload_types or {})}
         self._plane = PacketPlane(
             PlaneConfig(max_legs=len(legs), playout_delay_ms=DELAY_MS, reuse_guard_s=0.0, batch_packets=_BATCH_PACKETS)
         )
@@ -92,7 +95,7 @@ class Playout:
         """Admit the legs; reading begins with this block of the call's time line."""
         self._position = block * BLOCK_NUM_SAMPLES
         self._handles = {
-            leg: self._plane.register(_PORT, source, now_s=self._position / SAMPLE_RATE_HZ)
+            leg: self._plane.register(_PORT, source, self._payload_types, now_s=self._position / SAMPLE_RATE_HZ)
             for leg, source in self._sources.items()
         }
 

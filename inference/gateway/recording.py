@@ -22,13 +22,16 @@ MIN_RATE_HZ, MAX_RATE_HZ = 4000, 384_000
 _EXACT_SUBTYPES = {"PCM_16", "PCM_S8", "PCM_U8", "ULAW", "ALAW"}  # 8 kHz of these needs no arithmetic
 
 
-def open_recording(path: Path | str, *, far_channel: int = 0, far: str | None = None) -> list[RecordedCall]:
+def open_recording(
+    path: Path | str, *, far_channel: int = 0, far: str | None = None, near: str | None = None
+) -> list[RecordedCall]:
     """Open a recording or a capture.
 
     Args:
         path: WAV, FLAC, ... or pcap, pcapng (told apart by content).
         far_channel: which channel of a stereo recording is the far leg.
         far: which stream of a capture is the far leg: its SSRC (decimal or 0x…) or ``ip:port`` of its sender.
+        near: how the subscriber's number begins, for a capture that holds the calls' SIP too.
 
     Returns:
         At least one call; a recording is exactly one.
@@ -47,7 +50,9 @@ def open_recording(path: Path | str, *, far_channel: int = 0, far: str | None = 
     if not magic:
         raise MediaError(f"{path}: the file is empty: record it again")
     if is_capture(magic):
-        return open_capture(path, far=far)
+        return open_capture(path, far=far, near=near)
+    if near is not None:
+        raise ConfigError(f"{path}: --near is for captures with SIP; for a recording use --far-channel")
     if far is not None:
         raise ConfigError(f"{path}: --far names a stream of a capture; for a recording use --far-channel")
     return [_open_sound(path, far_channel)]

@@ -14,8 +14,8 @@ CALL_ID_PATTERN = r"^[A-Za-z0-9][A-Za-z0-9._:@+~-]{0,127}$"
 CodecName = Literal["PCMU", "PCMA", "CN", "telephone-event", "G722", "opus", "AMR", "AMR-WB", "G729", "GSM", "iLBC"]
 Language = Literal["en", "zh", "auto"]
 
-SRTP_KEY_BYTES = {"AES_CM_128_HMAC_SHA1_80": 30, "AES_CM_128_HMAC_SHA1_32": 30, "AES_256_CM_HMAC_SHA1_80": 46}
-"""Master key and salt of the suites we accept (RFC 4568 section 6.2, RFC 6188)."""
+SRTP_KEY_BYTES = {"AES_CM_128_HMAC_SHA1_80": 30, "AES_CM_128_HMAC_SHA1_32": 30}
+"""Master key and salt of the suites we accept (RFC 4568 section 6.2); pylibsrtp has no AES-256 profile."""
 
 
 class SrtpKey(BaseModel):
@@ -28,7 +28,7 @@ class SrtpKey(BaseModel):
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
-    suite: Literal["AES_CM_128_HMAC_SHA1_80", "AES_CM_128_HMAC_SHA1_32", "AES_256_CM_HMAC_SHA1_80"]
+    suite: Literal["AES_CM_128_HMAC_SHA1_80", "AES_CM_128_HMAC_SHA1_32"]
     key: SecretStr
 
     @model_validator(mode="after")

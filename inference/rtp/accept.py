@@ -3,8 +3,11 @@
 import numpy as np
 import numpy.typing as npt
 
+from inference.rtp.durations import clock_of, measure, signed_32
 from inference.rtp.jit import ALL_BITS, jit
+from inference.rtp.keys import on_event, record_event
 from inference.rtp.layout import (
+    ANCHOR,
     BAD_SEQ,
     BASE_SEQ,
     BLOCKED_SSRC,
@@ -12,27 +15,26 @@ from inference.rtp.layout import (
     BYTES,
     CODEC_COMFORT_NOISE,
     CODEC_EVENT,
+    CODEC_G722,
     CODEC_PCMA,
     CODEC_PCMU,
+    CODEC_RED,
+    CODEC_UNKNOWN,
     COMFORT_NOISE,
     DUPLICATE,
     EPOCH_RECEIVED,
     EVENT_CODE,
     EVENT_DONE,
-    EVENT_DURATION,
-    EVENT_HEAD,
-    EVENT_TS,
-    EVENTS,
     EXT_SEQ,
     FIRST_POS,
     GENERATION,
-    IS_ANCHORED,
     LAST_ARRIVAL,
     LATE,
     LOST_BEFORE,
     MAX_DROPOUT,
     MAX_MISORDER,
     NEXT_POS,
+    NUM_SIDE,
     OVERRUN,
     READ,
     REANCHORS,
@@ -41,22 +43,31 @@ from inference.rtp.layout import (
     REF_TS,
     SEQ_MASK,
     SEQ_WINDOW,
+    SIDE_ARRIVAL,
+    SIDE_CODEC,
+    SIDE_END,
+    SIDE_GENERATION,
+    SIDE_IS_FRESH,
+    SIDE_NUM_SAMPLES,
+    SIDE_OFFSET,
+    SIDE_PAYLOAD_TYPE,
+    SIDE_POS,
+    SIDE_ROW,
+    SIDE_SEQ,
+    SIDE_SLOT,
     SILENCE,
     SSRC,
     SSRC_CHANGES,
     STRAY,
+    UNDECODED,
     UNKNOWN_PAYLOAD,
+    Bool,
     Int,
     Int64s,
     Tables,
     UInt64s,
 )
-
-
-@jit
-def signed_32(value: Int) -> Int:
-    """Difference of two timestamps, wrapped to -2^31 .. 2^31-1."""
-    return ((value + 0x80000000) & 0xFFFFFFFF) - 0x80000000
+from inference.rtp.red import MAX_BLOCKS, find_block
 
 
 @jit
@@ -92,62 +103,6 @@ def store(
 
 
 @jit
-def record_event(tables: Tables, state: Int64s, slot: Int, is_complete: Int) -> None:
-    """Put the telephone-event under way on record; the oldest record gives way."""
-    row = tables.events[tables.plane[EVENT_HEAD] & (tables.events.shape[0] - 1)]
-    position = state[LAST_ARRIVAL]
-    if state[IS_ANCHORED] == 1:
-        by_timestamp = state[REF_POS] + signed_32(state[EVENT_TS] - state[REF_TS])
-        # A frozen or hostile timestamp says nothing about when the key was pressed.
-        if abs(by_timestamp - position) < tables.ring.shape[1]:
-            position = by_timestamp
-    row[0] = slot
-    row[1] = state[GENERATION]
-    row[2] = state[EVENT_CODE]
-    row[3] = state[EVENT_DURATION]
-    row[4] = position
-    row[5] = is_complete
-    tables.plane[EVENT_HEAD] += 1
-    state[EVENTS] += 1
-    state[EVENT_DONE] = 1
-
-
-@jit
-def on_event(
-    tables: Tables,
-    state: Int64s,
-    slot: Int,
-    rows: npt.NDArray[np.uint8],
-    row: Int,
-    offset: Int,
-    num: Int,
-    timestamp: Int,
-    in_order: bool,
-) -> None:
-    """Follow one key press over its updates and record it once (RFC 4733 section 2.5)."""
-    if num < 4:
-        state[UNKNOWN_PAYLOAD] += 1
-        return
-    code, duration = (
-        np.int64(rows[row, offset]),
-        (np.int64(rows[row, offset + 2]) << 8) | np.int64(rows[row, offset + 3]),
-    )
-    if state[EVENT_CODE] < 0 or timestamp != state[EVENT_TS]:
-        if not in_order and state[EVENT_CODE] >= 0:
-            return  # an update of an event that the next one has already closed
-        if state[EVENT_CODE] >= 0 and state[EVENT_DONE] == 0:
-            record_event(tables, state, slot, 0)
-        state[EVENT_TS] = timestamp
-        state[EVENT_CODE] = code
-        state[EVENT_DURATION] = 0
-        state[EVENT_DONE] = 0
-    if state[EVENT_DONE] == 0:
-        state[EVENT_DURATION] = max(state[EVENT_DURATION], duration)
-        if rows[row, offset + 1] & 0x80:
-            record_event(tables, state, slot, 1)
-
-
-@jit
 def begin_epoch(tables: Tables, state: Int64s, slot: Int, ssrc: Int, sequence_number: Int) -> None:
     """Start over with a new SSRC, or with a confirmed jump of the sequence number."""
     if state[EXT_SEQ] >= 0:
@@ -162,7 +117,7 @@ def begin_epoch(tables: Tables, state: Int64s, slot: Int, ssrc: Int, sequence_nu
     state[SEQ_MASK] = 1
     state[EPOCH_RECEIVED] = 1
     state[BAD_SEQ] = -1
-    state[IS_ANCHORED] = 0
+    state[ANCHOR] = 0
 
 
 @jit
@@ -219,44 +174,129 @@ def accept(
             state[BAD_SEQ] = (sequence_number + 1) & 0xFFFF
             state[STRAY] += 1
             return
-    if codec in (CODEC_PCMU, CODEC_PCMA):
-        place(tables, state, slot, codec, rows, row, offset, end - offset, step, timestamp, arrival, max_ahead)
-    elif codec == CODEC_EVENT:
-        on_event(tables, state, slot, rows, row, offset, end - offset, timestamp, step > 0)
-    elif codec == CODEC_COMFORT_NOISE:
-        state[COMFORT_NOISE] += 1
-    else:
-        state[UNKNOWN_PAYLOAD] += 1
+    if codec == CODEC_RED:
+        before, whole = state[NEXT_POS], offset
+        payload_type, _, offset, newest_end = find_block(rows, row, whole, end, 0)
+        codec = np.int64(tables.payload_types[slot, payload_type]) if payload_type >= 0 else CODEC_UNKNOWN
+        if step > 1 and state[ANCHOR] == clock_of(codec):
+            recover(tables, slot, codec, rows, row, whole, end, before, step, timestamp, arrival, max_ahead)
+        end = newest_end
+    take_payload(tables, slot, codec, rows, row, offset, end, step, timestamp, arrival, max_ahead)
 
 
 @jit
-def place(
+def take_payload(
     tables: Tables,
-    state: Int64s,
     slot: Int,
     codec: Int,
     rows: npt.NDArray[np.uint8],
     row: Int,
     offset: Int,
-    num: Int,
+    end: Int,
     step: Int,
     timestamp: Int,
     arrival: Int,
     max_ahead: Int,
 ) -> None:
-    """Find the position of an audio packet by its timestamp and store it.
+    """Store audio, follow keys, set compressed speech aside."""
+    state, num = tables.state[slot], end - offset
+    if codec in (CODEC_PCMU, CODEC_PCMA):
+        position = place(state, tables.ring.shape[1], num, 1, False, step, timestamp, arrival, max_ahead)
+        if position >= 0:
+            store(tables.ring, tables.bitmap, tables.decode, slot, codec, position, rows, row, offset, num)
+    elif codec == CODEC_EVENT:
+        on_event(tables, state, slot, rows, row, offset, num, timestamp, step > 0)
+    elif codec == CODEC_COMFORT_NOISE:
+        state[COMFORT_NOISE] += 1
+    elif CODEC_G722 <= codec < CODEC_RED:
+        num_samples, is_noise = measure(codec, rows, row, offset, num)
+        if num_samples == 0:
+            state[UNKNOWN_PAYLOAD] += 1
+            return
+        state[COMFORT_NOISE] += is_noise
+        clock = clock_of(codec)
+        is_fresh = state[ANCHOR] != clock
+        position = place(state, tables.ring.shape[1], num_samples, clock, is_noise, step, timestamp, arrival, max_ahead)
+        if position >= 0:
+            set_aside(tables, slot, codec, rows, row, offset, end, position, num_samples, step, is_fresh, arrival)
+    else:
+        state[UNKNOWN_PAYLOAD] += 1
+
+
+@jit
+def recover(
+    tables: Tables,
+    slot: Int,
+    codec: Int,
+    rows: npt.NDArray[np.uint8],
+    row: Int,
+    offset: Int,
+    end: Int,
+    before: Int,
+    step: Int,
+    timestamp: Int,
+    arrival: Int,
+    max_ahead: Int,
+) -> None:
+    """Take copies of packets that were lost just before a redundant one, oldest first, as if those had come in time.
+
+    A copy counts as the packet that many before; it is used if it fits between what was received and the newest.
+    """
+    state, clock = tables.state[slot], clock_of(codec)
+    newest = state[REF_POS] + signed_32(timestamp - state[REF_TS]) // clock
+    if newest > arrival + max_ahead:
+        return
+    until = before
+    for back in range(min(step - 1, MAX_BLOCKS), 0, -1):
+        payload_type, older, begin, block_end = find_block(rows, row, offset, end, back)
+        if payload_type < 0 or np.int64(tables.payload_types[slot, payload_type]) != codec:
+            continue
+        num, position = block_end - begin, newest - older // clock
+        if CODEC_G722 <= codec < CODEC_RED:
+            num, _ = measure(codec, rows, row, begin, num)
+        if (
+            num == 0
+            or position < max(until, state[READ])
+            or position + num > min(newest, state[READ] + tables.ring.shape[1])
+        ):
+            continue
+        until = position + num
+        if codec in (CODEC_PCMU, CODEC_PCMA):
+            store(tables.ring, tables.bitmap, tables.decode, slot, codec, position, rows, row, begin, num)
+        elif CODEC_G722 <= codec < CODEC_RED:
+            set_aside(tables, slot, codec, rows, row, begin, block_end, position, num, -back, False, arrival)
+
+
+@jit
+def place(
+    state: Int64s,
+    size: Int,
+    num: Int,
+    clock: Int,
+    is_noise: Bool,
+    step: Int,
+    timestamp: Int,
+    arrival: Int,
+    max_ahead: Int,
+) -> Int:
+    """Find the position of ``num`` samples of audio by their timestamp; -1 if they are not to be used.
 
     The first packet of an epoch ends at its arrival. A packet in order is never thrown away: where its timestamp
     points behind the reader (the sender paused without counting on, or the network stalled) or further ahead than
-    ``max_ahead`` (the clocks have drifted, or the timestamp jumped) it is anchored anew on its arrival.
+    ``max_ahead`` (the clocks have drifted, or the timestamp jumped) it is anchored anew on its arrival; so it is where
+    timestamps begin to count by another clock.
     """
     if num == 0:
-        return
-    fresh = max(arrival - num, state[READ])
-    if state[IS_ANCHORED] == 0:
-        position = fresh
-    else:
-        position = state[REF_POS] + signed_32(timestamp - state[REF_TS])
+        return -1
+    fresh: Int = max(arrival - num, state[READ])
+    position: Int = fresh
+    if state[ANCHOR] not in (0, clock):
+        if step <= 0:
+            state[STRAY] += 1
+            return -1
+        state[REANCHORS] += 1
+    elif state[ANCHOR] != 0:
+        position = state[REF_POS] + signed_32(timestamp - state[REF_TS]) // clock
         if step > 0:
             if position < state[READ] or position + num > arrival + max_ahead:
                 position = fresh
@@ -265,18 +305,54 @@ def place(
                 state[SILENCE] += position - state[NEXT_POS]  # a gap in time, none in sequence: the sender was silent
         elif position < state[READ]:
             state[LATE] += 1
-            return
+            return -1
         elif position + num > state[NEXT_POS]:
             state[STRAY] += 1  # sent earlier than the newest packet, yet it claims a later time
-            return
-    if step > 0 or state[IS_ANCHORED] == 0:
-        state[IS_ANCHORED] = 1
+            return -1
+    if step > 0 or state[ANCHOR] == 0:
+        state[ANCHOR] = clock
         state[REF_TS] = timestamp
         state[REF_POS] = position
         state[NEXT_POS] = position + num
-    if position + num > state[READ] + tables.ring.shape[1]:
+    if position + num > state[READ] + size:
         state[OVERRUN] += 1
-        return
-    if state[FIRST_POS] < 0 or position < state[FIRST_POS]:
+        return -1
+    if not is_noise and (state[FIRST_POS] < 0 or position < state[FIRST_POS]):
         state[FIRST_POS] = position
-    store(tables.ring, tables.bitmap, tables.decode, slot, codec, position, rows, row, offset, num)
+    return position
+
+
+@jit
+def set_aside(
+    tables: Tables,
+    slot: Int,
+    codec: Int,
+    rows: npt.NDArray[np.uint8],
+    row: Int,
+    offset: Int,
+    end: Int,
+    position: Int,
+    num: Int,
+    step: Int,
+    is_fresh: Bool,
+    arrival: Int,
+) -> None:
+    """Note a packet down for those who open or decode it."""
+    state = tables.state[slot]
+    if tables.plane[NUM_SIDE] >= tables.side.shape[0]:
+        state[UNDECODED] += 1
+        return
+    side = tables.side[tables.plane[NUM_SIDE]]
+    side[SIDE_ROW] = row
+    side[SIDE_SLOT] = slot
+    side[SIDE_GENERATION] = state[GENERATION]
+    side[SIDE_CODEC] = codec
+    side[SIDE_OFFSET] = offset
+    side[SIDE_END] = end
+    side[SIDE_PAYLOAD_TYPE] = rows[row, 1] & 0x7F
+    side[SIDE_POS] = position
+    side[SIDE_NUM_SAMPLES] = num
+    side[SIDE_SEQ] = state[EXT_SEQ] + min(step, 0)  # a packet in order has moved EXT_SEQ already
+    side[SIDE_IS_FRESH] = is_fresh
+    side[SIDE_ARRIVAL] = arrival
+    tables.plane[NUM_SIDE] += 1

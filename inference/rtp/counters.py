@@ -19,8 +19,10 @@ class LegCounters:
         stray: packets out of line that no second one confirmed, or of the source's previous call; not used.
         foreign: packets from another source to the port that this leg has to itself; in a capture, those between
             its addresses that are of no stream of the call.
-        unknown_payload: packets of a payload type that was not negotiated, or too short for it.
-        comfort_noise: RFC 3389 packets.
+        unverified: encrypted packets that do not verify under the leg's key, or were seen before; not looked at.
+        unknown_payload: packets of a payload type that was not negotiated, or not of its form.
+        undecoded: packets that their decoder could not make sense of or came to too late.
+        comfort_noise: packets that say the sender is silent: RFC 3389, or the codec's own.
         telephone_events: keys pressed.
         ssrc_changes: how often the sender started over with another SSRC.
         reanchors: how often the sender's time and ours had to be aligned anew.
@@ -37,7 +39,9 @@ class LegCounters:
     duplicate: int
     stray: int
     foreign: int
+    unverified: int
     unknown_payload: int
+    undecoded: int
     comfort_noise: int
     telephone_events: int
     ssrc_changes: int
@@ -73,6 +77,7 @@ class PlaneCounters:
         queue_drops: datagrams the system dropped since our socket buffers were full.
         events_dropped: telephone events nobody fetched in time.
         socket_errors: failed receive calls.
+        decoder_restarts: decoder processes that died.
     """
 
     legs: int
@@ -84,6 +89,7 @@ class PlaneCounters:
     queue_drops: int
     events_dropped: int
     socket_errors: int
+    decoder_restarts: int
 
 
 def leg_counters(state: Int64s) -> LegCounters:
@@ -104,7 +110,9 @@ def total_counters(states: Int64s) -> LegCounters:
         duplicate=row[layout.DUPLICATE],
         stray=row[layout.STRAY],
         foreign=row[layout.FOREIGN],
+        unverified=row[layout.UNVERIFIED],
         unknown_payload=row[layout.UNKNOWN_PAYLOAD],
+        undecoded=row[layout.UNDECODED],
         comfort_noise=row[layout.COMFORT_NOISE],
         telephone_events=row[layout.EVENTS],
         ssrc_changes=row[layout.SSRC_CHANGES],
@@ -123,7 +131,7 @@ def sum_counters(before: LegCounters | None, later: LegCounters) -> LegCounters:
 
 
 def plane_counters(
-    plane: Int64s, legs: int, queue_drops: int, events_dropped: int, socket_errors: int
+    plane: Int64s, *, legs: int, queue_drops: int, events_dropped: int, socket_errors: int, decoder_restarts: int
 ) -> PlaneCounters:
     """Counters out of ``Tables.plane`` and what the plane itself has counted."""
     return PlaneCounters(
@@ -136,4 +144,5 @@ def plane_counters(
         queue_drops=queue_drops,
         events_dropped=events_dropped,
         socket_errors=socket_errors,
+        decoder_restarts=decoder_restarts,
     )

@@ -7,24 +7,29 @@ are taken out of their tuple once and indexed by numbers, since every view of an
 import numpy as np
 import numpy.typing as npt
 
-from inference.rtp.accept import accept, signed_32, store
+from inference.rtp.accept import accept, set_aside, store
+from inference.rtp.durations import signed_32
 from inference.rtp.jit import ZERO, jit
 from inference.rtp.layout import (
+    ANCHOR,
     BAD_SEQ,
     BYTES,
     CODEC_PCMA,
     CODEC_PCMU,
+    CODEC_SEALED,
     CODEC_UNKNOWN,
     DATAGRAMS,
     EPOCH_RECEIVED,
     EXT_SEQ,
     FIRST_POS,
     FOREIGN,
+    FOREIGN_EVER,
     HASH_WORDS,
-    IS_ANCHORED,
+    IS_SEALED,
     LAST_ARRIVAL,
     MALFORMED,
     NEXT_POS,
+    NUM_SIDE,
     OVERSIZED,
     READ,
     RECEIVED,
@@ -68,7 +73,9 @@ def find(
 
 
 @jit
-def receive(tables: Tables, arrived: Arrived, num: Int, port: Int, exclusive: Int, max_ahead: Int) -> None:
+def receive(
+    tables: Tables, arrived: Arrived, num: Int, port: Int, exclusive: Int, max_ahead: Int, is_opened: bool
+) -> None:
     """Take ``num`` datagrams of local ``port``.
 
     Args:
@@ -78,12 +85,15 @@ def receive(tables: Tables, arrived: Arrived, num: Int, port: Int, exclusive: In
         port: local port they came to.
         exclusive: row of the leg that has the port to itself, or -1. It latches onto the first valid source.
         max_ahead: how far audio may lie beyond its arrival, samples.
+        is_opened: they came encrypted, were verified and are as they were before that.
     """
     rows, lengths, sources, arrivals = arrived.rows, arrived.lengths, arrived.sources, arrived.arrivals
     places, keys, states, payload_types = tables.places, tables.keys, tables.state, tables.payload_types
     ring, bitmap, decode, plane = tables.ring, tables.bitmap, tables.decode, tables.plane
     width, size = rows.shape[1], ring.shape[1]
-    plane[DATAGRAMS] += num
+    plane[NUM_SIDE] = 0
+    if not is_opened:
+        plane[DATAGRAMS] += num
     for i in range(num):
         length, bits, second_byte = np.int64(lengths[i]), np.int64(rows[i, 0]), np.int64(rows[i, 1])
         if length > width:
@@ -101,29 +111,35 @@ def receive(tables: Tables, arrived: Arrived, num: Int, port: Int, exclusive: In
                 plane[MALFORMED] += 1
                 continue
             offset += 4 + 4 * ((np.int64(rows[i, offset + 2]) << 8) | np.int64(rows[i, offset + 3]))
-        if bits & 0x20:
+        payload_type = second_byte & 0x7F
+        first, second, third = sources[i, 0], ZERO, ZERO
+        if first & FAMILY_BITS != AF_INET:
+            first, second, third = first & NO_FLOW, sources[i, 1], sources[i, 2]
+        slot = np.int64(exclusive)
+        if exclusive < 0:
+            slot = np.int64(find(places, keys, first, second, third, np.uint64(port)))
+        is_sealed = slot >= 0 and states[slot, IS_SEALED] == 1 and not is_opened
+        if bits & 0x20 and not is_sealed:  # where a seal follows, the last byte is no length of padding
             end -= np.int64(rows[i, length - 1])
             if end == length:
                 end = np.int64(-1)
         if offset > end:
             plane[MALFORMED] += 1
             continue
-        payload_type = second_byte & 0x7F
-        first, second, third = sources[i, 0], ZERO, ZERO
-        if first & FAMILY_BITS != AF_INET:
-            first, second, third = first & NO_FLOW, sources[i, 1], sources[i, 2]
+        if slot < 0:
+            plane[UNREGISTERED] += 1
+            continue
         if exclusive >= 0:
-            slot = np.int64(exclusive)
-            if keys[slot, 0] == ZERO and payload_types[slot, payload_type] != CODEC_UNKNOWN:
+            is_free = keys[slot, 0] == ZERO and payload_types[slot, payload_type] != CODEC_UNKNOWN
+            if is_free and not is_sealed:
                 keys[slot, 0], keys[slot, 1], keys[slot, 2] = first, second, third
-            if keys[slot, 0] != first or keys[slot, 1] != second or keys[slot, 2] != third:
+            elif not is_free and not (keys[slot, 0] == first and keys[slot, 1] == second and keys[slot, 2] == third):
                 states[slot, FOREIGN] += 1
+                plane[FOREIGN_EVER] += 1
                 continue
-        else:
-            slot = np.int64(find(places, keys, first, second, third, np.uint64(port)))
-            if slot < 0:
-                plane[UNREGISTERED] += 1
-                continue
+        if is_sealed:
+            set_aside(tables, slot, CODEC_SEALED, rows, i, 0, length, 0, 0, 0, False, arrivals[i])
+            continue
         if payload_type == 0:
             codec = np.int64(CODEC_PCMU)
         elif payload_type == 8:
@@ -150,7 +166,7 @@ def receive(tables: Tables, arrived: Arrived, num: Int, port: Int, exclusive: In
         if (
             codec in (CODEC_PCMU, CODEC_PCMA)
             and ssrc == states[slot, SSRC]
-            and states[slot, IS_ANCHORED] == 1
+            and states[slot, ANCHOR] == 1
             and 0 < step < SEQ_WINDOW
             and samples > 0
             and position >= states[slot, READ]

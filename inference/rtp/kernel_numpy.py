@@ -8,25 +8,30 @@ is unusual goes one packet at a time through the plain Python form of the kernel
 import numpy as np
 import numpy.typing as npt
 
-from inference.rtp.accept import accept
+from inference.rtp.accept import accept, set_aside
 from inference.rtp.jit import plain
 from inference.rtp.layout import (
+    ANCHOR,
     BAD_SEQ,
     BYTES,
     CODEC_PCMA,
     CODEC_PCMU,
+    CODEC_SEALED,
     CODEC_UNKNOWN,
     DATAGRAMS,
+    DELAY,
     EPOCH_RECEIVED,
     EXT_SEQ,
     FIRST_POS,
     FOREIGN,
+    FOREIGN_EVER,
     GAP,
     HASH_WORDS,
-    IS_ANCHORED,
+    IS_SEALED,
     LAST_ARRIVAL,
     MALFORMED,
     NEXT_POS,
+    NUM_SIDE,
     OVERSIZED,
     READ,
     REANCHORS,
@@ -59,11 +64,11 @@ def _store_one(
     position: Int,
     rows: npt.NDArray[np.uint8],
     row: int,
-    offset: int,
-    num: int,
+    offset: Int,
+    num: Int,
 ) -> None:
     """See :func:`inference.rtp.accept.store`; slices instead of a loop over samples."""
-    size, position = ring.shape[1], int(position)
+    size, position, num = ring.shape[1], int(position), int(num)  # Python's own: a mask has 64 bits
     start = position & (size - 1)
     samples = decode[codec - CODEC_PCMU].take(rows[row, offset : offset + num])
     until_wrap = min(num, size - start)
@@ -76,14 +81,18 @@ def _store_one(
 
 
 _accept = plain(accept, store=_store_one)
+_set_aside = plain(set_aside)
 
 
-def receive(tables: Tables, arrived: Arrived, num: Int, port: Int, exclusive: Int, max_ahead: Int) -> None:
+def receive(
+    tables: Tables, arrived: Arrived, num: Int, port: Int, exclusive: Int, max_ahead: Int, is_opened: bool
+) -> None:
     """See :func:`inference.rtp.kernel.receive`."""
     plane, rows, width = tables.plane, arrived.rows[:num], arrived.rows.shape[1]
     lengths = arrived.lengths[:num].astype(np.int64)
     every = np.arange(len(rows))
-    plane[DATAGRAMS] += num
+    plane[NUM_SIDE] = 0
+    plane[DATAGRAMS] += 0 if is_opened else num
     fits = lengths <= width
     plane[OVERSIZED] += np.count_nonzero(~fits)
     is_version_2 = fits & (lengths >= 8) & (rows[:, 0] & 0xC0 == 0x80)
@@ -95,18 +104,29 @@ def receive(tables: Tables, arrived: Arrived, num: Int, port: Int, exclusive: In
     is_whole = ~has_extension | (offsets + 4 <= lengths)
     num_words = rows[every, offsets + 2].astype(np.int64) << 8 | rows[every, offsets + 3]
     offsets += np.where(has_extension, 4 + 4 * num_words, 0)
+    owners = np.full(len(rows), exclusive)
+    if exclusive < 0:
+        owners[is_version_2] = _find(tables, _words(arrived.sources[:num][is_version_2]), port)
+    is_sealed = (owners >= 0) & (tables.state[owners, IS_SEALED] == 1) & (not is_opened)
+    has_padding &= ~is_sealed
     padding = np.where(has_padding, rows[every, np.clip(lengths - 1, 0, width - 1)].astype(np.int64), 0)
     is_whole &= (offsets <= lengths - padding) & ~(has_padding & (padding == 0))
     plane[MALFORMED] += np.count_nonzero(fits & ~is_version_2) + np.count_nonzero(is_version_2 & ~is_rtcp & ~is_whole)
 
     valid = np.flatnonzero(is_version_2 & ~is_rtcp & is_whole)
     payload_types = (rows[valid, 1] & 0x7F).astype(np.int64)
-    slots = _find(tables, arrived.sources[valid], payload_types, port, exclusive)
-    is_ours = slots >= 0
+    slots = owners[valid]
     if exclusive < 0:
+        is_ours = slots >= 0
         plane[UNREGISTERED] += np.count_nonzero(~is_ours)
     else:
+        is_ours = _latch(tables, exclusive, _words(arrived.sources[valid]), payload_types, is_sealed[valid])
         tables.state[exclusive, FOREIGN] += np.count_nonzero(~is_ours)
+        plane[FOREIGN_EVER] += np.count_nonzero(~is_ours)
+    for row in valid[is_ours & is_sealed[valid]].tolist():
+        arrival = arrived.arrivals[row]
+        _set_aside(tables, owners[row], CODEC_SEALED, rows, row, 0, lengths[row], 0, 0, 0, False, arrival)
+    is_ours &= ~is_sealed[valid]
     valid, slots, payload_types = valid[is_ours], slots[is_ours], payload_types[is_ours]
     fields = rows[valid, 2:12].astype(np.int64)
     packets = np.stack(
@@ -139,23 +159,35 @@ def _rounds(slots: Int64s) -> Int64s:
     return rounds
 
 
-def _find(tables: Tables, sources: UInt64s, payload_types: Int64s, port: Int, exclusive: Int) -> Int64s:
-    """Leg rows of sources ``[K, 4]``, -1 where there is none; latches a leg that waits for its first source."""
+def _words(sources: UInt64s) -> UInt64s:
+    """Sources ``[K, 4]`` as they are compared, ``[K, 3]``."""
     is_ipv4 = sources[:, 0] & np.uint64(0xFFFF) == 2
     words = sources[:, :3].copy()
     words[is_ipv4, 1:] = 0
     words[~is_ipv4, 0] &= np.uint64(0xFFFFFFFF)
-    if exclusive >= 0:
-        key = tables.keys[exclusive]
-        begin = 0
-        if key[0] == 0:
-            known = np.flatnonzero(tables.payload_types[exclusive, payload_types] != CODEC_UNKNOWN)
-            if not len(known):
-                return np.full(len(words), -1)
-            begin = int(known[0])
-            key[:3] = words[begin]
-        is_same = (words == key[:3]).all(axis=1) & (np.arange(len(words)) >= begin)
-        return np.where(is_same, exclusive, -1).astype(np.int64)
+    return words
+
+
+def _latch(
+    tables: Tables, slot: Int, words: UInt64s, payload_types: Int64s, is_sealed: npt.NDArray[np.bool_]
+) -> npt.NDArray[np.bool_]:
+    """Which of the packets of a leg that has its port to itself are its own; its first source becomes its only one.
+
+    A sealed packet does not latch, but may be the first: that is known once it was opened.
+    """
+    key, begin = tables.keys[slot], 0
+    is_known = tables.payload_types[slot, payload_types] != CODEC_UNKNOWN
+    if key[0] == 0:
+        if is_sealed.any() or not is_known.any():
+            return np.asarray(is_known)
+        begin = int(is_known.argmax())
+        key[:3] = words[begin]
+    is_same: npt.NDArray[np.bool_] = (words == key[:3]).all(axis=1)
+    return is_same & (np.arange(len(words)) >= begin)
+
+
+def _find(tables: Tables, words: UInt64s, port: Int) -> Int64s:
+    """Leg rows of sources ``[K, 3]``, -1 where there is none."""
     keys = np.concatenate([words, np.full((len(words), 1), port, np.uint64)], axis=1)
     factors = np.array(HASH_WORDS, np.uint64)
     mixed = keys[:, 0] ^ keys[:, 1] * factors[1] ^ keys[:, 2] * factors[2] ^ keys[:, 3] << np.uint64(48)
@@ -184,7 +216,7 @@ def _accept_round(tables: Tables, rows: npt.NDArray[np.uint8], packets: Int64s, 
         & (steps > 0)
         & (steps < SEQ_WINDOW)
         & ((codecs == CODEC_PCMU) | (codecs == CODEC_PCMA))
-        & (state[:, IS_ANCHORED] == 1)
+        & (state[:, ANCHOR] == 1)
         & (nums > 0)
     )
     is_off = (positions < state[:, READ]) | (positions + nums > arrivals + max_ahead)
@@ -260,10 +292,11 @@ def read(
     """See :func:`inference.rtp.reader.read`."""
     starts[:], nums[:], samples[:], present[:] = 0, 0, 0, False
     used = np.flatnonzero(slots >= 0)
-    begins = tables.state[slots[used], READ]
-    for begin in np.unique(begins).tolist():  # one group, once all have been read to the same position
-        group = used[begins == begin]
-        num = min(max(until - begin, 0), samples.shape[1])
+    begins, delays = tables.state[slots[used], READ], tables.state[slots[used], DELAY]
+    # One group, or one of each delay, once all have been read to the same position.
+    for begin, delay in np.unique(np.stack([begins, delays], axis=1), axis=0).tolist():
+        group = used[(begins == begin) & (delays == delay)]
+        num = min(max(until - delay - begin, 0), samples.shape[1])
         starts[group], nums[group] = begin, num
         _read_group(tables, slots[group], int(begin), int(num), samples, present, group)
 

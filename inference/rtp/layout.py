@@ -10,6 +10,7 @@ import numpy as np
 import numpy.typing as npt
 
 Int: TypeAlias = int | np.int64
+Bool: TypeAlias = bool | np.bool_
 Int64s = npt.NDArray[np.int64]
 UInt64s = npt.NDArray[np.uint64]
 
@@ -26,12 +27,12 @@ REF_POS = 6  # ... and the position of its first sample
 NEXT_POS = 7  # position just after it
 RECEIVED = 8
 BYTES = 9
-IS_ANCHORED = 10  # REF_TS and REF_POS hold
-BASE_SEQ = 11  # first extended sequence number of this SSRC
+ANCHOR = 10  # ticks of REF_TS per sample of REF_POS: 1 for a clock of 8 kHz; 0 while neither holds
+IS_SEALED = 11  # packets are encrypted: they are opened before they are looked at
 BAD_SEQ = 12  # the sequence number that would confirm a jump; -1 for none
 LAST_ARRIVAL = 13  # position
 FIRST_POS = 14  # position of the first sample of the leg; -1 before
-GENERATION = 15  # how often the row was given out
+DELAY = 15  # samples that a reader waits longer than for other legs: what decoding takes
 EVENT_TS = 16  # the telephone-event under way: timestamp,
 EVENT_CODE = 17  # code (-1 for none),
 EVENT_DURATION = 18  # longest duration told so far, samples,
@@ -51,6 +52,10 @@ REANCHORS = 31
 OVERRUN = 32
 SILENCE = 33  # samples
 GAP = 34  # samples
+BASE_SEQ = 35  # first extended sequence number of this SSRC
+GENERATION = 36  # how often the row was given out
+UNVERIFIED = 37
+UNDECODED = 38
 NUM_STATE = 40  # a multiple of 8: rows begin on cache lines
 
 # Positions in ``Tables.plane``.
@@ -60,13 +65,35 @@ MALFORMED = 2
 RTCP = 3
 UNREGISTERED = 4
 EVENT_HEAD = 5  # telephone events ever recorded
-NUM_PLANE = 8
+NUM_SIDE = 6  # rows of ``Tables.side`` that the last batch filled
+FOREIGN_EVER = 7  # of all legs there ever were, as are ...
+UNVERIFIED_EVER = 8
+NUM_PLANE = 16
 
 # Columns of ``Tables.events``.
 EVENT_SLOT, EVENT_GENERATION, EVENT_DIGIT, EVENT_NUM_SAMPLES, EVENT_POS, EVENT_IS_COMPLETE = range(6)
 
-# Values of ``Tables.payload_types``.
+# Columns of ``Tables.side``: a packet that the kernel placed or found, and others have to open or decode.
+SIDE_ROW = 0  # of the datagrams
+SIDE_SLOT = 1
+SIDE_GENERATION = 2
+SIDE_CODEC = 3  # CODEC_SEALED: to be opened and received again; else to be decoded
+SIDE_OFFSET = 4  # of the payload in the row
+SIDE_END = 5
+SIDE_PAYLOAD_TYPE = 6
+SIDE_POS = 7  # of its first sample
+SIDE_NUM_SAMPLES = 8
+SIDE_SEQ = 9  # extended sequence number
+SIDE_IS_FRESH = 10  # what came before says nothing about it: decoders begin anew
+SIDE_ARRIVAL = 11
+NUM_SIDE_COLUMNS = 12
+
+# Values of ``Tables.payload_types``. The kernel decodes G.711 alone; codecs from CODEC_G722 on it only places.
 CODEC_UNKNOWN, CODEC_PCMU, CODEC_PCMA, CODEC_COMFORT_NOISE, CODEC_EVENT = range(5)
+CODEC_G722, CODEC_GSM, CODEC_ILBC, CODEC_G729, CODEC_OPUS = range(5, 10)
+CODEC_AMR, CODEC_AMR_ALIGNED, CODEC_AMR_WB, CODEC_AMR_WB_ALIGNED = range(10, 14)
+CODEC_RED = 32  # other payloads in one, with copies of earlier ones (RFC 2198)
+CODEC_SEALED = 255
 
 SEQ_WINDOW = 64  # packets, width of SEQ_MASK
 MAX_DROPOUT = 3000  # packets (RFC 3550 A.1): a larger step must be confirmed by the packet after it
@@ -76,7 +103,7 @@ HASH_WORDS = (0x9E3779B97F4A7C15, 0xC2B2AE3D27D4EB4F, 0x165667B19E3779F9)  # odd
 
 
 class Tables(NamedTuple):
-    """All memory of a plane; shapes with L legs, R ring samples, H hash places, E events.
+    """All memory of a plane; shapes with L legs, R ring samples, H hash places, E events, S side rows.
 
     Attributes:
         places: int32 ``[H]``, leg row or -1; open addressing, linear probing.
@@ -88,6 +115,7 @@ class Tables(NamedTuple):
         decode: int16 ``[2, 256]``, µ-law and A-law.
         events: int64 ``[E, 6]``, the last E telephone events.
         plane: int64 ``[NUM_PLANE]``.
+        side: int64 ``[S, NUM_SIDE_COLUMNS]``, packets of the last batch that others have to open or decode.
     """
 
     places: npt.NDArray[np.int32]
@@ -99,6 +127,7 @@ class Tables(NamedTuple):
     decode: npt.NDArray[np.int16]
     events: Int64s
     plane: Int64s
+    side: Int64s
 
 
 class Arrived(NamedTuple):

@@ -9,36 +9,34 @@ from functools import lru_cache
 from typing import TypeAlias
 
 import numpy as np
+import numpy.typing as npt
 
-from inference.errors import CapacityError, CodecError, ConfigError
+from inference.errors import CapacityError, ConfigError
 from inference.rtp.g711 import ALAW_TO_PCM, ULAW_TO_PCM
 from inference.rtp.layout import (
     BAD_SEQ,
     BLOCKED_SSRC,
     BLOCKED_UNTIL,
-    CODEC_COMFORT_NOISE,
-    CODEC_EVENT,
-    CODEC_PCMA,
-    CODEC_PCMU,
     EVENT_CODE,
     EXT_SEQ,
     FIRST_POS,
     GENERATION,
     HASH_WORDS,
     NUM_PLANE,
+    NUM_SIDE_COLUMNS,
     NUM_STATE,
     READ,
     SSRC,
     Int64s,
     Tables,
 )
-from inference.rtp.packet import PT_COMFORT_NOISE, PT_PCMA, PT_PCMU, PT_TELEPHONE_EVENT
+from inference.rtp.packet import PT_TELEPHONE_EVENT
+from inference.rtp.red import MAX_BLOCKS
 
 Words: TypeAlias = tuple[int, int, int]
 """A socket address as the kernels compare it."""
 Key: TypeAlias = tuple[int, int, int, int]
 
-CODECS = {"PCMU": CODEC_PCMU, "PCMA": CODEC_PCMA, "CN": CODEC_COMFORT_NOISE, "TELEPHONE-EVENT": CODEC_EVENT}
 DEFAULT_PAYLOAD_TYPES: Mapping[int, str] = {PT_TELEPHONE_EVENT: "telephone-event"}
 NUM_EVENTS = 1024  # telephone events kept until they are fetched
 
@@ -84,7 +82,7 @@ class LegTable:
     Not locked: the plane holds its lock around every call.
     """
 
-    def __init__(self, max_legs: int, ring_samples: int) -> None:
+    def __init__(self, max_legs: int, ring_samples: int, batch_packets: int) -> None:
         num_places = 1 << (4 * max_legs - 1).bit_length()  # at most a quarter full: probes stay short
         self.tables = Tables(
             places=np.full(num_places, -1, np.int32),
@@ -96,6 +94,7 @@ class LegTable:
             decode=np.stack([ULAW_TO_PCM, ALAW_TO_PCM]),
             events=np.zeros((NUM_EVENTS, 6), np.int64),
             plane=np.zeros(NUM_PLANE, np.int64),
+            side=np.zeros((batch_packets * (1 + MAX_BLOCKS), NUM_SIDE_COLUMNS), np.int64),  # never full
         )
         self.max_legs = max_legs
         self.exclusive: dict[int, int] = {}  # local port -> row of the leg that has it to itself
@@ -113,12 +112,17 @@ class LegTable:
         """Bytes of all tables."""
         return sum(table.nbytes for table in self.tables)
 
-    def add(self, local_port: int, source: Words | None, payload_types: Mapping[int, str], position: int) -> int:
+    def add(self, local_port: int, source: Words | None, codecs: npt.NDArray[np.uint8], position: int) -> int:
         """Give out a row and return its handle.
+
+        Args:
+            local_port: port it arrives at.
+            source: where it comes from; None for a leg that has the port to itself.
+            codecs: uint8 ``[128]``, codec per payload type.
+            position: at which its audio begins.
 
         Raises:
             CapacityError: every row is taken.
-            CodecError: a payload type names a codec the kernel does not decode.
             ConfigError: the source, or the port, is another leg's.
         """
         if source is None and self._ports.get(local_port):
@@ -130,7 +134,6 @@ class LegTable:
             raise ConfigError(
                 f"a leg with this source is registered on UDP port {local_port} already: release it first"
             )
-        codecs = _codec_row(payload_types)
         slot = self._give_row(position)
         tables, state = self.tables, self.tables.state[slot]
         tables.payload_types[slot] = codecs
@@ -245,16 +248,3 @@ class LegTable:
                 places[hole] = places[place]
                 hole = place
         places[hole] = -1
-
-
-def _codec_row(payload_types: Mapping[int, str]) -> np.ndarray[tuple[int], np.dtype[np.uint8]]:
-    """Codec per payload type, ``[128]``; the static ones are always there."""
-    row = np.zeros(128, np.uint8)
-    for payload_type, name in payload_types.items():
-        if not 0 <= payload_type < 128:
-            raise CodecError(f"payload type {payload_type} is not within 0-127")
-        if name.upper() not in CODECS:
-            raise CodecError(f"payload type {payload_type} is of a codec we do not decode: offer PCMU or PCMA")
-        row[payload_type] = CODECS[name.upper()]
-    row[PT_PCMU], row[PT_PCMA], row[PT_COMFORT_NOISE] = CODEC_PCMU, CODEC_PCMA, CODEC_COMFORT_NOISE
-    return row

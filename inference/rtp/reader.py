@@ -4,7 +4,7 @@ import numpy as np
 import numpy.typing as npt
 
 from inference.rtp.jit import ALL_BITS, ZERO, jit
-from inference.rtp.layout import FIRST_POS, GAP, READ, Int, Int64s, Tables, UInt64s
+from inference.rtp.layout import DELAY, FIRST_POS, GAP, READ, Int, Int64s, Tables, UInt64s
 
 
 @jit
@@ -22,7 +22,7 @@ def read(
     Args:
         tables: where legs live; presence bits read are cleared.
         slots: int64 ``[K]`` rows of legs; -1 reads nothing.
-        until: position to stop before.
+        until: position to stop before; legs that are decoded elsewhere stop their delay earlier.
         starts: int64 ``[K]``, filled with the position of the first sample.
         nums: int64 ``[K]``, filled with how many samples follow.
         samples: int16 ``[K, W]``, filled; 0 where nothing was received.
@@ -35,7 +35,7 @@ def read(
         starts[k] = 0
         if slot >= 0:
             start = states[slot, READ]
-            num = max(0, min(until - start, width))
+            num = max(0, min(until - states[slot, DELAY] - start, width))
             done = 0
             while done < num:
                 at = (start + done) & (size - 1)

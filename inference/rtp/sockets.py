@@ -143,7 +143,13 @@ def open_socket(host: str, port: int, buffer_bytes: int) -> socket.socket:
         ConfigError: the address or the port cannot be had.
     """
     family = socket.AF_INET6 if ":" in host else socket.AF_INET
-    sock = socket.socket(family, socket.SOCK_DGRAM)
+    try:
+        sock = socket.socket(family, socket.SOCK_DGRAM)
+    except OSError as error:
+        raise ConfigError(
+            f"no socket for UDP port {port}: {error.strerror}; raise the limit of open files (ulimit -n) "
+            "or narrow media.exclusive_ports"
+        ) from None
     try:
         sock.setblocking(False)
         if family == socket.AF_INET6:

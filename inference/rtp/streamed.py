@@ -5,9 +5,10 @@ import numpy.typing as npt
 
 from inference.rtp.jit import ALL_BITS, jit
 from inference.rtp.layout import (
+    ANCHOR,
     BYTES,
     FIRST_POS,
-    IS_ANCHORED,
+    GENERATION,
     LAST_ARRIVAL,
     LATE,
     NEXT_POS,
@@ -17,7 +18,9 @@ from inference.rtp.layout import (
     RECEIVED,
     REF_POS,
     REF_TS,
+    UNDECODED,
     Int,
+    Int64s,
     Tables,
 )
 
@@ -27,6 +30,9 @@ def write(
     tables: Tables, slot: Int, samples: npt.NDArray[np.int16], timestamp: Int, arrival: Int, max_ahead: Int
 ) -> None:
     """Place one chunk by its timestamp and store it; see :func:`inference.rtp.accept.place` for the rules.
+
+    No sequence number tells a sender that started over from a chunk that is late: one that lies further back than the
+    ring is long was sent by the former.
 
     Args:
         tables: where legs live; written.
@@ -42,20 +48,21 @@ def write(
     state[LAST_ARRIVAL] = arrival
     if num == 0:
         return
-    fresh = max(arrival - num, state[READ])
-    if state[IS_ANCHORED] == 0:
+    is_newest, fresh = True, max(arrival - num, state[READ])
+    if state[ANCHOR] == 0:
         position = fresh
     else:
         position = state[REF_POS] + timestamp - state[REF_TS]
-        if timestamp > state[REF_TS]:
+        is_newest = timestamp > state[REF_TS] or timestamp + size <= state[REF_TS]
+        if is_newest:
             if position < state[READ] or position + num > arrival + max_ahead:
                 position = fresh
                 state[REANCHORS] += 1
         elif position < state[READ]:
             state[LATE] += 1
             return
-    if state[IS_ANCHORED] == 0 or timestamp > state[REF_TS]:
-        state[IS_ANCHORED] = 1
+    if is_newest:
+        state[ANCHOR] = 1
         state[REF_TS] = timestamp
         state[REF_POS] = position
         state[NEXT_POS] = position + num
@@ -82,3 +89,30 @@ def put(tables: Tables, slot: Int, samples: npt.NDArray[np.int16], position: Int
         left -= take
         bit = 0
         word = (word + 1) & (num_words - 1)
+
+
+@jit
+def settle(tables: Tables, pieces: Int64s, samples: npt.NDArray[np.int16], failed: Int64s) -> None:
+    """Store what decoders made of packets whose places were found before.
+
+    Args:
+        tables: where legs live; written.
+        pieces: int64 ``[M, 4]``: slot, generation, position, number of samples.
+        samples: int16, those of all pieces.
+        failed: int64 ``[F, 2]``: slot and generation of each packet that could not be decoded.
+    """
+    at, size = 0, tables.ring.shape[1]
+    for i in range(pieces.shape[0]):
+        slot, position, num = pieces[i, 0], pieces[i, 2], pieces[i, 3]
+        state = tables.state[slot]
+        if state[GENERATION] == pieces[i, 1]:
+            begin, end = max(position, state[READ]), min(position + num, state[READ] + size)
+            if begin < end:
+                put(tables, slot, samples[at + begin - position : at + end - position], begin)
+            else:
+                state[UNDECODED] += 1  # too late
+        at += num
+    for i in range(failed.shape[0]):
+        state = tables.state[failed[i, 0]]
+        if state[GENERATION] == failed[i, 1]:
+            state[UNDECODED] += 1

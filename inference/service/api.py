@@ -9,10 +9,10 @@ import contextlib
 import hmac
 import ipaddress
 import json
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from typing import Annotated, Any, Self
 
-from fastapi import Depends, FastAPI, HTTPException, Path, Request, Response
+from fastapi import APIRouter, Depends, FastAPI, HTTPException, Path, Request, Response
 from fastapi.exceptions import RequestValidationError
 from fastapi.responses import JSONResponse, StreamingResponse
 from prometheus_client import CONTENT_TYPE_LATEST, generate_latest
@@ -21,6 +21,7 @@ from starlette.middleware.trustedhost import TrustedHostMiddleware
 
 from inference import __version__
 from inference.alerts.announcements import Announcements, wav_bytes
+from inference.alerts.redact import redact
 from inference.errors import CapacityError, CodecError, ConfigError
 from inference.gateway.spec import CALL_ID_PATTERN, CallSpec
 from inference.service.bus import EventBus
@@ -67,21 +68,11 @@ CallId = Annotated[str, Path(pattern=CALL_ID_PATTERN)]
 SoundName = Annotated[str, Path(pattern=r"^[a-z0-9_-]{1,64}$")]
 
 
-def create_app(
-    watch: Watch,
-    bus: EventBus,
-    telemetry: Telemetry,
-    config: ApiConfig,
-    announcements: Announcements | None = None,
-) -> FastAPI:
-    """The API over one worker's calls.
+def bare_app(config: ApiConfig) -> tuple[FastAPI, list[Any]]:
+    """An app that bounds bodies, checks the Host header and tells faults without repeating them; no routes yet.
 
-    Args:
-        watch: the calls.
-        bus: what happens in them.
-        telemetry: what is counted.
-        config: address and token.
-        announcements: sounds that gateways fetch; None for none.
+    Returns:
+        The app, and the dependencies that authorise a request.
     """
     app = FastAPI(
         title="ScamTap control API", version=__version__, docs_url=None, redoc_url=None, redirect_slashes=False
@@ -114,7 +105,30 @@ def create_app(
         if not hmac.compare_digest(given, b"Bearer " + token):
             raise HTTPException(401, "give the token: Authorization: Bearer ...", {"WWW-Authenticate": "Bearer"})
 
-    guarded = [Depends(authorised)]
+    return app, [Depends(authorised)]
+
+
+def create_app(
+    watch: Watch,
+    bus: EventBus,
+    telemetry: Telemetry,
+    config: ApiConfig,
+    announcements: Announcements | None = None,
+    doors: Sequence[APIRouter] = (),
+) -> FastAPI:
+    """The API over one worker's calls.
+
+    Args:
+        watch: the calls.
+        bus: what happens in them.
+        telemetry: what is counted.
+        config: address and token.
+        announcements: sounds that gateways fetch; None for none.
+        doors: what gateways and screening add to it.
+    """
+    app, guarded = bare_app(config)
+    for door in doors:
+        app.include_router(door, dependencies=guarded)
 
     @app.get("/healthz")
     async def healthz() -> dict[str, str]:
@@ -189,14 +203,3 @@ def create_app(
         return StreamingResponse(stream(), media_type="text/event-stream", headers={"Cache-Control": "no-store"})
 
     return app
-
-
-def redact(event: Any, include_text: bool) -> Any:
-    """The event without what was said, unless ``include_text``."""
-    if include_text:
-        return event
-    if isinstance(event, dict):
-        return {key: redact(value, False) for key, value in event.items() if key != "text"}
-    if isinstance(event, list):
-        return [redact(value, False) for value in event]
-    return event

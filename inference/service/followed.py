@@ -1,7 +1,7 @@
 """What a worker keeps of one call that it follows, beside the call itself: its legs in the packet plane."""
 
 import asyncio
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Self
 
@@ -26,6 +26,7 @@ class Followed:
         understanding: its segments with the models or waiting for them.
         shed_s: speech that was not understood for lack of capacity, seconds.
         of_released: what legs received before signalling changed them.
+        told: its gateway, told whatever happens in it; None where it does not care.
     """
 
     spec: CallSpec
@@ -35,6 +36,7 @@ class Followed:
     understanding: set[asyncio.Task[None]] = field(default_factory=set)
     shed_s: float = 0.0
     of_released: dict[Leg, LegCounters] = field(default_factory=dict)
+    told: Callable[[Mapping[str, Any]], None] | None = None
 
     @classmethod
     def register(cls, spec: CallSpec, call: Call, plane: PacketPlane, now_s: float) -> Self:
@@ -108,7 +110,10 @@ def _register(legs: Mapping[Leg, LegSpec], plane: PacketPlane, now_s: float) -> 
                 handles[leg] = plane.open_stream(now_s=now_s)
             else:
                 handles[leg] = plane.register(
-                    wanted.local_port, wanted.source_address, wanted.payload_types, now_s=now_s
+                    *(wanted.local_port, wanted.source_address, wanted.payload_types),
+                    formats=wanted.formats,
+                    srtp=wanted.srtp,
+                    now_s=now_s,
                 )
     except ScamTapError:
         for handle in handles.values():

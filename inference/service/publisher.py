@@ -1,5 +1,6 @@
 """Where a call's events go: counted, told to followers, written down for operators' systems, said to the subscriber."""
 
+from collections.abc import Callable
 from typing import Protocol
 
 import structlog
@@ -10,7 +11,7 @@ from inference.alerts.ear import Reach
 from inference.audio import Leg
 from inference.errors import AlertError
 from inference.service.bus import EventBus
-from inference.service.events import AlertEvent, Event
+from inference.service.events import AlertEvent, Event, VerdictEvent
 from inference.service.telemetry import Telemetry
 
 log = structlog.get_logger(__name__)
@@ -40,15 +41,22 @@ class Publisher:
         bus: followers of events.
         dispatcher: operators' systems.
         warner: the subscriber's ear; None where nobody is warned in the call.
+        on_verdict: told how each call ended, and how its subscriber is reached; must not wait.
     """
 
     def __init__(
-        self, telemetry: Telemetry, bus: EventBus, dispatcher: Dispatcher, warner: Warner | None = None
+        self,
+        telemetry: Telemetry,
+        bus: EventBus,
+        dispatcher: Dispatcher,
+        warner: Warner | None = None,
+        on_verdict: Callable[[VerdictEvent, Reach | None], None] = lambda _verdict, _reach: None,
     ) -> None:
         self.telemetry = telemetry
         self._bus = bus
         self._dispatcher = dispatcher
         self._warner = warner
+        self._on_verdict = on_verdict
 
     def publish(self, event: Event, reach: Reach | None, language: str | None) -> None:
         """Tell everybody of ``event``; an alert to the subscriber first, for whom time counts.
@@ -64,6 +72,8 @@ class Publisher:
         self._bus.publish(event)
         if isinstance(event, AlertEvent):
             self._send(event.alert)
+        if isinstance(event, VerdictEvent):
+            self._on_verdict(event, reach)
 
     def _send(self, alert: Alert) -> None:
         log.warning("alert", call=alert.call, call_level=alert.level, risk=round(alert.risk, 3), family=alert.family)

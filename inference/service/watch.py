@@ -7,7 +7,7 @@ up, the newest speech is shed and counted, and the calls go on.
 
 import asyncio
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import asdict
 from typing import Any, Self
 
@@ -15,12 +15,13 @@ import numpy as np
 import structlog
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
-from inference.audio import LEGS, Leg
+from inference.audio import LEGS, SAMPLE_RATE_HZ, Leg
 from inference.audio.segment import PCM, SpeechSegment
 from inference.engine.batcher import BatcherConfig, MicroBatcher
 from inference.errors import CapacityError, ConfigError, ScamTapError
 from inference.gateway.spec import CallSpec
 from inference.rtp.counters import LegCounters, sum_counters
+from inference.rtp.foreign import ForeignNews
 from inference.rtp.plane import PacketPlane
 from inference.service.call import Call, CallParts
 from inference.service.events import Event, VerdictEvent
@@ -102,6 +103,7 @@ class Watch:
         self._ticking: asyncio.Task[None] | None = None
         self._is_failing = False
         self._idle_checked_s = clock()
+        self._foreign = ForeignNews()
         self.is_draining = False
 
     @property
@@ -151,13 +153,9 @@ class Watch:
         self._calls[spec.id] = self._open(spec)
         log.info("call begins", call=spec.id)
 
-    def keep(self, spec: CallSpec) -> None:
-        """Follow a call that is always there: whenever it ends, a new one under its id begins within a second or so.
-
-        Raises:
-            ConfigError, CapacityError: as for :meth:`begin`.
-        """
-        self._standing.keep(spec)
+    def keep(self, spec: CallSpec, *, idle_s: float | None = None) -> None:
+        """Follow a call that is always there, or a line; see :meth:`inference.gateway.control.CallControl.keep`."""
+        self._standing.keep(spec, idle_s)
 
     def change(self, spec: CallSpec) -> None:
         """The call goes on with other legs; see :meth:`inference.gateway.control.CallControl.change`."""
@@ -178,11 +176,17 @@ class Watch:
         if call_id in self._calls:
             self._publisher.key_pressed(call_id, leg, digit)
 
+    def follow(self, call_id: str, told: Callable[[Mapping[str, Any]], None]) -> None:
+        """What happens in a call; see :meth:`inference.gateway.control.CallControl.follow`."""
+        self._calls[call_id].told = told
+
     def _open(self, spec: CallSpec) -> Followed:
+        return Followed.register(spec, self._call(spec), self._plane, self._clock())
+
+    def _call(self, spec: CallSpec) -> Call:
         language = self._default_language if spec.language is None else spec.language
         language = None if language == "auto" else language
-        call = Call(spec.id, self._parts, language=language, begun_at_s=self._wall_clock())
-        return Followed.register(spec, call, self._plane, self._clock())
+        return Call(spec.id, self._parts, language=language, begun_at_s=self._wall_clock())
 
     async def end(self, call_id: str) -> VerdictEvent:
         """Stop following a call: what was heard is understood first, then the verdict is given.
@@ -202,7 +206,8 @@ class Watch:
     async def _end(self, followed: Followed) -> VerdictEvent:
         now_s = self._clock()
         # Asked for later than now, the plane gives what it still holds back against reordering.
-        until_s = now_s + self._plane.config.playout_delay_ms / 1000
+        media = self._plane.config
+        until_s = now_s + (media.playout_delay_ms + media.codec_delay_ms) / 1000
         try:
             while self._hear([followed], until_s):  # a second at a time, should the ticks have been late
                 pass
@@ -243,7 +248,10 @@ class Watch:
 
     def tick(self) -> None:
         """Read what is new on every leg; end calls that fell silent."""
-        self._hear(list(self._calls.values()), self._clock())
+        now_s = self._clock()
+        self._hear(list(self._calls.values()), now_s)
+        for line in self._standing.waiting():
+            self._listen(line, now_s)
         for event in self._plane.telephone_events():
             owners = ((f.call.id, leg) for f in self._calls.values() for leg, h in f.handles.items() if h == event.leg)
             for call_id, leg in owners:
@@ -253,6 +261,26 @@ class Watch:
             self._end_idle()
             under_way = {followed.call.id for followed in self._ending.values()} | self._calls.keys()
             self._standing.revive(under_way)
+            self._tell_of_foreign()
+
+    def _tell_of_foreign(self) -> None:
+        """Packets from somewhere they should not come from: said at once, then once a minute."""
+        news = self._foreign.since(self._plane.foreign_packets(), self._clock())
+        if news is not None:
+            log.warning("foreign packets", **asdict(news))
+
+    def _listen(self, line: str, now_s: float) -> None:
+        """Once a line is heard, its call gets an id and a time of its own; its second 0 is what is read next."""
+        followed = self._calls.get(line)
+        if followed is None or np.isnan(self._plane.last_arrivals_s(list(followed.handles.values()))).all():
+            return
+        del self._calls[line]
+        spec = self._standing.heard(line)
+        # In samples, as the plane rounds: what it reads next must not lie before second 0.
+        held_back = round(self._plane.config.playout_delay_ms / 1000 * SAMPLE_RATE_HZ)
+        read_s = (round(now_s * SAMPLE_RATE_HZ) - held_back) / SAMPLE_RATE_HZ
+        self._calls[spec.id] = Followed(spec, self._call(spec), followed.handles, max(followed.begun_s, read_s))
+        log.info("call begins", call=spec.id)
 
     async def _run(self) -> None:
         period_s = self._config.tick_ms / 1000
@@ -270,13 +298,14 @@ class Watch:
         now_s = self._clock()
         for call_id, followed in list(self._calls.items()):
             arrivals_s = self._plane.last_arrivals_s(list(followed.handles.values()))
-            if now_s - float(np.nanmax([followed.begun_s, *arrivals_s])) < self._config.idle_timeout_s:
+            idle_s = self._standing.idle_s(call_id) or self._config.idle_timeout_s
+            if now_s - float(np.nanmax([followed.begun_s, *arrivals_s])) < idle_s:
                 continue
             if call_id in self._standing and bool(np.isnan(arrivals_s).all()):
                 followed.release(self._plane, now_s)  # nobody called yet: no call to speak of, only its clock is old
                 self._calls[call_id] = self._open(followed.spec)
                 continue
-            log.warning("call ends for lack of packets", call=call_id, after_s=self._config.idle_timeout_s)
+            log.warning("call ends for lack of packets", call=call_id, after_s=idle_s)
             self._start_ending(call_id)
 
     def _failed(self, error: ScamTapError) -> None:
@@ -314,6 +343,8 @@ class Watch:
 
     def _publish(self, followed: Followed, event: Event) -> None:
         self._publisher.publish(event, followed.spec.reach, followed.call.language)
+        if followed.told is not None:
+            followed.told(event.to_json())
 
     async def drain(self) -> None:
         """Take no new calls, end those there are, understand what was heard; within ``drain_timeout_s``."""

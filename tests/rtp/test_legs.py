@@ -73,7 +73,7 @@ def test_wrong_registrations_are_refused_in_one_line(plane: PacketPlane) -> None
         ((PORT, ("gateway.invalid", 1)), ConfigError, "not a numeric IP address"),
         ((PORT, ("2001:db8::1", 1)), ConfigError, "bind it to '::'"),
         ((PORT, ("192.0.2.7", 0)), ConfigError, "port 0 is not within"),
-        ((PORT, ("192.0.2.8", 1), {96: "opus"}), CodecError, "payload type 96"),
+        ((PORT, ("192.0.2.8", 1), {96: "EVS"}), CodecError, "payload type 96"),
         ((PORT, ("192.0.2.8", 1), {128: "PCMU"}), CodecError, "not within 0-127"),
     ):
         with pytest.raises(error, match=message) as caught:

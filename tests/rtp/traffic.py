@@ -7,10 +7,28 @@ from hypothesis import strategies as st
 
 from inference.rtp.packet import ComfortNoise, EventPayload, RtpExtension, RtpPacket
 from inference.rtp.plane import Datagram
+from tests.rtp.voices import VOICES, payloads
 
 LOCAL_PORT = 40000
 SOURCES = (("192.0.2.7", 30000), ("2001:db8::7", 30001), ("192.0.2.99", 666))
 """Two legs, and one that nobody registered."""
+
+CODED = {3: "GSM", 9: "G722", 18: "G729", 110: "iLBC 20", 111: "opus", 112: "AMR", 113: "AMR-WB"}
+"""Payload types of compressed speech, by the golden voice that is spoken."""
+
+RED = 121
+
+
+def red(payload_type: int, said: list[bytes], step: int, dice: random.Random, *, is_clean: bool) -> bytes:
+    """A redundant payload (RFC 2198), the newest last; or one that somebody tampered with."""
+    heads, newest = b"", len(said) - 1
+    for i, payload in enumerate(said[:-1]):
+        heads += ((1 << 31) | payload_type << 24 | (step * (newest - i) & 0x3FFF) << 10 | len(payload)).to_bytes(4)
+    whole = bytearray(heads + bytes([payload_type]) + b"".join(said))
+    if not is_clean:
+        whole[dice.randrange(min(len(whole), 12))] = dice.randrange(256)
+    return bytes(whole)
+
 
 ACTIONS = {
     "audio": st.tuples(st.sampled_from([80, 160, 240, 320, 0, 1]), st.sampled_from([0, 8])),
@@ -31,6 +49,9 @@ ACTIONS = {
     "mangle": st.tuples(st.integers(0, 255), st.integers(0, 40)),
     "big": st.tuples(st.sampled_from([1588, 1589, 3000])),
     "read": st.tuples(st.sampled_from([-2000, 0, 300])),
+    "speak": st.tuples(st.sampled_from(sorted(CODED)), st.integers(1, 12), st.sampled_from([0, 0, 1, 25, 60])),
+    "redundant": st.tuples(st.sampled_from([0, 8, 9, 111, 112]), st.integers(1, 9), st.integers(0, 3), st.booleans()),
+    "babble": st.tuples(st.sampled_from(sorted(CODED)), st.binary(max_size=60)),
 }
 actions = st.sampled_from(sorted(ACTIONS)).flatmap(
     lambda name: st.tuples(st.just(name), st.sampled_from([0, 0, 0, 1, 1, 2]), ACTIONS[name])
@@ -49,6 +70,8 @@ class Sender:
     dice: random.Random
     sent: list[tuple[float, bytes]] = field(default_factory=list)
     history: list[bytes] = field(default_factory=list)
+    spoken: int = 118  # shortly before the voice pauses
+    spoken_until: int = 0
 
     def packet(self, payload_type: int, payload: bytes, delay_ms: float = 0, **fields: object) -> None:
         data = bytes(
@@ -141,6 +164,37 @@ def act(sender: Sender, name: str, values: tuple) -> float:
         sender.packet(13, bytes(ComfortNoise(60)))
     if name == "unknown":
         sender.packet(values[0], b"\1\2\3")
+    if name == "speak":
+        payload_type, num, delay_ms = values
+        clock = VOICES[CODED[payload_type]].clock
+        voice = payloads(CODED[payload_type])
+        begin = sender.spoken % (len(voice) - num)
+        spoken = voice[begin : begin + num]
+        sender.spoken += num
+        for at, payload in spoken:
+            later = at - sender.spoken_until if sender.spoken_until < at else 160 * clock
+            sender.timestamp += later if len(sender.history) else 0
+            sender.spoken_until = at
+            sender.packet(payload_type, payload, sender.dice.choice([0, 0, delay_ms]))
+        return 20 * len(spoken)
+    if name == "redundant":
+        payload_type, num, copies, is_clean = values
+        step = 160 if payload_type in (0, 8) else 160 * VOICES[CODED[payload_type]].clock
+        said: list[bytes] = []
+        for i in range(num):
+            said.append(
+                sender.dice.randbytes(160)
+                if payload_type in (0, 8)
+                else payloads(CODED[payload_type])[sender.spoken % 100 + i][1]
+            )
+            if sender.dice.random() < 0.4:  # lost
+                sender.sequence_number += 1
+            else:
+                sender.packet(RED, red(payload_type, said[-1 - copies :], step, sender.dice, is_clean=is_clean))
+            sender.timestamp += step
+        return 20 * num
+    if name == "babble":
+        sender.packet(values[0], values[1])
     if name == "garbage":
         sender.sent.append((0, values[0]))
     if name == "mangle" and sender.history:

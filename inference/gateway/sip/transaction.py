@@ -1,7 +1,7 @@
 """Transactions (RFC 3261 section 17, RFC 6026): a request and its answers, sent again until they arrive.
 
     server INVITE       proceeding -> completed (3xx-6xx) -> confirmed (ACK) -> gone       timers G, H, I
-                        proceeding -> accepted (2xx: sent again until its ACK) -> confirmed -> gone   section 13.3.1.4
+                        proceeding -> accepted (2xx: sent again until its ACK) -> gone     timer L (RFC 6026)
     server, other       trying -> completed -> gone                                       timer J
     client, other       trying -> proceeding -> completed -> gone                         timers E, F, K
 
@@ -132,11 +132,11 @@ class ServerTransaction:
         self._cancel_again()
         self._on_unconfirmed = None
         if self.state in ("accepted", "completed"):
-            self.state = "confirmed"
-            if self._end is not None:
+            # A copy of an answered INVITE that waited somewhere must not open a second session: timer L runs on.
+            was_accepted, self.state = self.state == "accepted", "confirmed"
+            if self._end is not None and not (was_accepted and self._flow.transport == "UDP"):
                 self._end.cancel()
-            # Timer I; after a 2xx too, since copies of an INVITE that was answered and acknowledged do not come later.
-            self._end = self._timers.call_later(T4_S if self._flow.transport == "UDP" else 0, self._stop)
+                self._end = self._timers.call_later(T4_S if self._flow.transport == "UDP" else 0, self._stop)  # timer I
 
     def cancelled(self) -> None:
         """The peer takes the request back (section 9.2); too late after the final answer."""

