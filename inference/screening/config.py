@@ -27,6 +27,7 @@ from inference.screening.remembered import WindowStore
 from inference.screening.rules import RulesConfig
 from inference.screening.score import LogisticRisk, load_risk
 from inference.screening.screener import Screener
+from inference.screening.sip.config import SipConfig
 from inference.screening.sqlite import SqliteBackend
 
 
@@ -69,6 +70,7 @@ class ScreeningConfig(BaseModel):
         stir: None where the country has no PASSporTs.
         lists_dir: published lists, as ``scamtap lists import`` leaves them.
         path: SQLite file of memory and list entries; None keeps memory in the process and loses it with it.
+        sip: where proxies may ask over SIP; None for HTTP alone.
         redis: memory shared by many workers; takes the place of ``path`` for windows.
         time_zone: of the network, for what is night.
         store_timeout_s: how long a call may wait for the store before it is decided without it.
@@ -83,6 +85,7 @@ class ScreeningConfig(BaseModel):
     labels: LabelsConfig = LabelsConfig()
     risk: RiskConfig = RiskConfig()
     stir: StirConfig | None = None
+    sip: SipConfig | None = None
     lists_dir: Path | None = None
     path: Path | None = None
     redis: RedisConfig | None = None
