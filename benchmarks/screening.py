@@ -218,7 +218,7 @@ async def load(door: str, port: int, rate: float, seconds: float) -> None:
             await asyncio.sleep(wait_s)
         made.ask(at)
     until_s = time.perf_counter() + DRAIN_S
-    while len(made.latencies) < total and time.perf_counter() < until_s:
+    while len(made.latencies) < total and time.perf_counter() < until_s:  # noqa: ASYNC110
         await asyncio.sleep(0.01)
     for task in connections:
         task.cancel()
