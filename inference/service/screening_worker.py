@@ -15,6 +15,7 @@ from prometheus_client import CONTENT_TYPE_LATEST, CollectorRegistry, Counter, G
 from inference import __version__
 from inference.errors import ConfigError, ScamTapError
 from inference.screening.api import screening_router
+from inference.screening.sip.server import open_redirect
 from inference.service.api import ApiConfig, bare_app
 from inference.service.process import Server, listen, stopping
 from inference.service.screened import ScreenedWorker
@@ -82,6 +83,7 @@ async def serve_screening(settings: "Settings") -> None:
         dispatcher = settings.alerts.dispatcher(lambda *_labels: None)
         stack.push_async_callback(dispatcher.aclose)
         screened = ScreenedWorker.open(settings.screening, dispatcher, stack)
+        await open_redirect(settings.screening.sip, screened.screening.screener, stack)
         dispatcher.start()
         app = screening_app(screened, settings.api)
         server = Server(

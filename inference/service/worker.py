@@ -23,6 +23,7 @@ from inference.gateway.open import make_gateways
 from inference.gateway.ports import MediaPorts
 from inference.rtp.plane import PacketPlane
 from inference.screening.api import screening_router
+from inference.screening.sip.server import open_redirect
 from inference.service.api import create_app
 from inference.service.bus import EventBus
 from inference.service.events import VerdictEvent
@@ -118,6 +119,7 @@ class Worker:
         doors = [gateway.door for gateway in gateways if isinstance(gateway, WithDoor)]
         if self.screened is not None:
             doors.append(screening_router(self.screened.screening, ()))
+            await open_redirect(self.settings.screening.sip, self.screened.screening.screener, self._exit)
         await self._open_api(listener, announcements, doors)
         for gateway in gateways:
             if isinstance(gateway, WithEar):
