@@ -22,6 +22,7 @@ from inference.screening.labels import Labels, LabelsConfig
 from inference.screening.lists import NumberLists
 from inference.screening.passport import PassportVerifier
 from inference.screening.redis import RedisBackend, RedisConfig
+from inference.screening.reload import ListReloader, signature
 from inference.screening.remembered import WindowStore
 from inference.screening.rules import RulesConfig
 from inference.screening.score import LogisticRisk, load_risk
@@ -151,8 +152,11 @@ def open_screening(
     background.append(journal.keep_writing)
     entries = EntryBook(_entries_path(config), clock=clock)
     exit_stack.callback(entries.close)
+    seen, version = signature(config.lists_dir), entries.version  # first: what changes meanwhile is read once more
     bulk = load_bulk(config.lists_dir) if config.lists_dir is not None else []
-    lists = NumberLists(entries.entries(), bulk, entries_version=entries.version, clock=clock)
+    lists = NumberLists(entries.entries(), bulk, entries_version=version, clock=clock)
+    reloader = ListReloader(lists, entries, config.lists_dir, seen)
+    background.append(reloader.run)
     passports = None
     if config.stir is not None:
         certificates = CertificateCache(config.stir.certificate_hosts)
@@ -172,6 +176,7 @@ def open_screening(
         store_timeout_s=config.store_timeout_s,
         clock=clock,
         on_decision=journal.decided,
+        on_shield=journal.shielded,
     )
     heard = HeardBook(store, journal, labels, region=config.rules.region, time_zone=config.time_zone)
     return Screening(screener, store, lists, entries, journal, heard, tuple(background))

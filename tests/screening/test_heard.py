@@ -29,7 +29,7 @@ class Vouching:
     def __init__(self, check) -> None:
         self._check = check
 
-    def check(self, identity, caller, callee):
+    def check(self, identity, caller, callee, call_id=""):
         return self._check
 
 
