@@ -8,6 +8,7 @@ import time
 from collections.abc import Sequence
 from typing import Annotated, Any, Literal
 
+import structlog
 from fastapi import APIRouter, HTTPException, Path
 from fastapi.params import Depends
 from pydantic import BaseModel, ConfigDict, Field
@@ -17,6 +18,8 @@ from inference.screening.attempt import CallAttempt, CallOutcome
 from inference.screening.config import Screening
 from inference.screening.numbers import Number, parse_number
 from inference.screening.store import Preferences
+
+log = structlog.get_logger(__name__)
 
 Digits = Annotated[str, Path(min_length=1, max_length=64)]
 SHIELD_HOURS = 24.0
@@ -126,7 +129,12 @@ def screening_router(screening: Screening, guarded: Sequence[Depends]) -> APIRou
 
     @router.post("/calls")
     async def decide(attempt: CallAttempt) -> dict[str, Any]:
-        return (await screening.screener.decide(attempt)).to_json()
+        try:
+            decision = await screening.screener.decide(attempt)
+        except Exception as error:  # noqa: BLE001 - whatever breaks here, the telephone rings
+            log.error("a call was not decided", kind=type(error).__name__)
+            decision = screening.screener.undecided(attempt)
+        return decision.to_json()
 
     @router.post("/outcomes", status_code=204)
     async def ended(outcome: CallOutcome) -> None:

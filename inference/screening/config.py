@@ -20,6 +20,7 @@ from inference.screening.heard import HeardBook
 from inference.screening.journal import Journal, JournalConfig
 from inference.screening.labels import Labels, LabelsConfig
 from inference.screening.lists import NumberLists
+from inference.screening.numbers import Number
 from inference.screening.passport import PassportVerifier
 from inference.screening.redis import RedisBackend, RedisConfig
 from inference.screening.reload import ListReloader, signature
@@ -130,8 +131,15 @@ def open_screening(
     exit_stack: AsyncExitStack,
     *,
     clock: Callable[[], float] = time.time,
+    on_shield: Callable[[Number], None] = lambda _callee: None,
 ) -> Screening:
     """Make everything that ``config`` asks for; closed with ``exit_stack``.
+
+    Args:
+        config: the settings.
+        exit_stack: closes it.
+        clock: seconds since the epoch.
+        on_shield: told the callee when an attack was noticed and is on the journal; must not wait.
 
     Raises:
         ConfigError: a file is missing or malformed, or another worker has the store.
@@ -164,6 +172,11 @@ def open_screening(
         background.append(certificates.run)
         passports = PassportVerifier(load_roots(config.stir.roots), certificates, clock)
     labels = Labels(config.labels)
+
+    def shielded(callee: Number) -> None:
+        journal.shielded(callee)
+        on_shield(callee)
+
     screener = Screener(
         config.rules,
         lists,
@@ -176,7 +189,7 @@ def open_screening(
         store_timeout_s=config.store_timeout_s,
         clock=clock,
         on_decision=journal.decided,
-        on_shield=journal.shielded,
+        on_shield=shielded,
     )
     heard = HeardBook(store, journal, labels, region=config.rules.region, time_zone=config.time_zone)
     return Screening(screener, store, lists, entries, journal, heard, tuple(background))

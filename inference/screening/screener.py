@@ -208,6 +208,12 @@ class Screener:
             ruling.contributions or {},
         )
 
+    def undecided(self, attempt: CallAttempt) -> Decision:
+        """What is answered when deciding itself broke: the call goes through."""
+        return Decision(
+            attempt.call_id, "allow", ("ERROR",), None, self.rules_version, self.lists.version, is_degraded=True
+        )
+
     async def ended(self, outcome: CallOutcome) -> None:
         """Learn what became of an attempt.
 

@@ -23,14 +23,13 @@ from inference.gateway.open import make_gateways
 from inference.gateway.ports import MediaPorts
 from inference.rtp.plane import PacketPlane
 from inference.screening.api import screening_router
-from inference.screening.sip.server import open_redirect
 from inference.service.api import create_app
 from inference.service.bus import EventBus
 from inference.service.events import VerdictEvent
 from inference.service.models import build_parts, build_stages, default_language
 from inference.service.process import Server, listen, log_failure, stopping
 from inference.service.publisher import Publisher
-from inference.service.screened import ScreenedWorker
+from inference.service.screened import DecisionMetrics, ScreenedWorker
 from inference.service.telemetry import Telemetry
 from inference.service.watch import Watch
 
@@ -85,7 +84,7 @@ class Worker:
         # Before the slow part: a mistake in the settings of alerts is said at once.
         self._dispatcher = dispatcher = self._make_dispatcher()
         self._exit.push_async_callback(dispatcher.aclose)
-        self.screened = self._open_screening(dispatcher)
+        self.screened = await self._open_screening(dispatcher)
         announcements, self.warner = await asyncio.to_thread(self._make_warner)
         self._exit.push_async_callback(self.warner.aclose)
         plane = await asyncio.to_thread(PacketPlane, settings.media)  # compiles its kernels, the first time
@@ -119,7 +118,6 @@ class Worker:
         doors = [gateway.door for gateway in gateways if isinstance(gateway, WithDoor)]
         if self.screened is not None:
             doors.append(screening_router(self.screened.screening, ()))
-            await open_redirect(self.settings.screening.sip, self.screened.screening.screener, self._exit)
         await self._open_api(listener, announcements, doors)
         for gateway in gateways:
             if isinstance(gateway, WithEar):
@@ -127,10 +125,12 @@ class Worker:
             self._exit.push_async_callback(gateway.aclose)
             await gateway.start()
 
-    def _open_screening(self, dispatcher: Dispatcher) -> ScreenedWorker | None:
+    async def _open_screening(self, dispatcher: Dispatcher) -> ScreenedWorker | None:
         if not self.settings.screening.enabled:
             return None
-        return ScreenedWorker.open(self.settings.screening, dispatcher, self._exit)
+        screened = await ScreenedWorker.open(self.settings.screening, dispatcher, self._exit)
+        self.telemetry.registry.register(DecisionMetrics(screened))
+        return screened
 
     def _on_verdict(self, verdict: VerdictEvent, reach: Reach | None) -> None:
         if self.screened is not None:

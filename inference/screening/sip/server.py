@@ -3,7 +3,6 @@
 import asyncio
 import socket
 from collections import Counter
-from contextlib import AsyncExitStack
 from typing import Protocol
 
 import structlog
@@ -149,18 +148,6 @@ class RedirectServer:
             self._datagrams.socket.close()
         if self._streams is not None:
             self._streams[1].close()
-
-
-async def open_redirect(config: SipConfig | None, screener: Decides, exit_stack: AsyncExitStack) -> None:
-    """Answer over SIP where that is configured, until ``exit_stack`` is closed.
-
-    Raises:
-        ConfigError: the address cannot be had.
-    """
-    if config is not None:
-        server = RedirectServer(config, screener)
-        exit_stack.push_async_callback(server.aclose)
-        await server.start()
 
 
 def _cancel(task: "asyncio.Task[Decision]") -> None:
