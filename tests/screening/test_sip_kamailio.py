@@ -94,15 +94,9 @@ class Bench:
         for name in ("phone", "challenge"):
             address = ["-i", "127.0.0.1", "-p", self.ports[name], "-t", "u1"]
             await self.spawn(name, SIPP, "-sf", HERE / "phone.xml", *address, "-nostdin", "-trace_msg")
-        flag = "ASK_HTTP=1" if self.way == "ASK_HTTP" else "TEST=1"
         await self.spawn(
-<<<<<<< HEAD
-            "kamailio", KAMAILIO, "-f", config, "-A", flag, "-DD", "-E", "-m", "64", "-M", "8",
-            "-Y", self.folder, "-w", self.folder,
-=======
             "kamailio", KAMAILIO, "-f", config, "-A", f"{self.way}=1" if self.way == "ASK_HTTP" else "TEST=1",
             "-DD", "-E", "-m", "64", "-M", "8", "-Y", self.folder, "-w", self.folder,
->>>>>>> main
         )  # fmt: skip
         await self.reachable("kamailio", "proxy")
         return self
