@@ -26,7 +26,7 @@ PACKAGE = "scamtap-warning"
 CONTENT_TYPE = "application/json"
 
 MAX_BODY_BYTES = 700
-"""Beside the headers of a dialog through a proxy or two, a datagram stays below 1300 bytes (RFC 3261 section 18.1.1)."""
+"""Beside the headers of a dialog a datagram then stays below 1300 bytes or so (RFC 3261 section 18.1.1)."""
 
 
 class InfoConfig(BaseModel):

@@ -113,7 +113,7 @@ def test_no_answer_within_its_time_and_no_late_repetition(rec, clock, status):
         assert bytes(first) == bytes(again)
         if status is not None:
             reply(server, first, status)
-        with pytest.raises(AlertError, match="^siprec does not answer$"):
+        with pytest.raises(AlertError, match=r"^siprec does not answer$"):
             await task
 
     asyncio.run(go())
