@@ -91,6 +91,13 @@ class Settings(BaseSettings):
             )
         return self
 
+    @model_validator(mode="after")
+    def _latched_streams_find_ports(self) -> Self:
+        siprec = self.gateways.siprec
+        if siprec is not None and siprec.latch and not self.media.exclusive_ports:
+            raise ValueError("gateways.siprec.latch needs media.exclusive_ports: each stream gets a port of its own")
+        return self
+
     @classmethod
     def settings_customise_sources(  # the names are the library's
         cls,

@@ -213,3 +213,11 @@ def test_every_command_refuses_a_bad_config_alike(command, tmp_path, monkeypatch
 
 def test_the_shipped_file_is_plain_yaml():
     assert set(yaml.safe_load(SHIPPED.read_text())) <= set(Settings.model_fields)
+
+
+def test_latched_recordings_need_ports_of_their_own(load, refuse):
+    latch = "gateways: {siprec: {latch: true}}"
+    line = refuse(latch)
+    assert "gateways.siprec.latch needs media.exclusive_ports" in line
+    assert load(f"media: {{exclusive_ports: [46100, 46199]}}\n{latch}").gateways.siprec.latch
+    assert not load("gateways: {siprec: {}}").gateways.siprec.latch

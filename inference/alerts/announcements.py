@@ -195,6 +195,7 @@ def load_announcements(folder: Path | None = None, *, language: Language = "en")
         for family, text in of_language.lines.items():
             name = danger_name(of_language.language, family)
             sound = read_sound(chosen / f"{name}.wav")
-            spoken[name] = Announcement(name, "danger", of_language.language, text, sound)
+            about = None if family == GENERAL else family
+            spoken[name] = Announcement(name, "danger", of_language.language, text, sound, about)
     own_beep = chosen / f"{SUSPECT}.wav"
     return Announcements(spoken, read_sound(own_beep) if own_beep.is_file() else None, language=language)

@@ -39,6 +39,7 @@ class Announcement:
         language: of ``text``, ISO 639-1.
         text: the spoken line; empty where there is a tone alone. For gateways that speak or show text themselves.
         samples: int16 ``[num_samples]`` at 8 kHz, the tone and the line.
+        family: of scams, that ``text`` is about; None where it is about any.
     """
 
     name: str
@@ -46,6 +47,7 @@ class Announcement:
     language: Literal["en", "zh"]
     text: str
     samples: PCM
+    family: str | None = None
 
 
 class Ear(Protocol):

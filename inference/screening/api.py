@@ -8,15 +8,18 @@ import time
 from collections.abc import Sequence
 from typing import Annotated, Any, Literal
 
+import structlog
 from fastapi import APIRouter, HTTPException, Path
 from fastapi.params import Depends
 from pydantic import BaseModel, ConfigDict, Field
 
-from inference.errors import StoreError
+from inference.errors import CapacityError, StoreError
 from inference.screening.attempt import CallAttempt, CallOutcome
 from inference.screening.config import Screening
 from inference.screening.numbers import Number, parse_number
 from inference.screening.store import Preferences
+
+log = structlog.get_logger(__name__)
 
 Digits = Annotated[str, Path(min_length=1, max_length=64)]
 SHIELD_HOURS = 24.0
@@ -53,13 +56,13 @@ class Contact(BaseModel):
 
     Attributes:
         number: whose.
-        days: for how long; None for good.
+        days: for how long; None for good, 0 forgets it.
     """
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
     number: str = Field(min_length=1, max_length=64)
-    days: float | None = Field(default=None, gt=0, le=3650)
+    days: float | None = Field(default=None, ge=0, le=3650)
 
 
 class Shield(BaseModel):
@@ -121,10 +124,17 @@ def screening_router(screening: Screening, guarded: Sequence[Depends]) -> APIRou
             await operation
         except StoreError as error:
             raise HTTPException(503, str(error), {"Retry-After": "1"}) from error
+        except CapacityError as error:
+            raise HTTPException(409, str(error)) from error
 
     @router.post("/calls")
     async def decide(attempt: CallAttempt) -> dict[str, Any]:
-        return (await screening.screener.decide(attempt)).to_json()
+        try:
+            decision = await screening.screener.decide(attempt)
+        except Exception as error:  # noqa: BLE001 - whatever breaks here, the telephone rings
+            log.error("a call was not decided", kind=type(error).__name__)
+            decision = screening.screener.undecided(attempt)
+        return decision.to_json()
 
     @router.post("/outcomes", status_code=204)
     async def ended(outcome: CallOutcome) -> None:
@@ -158,8 +168,12 @@ def screening_router(screening: Screening, guarded: Sequence[Depends]) -> APIRou
 
     @router.put("/subscribers/{number}/contacts", status_code=204)
     async def add_contact(number: Digits, contact: Contact) -> None:
-        until_s = None if contact.days is None else time.time() + contact.days * 86_400
-        await change(store.add_contact(number_of(number), number_of(contact.number), until_s))
+        callee, known, now_s = number_of(number), number_of(contact.number), time.time()
+        if contact.days == 0:
+            await change(store.forget_contact(callee, known))
+            return
+        until_s = None if contact.days is None else now_s + contact.days * 86_400
+        await change(store.add_contact(callee, known, until_s, now_s=now_s))
 
     @router.put("/subscribers/{number}/shield", status_code=204)
     async def shield(number: Digits, wanted: Shield) -> None:

@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
 
 Action = Literal["allow", "prompt", "challenge", "reject"]
 ACTIONS: tuple[Action, ...] = ("allow", "prompt", "challenge", "reject")
@@ -13,7 +13,20 @@ ACTIONS: tuple[Action, ...] = ("allow", "prompt", "challenge", "reject")
 Trunk = Literal["own", "national", "international"]
 """Where the attempt came in: from our own subscribers, from another operator of the country, from abroad."""
 
-Text = Annotated[str, Field(max_length=256)]
+MAX_TEXT_CHARACTERS = 256
+MAX_IDENTITY_CHARACTERS = 8193
+"""One more than any PASSporT may have: a longer one is cut, and so is malformed."""
+
+
+def _cut(size: int) -> BeforeValidator:
+    """Texts of callers are cut, not refused: what is refused is decided by nobody, and its call rings."""
+    return BeforeValidator(lambda text: text[:size] if isinstance(text, str) else text)
+
+
+Text = Annotated[str, _cut(MAX_TEXT_CHARACTERS)]
+CallId = Annotated[str, _cut(MAX_TEXT_CHARACTERS), Field(min_length=1)]
+Callee = Annotated[str, _cut(MAX_TEXT_CHARACTERS), Field(min_length=1)]
+Identity = Annotated[str, _cut(MAX_IDENTITY_CHARACTERS)]
 
 
 class CallAttempt(BaseModel):
@@ -31,12 +44,12 @@ class CallAttempt(BaseModel):
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
-    call_id: Annotated[str, Field(min_length=1, max_length=256)]
+    call_id: CallId
     caller: Text | None = None
-    callee: Annotated[str, Field(min_length=1, max_length=256)]
+    callee: Callee
     at_s: float | None = Field(default=None, ge=0, lt=1e11, allow_inf_nan=False)
     trunk: Trunk | None = None
-    identity: Annotated[str, Field(max_length=8192)] | None = None
+    identity: Identity | None = None
     is_callback_window: bool = False
 
 
@@ -53,9 +66,9 @@ class CallOutcome(BaseModel):
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
-    call_id: Annotated[str, Field(min_length=1, max_length=256)]
+    call_id: CallId
     caller: Text | None = None
-    callee: Annotated[str, Field(min_length=1, max_length=256)]
+    callee: Callee
     at_s: float | None = Field(default=None, ge=0, lt=1e11, allow_inf_nan=False)
     answered: bool
     rang_s: float = Field(default=0.0, ge=0, le=3600, allow_inf_nan=False)

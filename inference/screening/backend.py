@@ -6,7 +6,7 @@ A request is a batch of commands, answered in order, in one round trip. The arit
 
 import asyncio
 import time
-from collections import defaultdict
+from collections import OrderedDict, deque
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Protocol, TypeAlias
@@ -15,6 +15,12 @@ from inference.errors import StoreError
 
 MAX_UNION = 512
 """Members beyond which no union is made any more, and those in two sets count twice: nobody so busy is told apart."""
+
+COUNTED_KEYS = ("c:", "d:", "f:", "l:", "v:", "w:", "b:")
+"""What traffic alone makes: the longest idle goes when memory is full. What people said and decided never goes so."""
+
+SWEPT_AT_ONCE = 64
+"""Expired keys taken away in one request: a minute's worth at once would make a call wait."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,7 +50,7 @@ class Put:
 
 @dataclass(frozen=True, slots=True)
 class Fields:
-    """Answers all fields of a key: ``{field: text}``."""
+    """Answers all fields of a key: ``{field: text}``, to be read before the next request."""
 
     key: str
 
@@ -105,13 +111,17 @@ class MemoryBackend:
     """In this process.
 
     Args:
-        max_keys: bound; beyond it StoreError is raised, and screening goes on without memory of new numbers.
+        max_keys: bound; beyond it the longest idle key of :data:`COUNTED_KEYS` goes for each new one, so a flood of
+            spoofed numbers drives out itself first. StoreError where there is none left to go.
         max_members: of one counted set; beyond it, members are counted as seen. Redis estimates there.
         clock: seconds; decides when keys expire.
+
+    Attributes:
+        num_evicted: keys that went before their time.
     """
 
     def __init__(
-        self, *, max_keys: int = 4_000_000, max_members: int = 65_536, clock: Callable[[], float] = time.time
+        self, *, max_keys: int = 2_000_000, max_members: int = 65_536, clock: Callable[[], float] = time.time
     ) -> None:
         self._max_keys = max_keys
         self._max_members = max_members
@@ -119,7 +129,11 @@ class MemoryBackend:
         self.fields: dict[str, dict[str, str]] = {}
         self.sets: dict[str, set[str]] = {}
         self.expires_s: dict[str, float] = {}
-        self._expiring: defaultdict[int, set[str]] = defaultdict(set)  # minute -> keys that may expire in it
+        self.num_evicted = 0
+        self._looked_at: dict[str, int] = {}  # key -> minute in which its expiry is looked at
+        self._expiring: dict[int, set[str]] = {}  # the same, by minute
+        self._idle: OrderedDict[str, None] = OrderedDict()  # keys that may go, the longest idle first
+        self._due: deque[str] = deque()
         self._swept_minute = int(clock() // 60)
 
     def __len__(self) -> int:
@@ -138,7 +152,7 @@ class MemoryBackend:
             case Put():
                 self._put(command)
             case Fields():
-                return dict(self.fields.get(command.key, {}))
+                return self.fields.get(command.key, {})
             case Field():
                 return self.fields.get(command.key, {}).get(command.field)
             case Drop():
@@ -159,17 +173,17 @@ class MemoryBackend:
         if command.value is None:
             self.fields.get(command.key, {}).pop(command.field, None)
             return
+        known = self.fields.get(command.key)
+        if known is not None and command.field not in known and len(known) >= command.max_fields:
+            return
         held = self._of(command.key, command.ttl_s)
-        if command.field in held:
-            if not command.is_first:
-                held[command.field] = command.value
-        elif len(held) < command.max_fields:
+        if command.field not in held or not command.is_first:
             held[command.field] = command.value
 
     def _of(self, key: str, ttl_s: int) -> dict[str, str]:
         held = self.fields.get(key)
         if held is None:
-            self._refuse_when_full()
+            self._make_room()
             held = self.fields[key] = {}
         self._keep(key, ttl_s)
         return held
@@ -177,37 +191,69 @@ class MemoryBackend:
     def _set_of(self, key: str, ttl_s: int) -> set[str]:
         held = self.sets.get(key)
         if held is None:
-            self._refuse_when_full()
+            self._make_room()
             held = self.sets[key] = set()
         self._keep(key, ttl_s)
         return held
 
-    def _refuse_when_full(self) -> None:
-        if len(self) >= self._max_keys:
+    def _make_room(self) -> None:
+        while len(self) >= self._max_keys and self._due:
+            self.sweep()
+        if len(self) < self._max_keys:
+            return
+        if not self._idle:
             raise StoreError(
                 f"screening remembers {self._max_keys} keys already: use Redis, or add memory and raise it"
             )
+        self.num_evicted += 1
+        self._forget(next(iter(self._idle)))
 
     def _keep(self, key: str, ttl_s: int) -> None:
         until_s = self._clock() + ttl_s
-        known_s = self.expires_s.get(key)
         self.expires_s[key] = until_s
-        if known_s is None or int(known_s // 60) != int(until_s // 60):
-            self._expiring[int(until_s // 60)].add(key)
+        if key not in self._looked_at:
+            self._look_at(key, until_s)
+        if key[:2] in COUNTED_KEYS:
+            self._idle[key] = None
+            self._idle.move_to_end(key)
+
+    def _restore(self, key: str, until_s: float) -> None:
+        """Note a key that was kept elsewhere."""
+        self.expires_s[key] = until_s
+        self._look_at(key, until_s)
+        if key[:2] in COUNTED_KEYS:
+            self._idle[key] = None
+
+    def _look_at(self, key: str, until_s: float) -> None:
+        minute = max(int(until_s // 60), self._swept_minute)
+        self._looked_at[key] = minute
+        self._expiring.setdefault(minute, set()).add(key)
+
+    def _forget(self, key: str) -> None:
+        minute = self._looked_at.pop(key, None)
+        if minute is not None and minute in self._expiring:
+            self._expiring[minute].discard(key)
+        self.expires_s.pop(key, None)
+        self.fields.pop(key, None)
+        self.sets.pop(key, None)
+        self._idle.pop(key, None)
 
     def sweep(self) -> None:
-        """Forget what has expired; costs nothing between two minutes."""
+        """Forget some of what has expired; nearly free where nothing has. A clock that went back is followed."""
         now_s = self._clock()
         minute = int(now_s // 60)
-        if minute <= self._swept_minute:
-            return
-        self._swept_minute = minute
-        for past in [m for m in self._expiring if m < minute]:
-            for key in self._expiring.pop(past):
-                if self.expires_s.get(key, 0.0) < now_s:
-                    self.expires_s.pop(key, None)
-                    self.fields.pop(key, None)
-                    self.sets.pop(key, None)
+        if minute != self._swept_minute:
+            for past in range(self._swept_minute, minute):
+                self._due.extend(self._expiring.pop(past, ()))
+            self._swept_minute = minute
+        for _ in range(min(SWEPT_AT_ONCE, len(self._due))):
+            key = self._due.popleft()
+            self._looked_at.pop(key, None)
+            until_s = self.expires_s.get(key)
+            if until_s is not None and until_s < now_s:
+                self._forget(key)
+            elif until_s is not None:  # used since, or the clock went back
+                self._look_at(key, until_s)
 
     async def aclose(self) -> None:
         """Nothing is held elsewhere."""

@@ -24,6 +24,7 @@ MAX_REPORTED = 100
 MAX_CATEGORIES = 256
 MAX_PREFIXES = 100_000
 MAX_LINE_BYTES = 4096
+ADVANCE_BYTES = 1 << 18
 _LINE = re.compile(rb"^\+?([0-9]{2,15})(\*)?(?:,([A-Za-z0-9_ .-]{1,64}))?$")
 _NAME = re.compile(r"^[a-z0-9][a-z0-9_-]{0,63}$")
 
@@ -101,10 +102,13 @@ def read_bulk(
 
 def _lines(file: io.BufferedReader, report: Imported, advance: Callable[[int], None]) -> Iterator[tuple[int, bytes]]:
     """Numbered lines that hold something; a line that never ends is bounded."""
-    number = 0
+    number = unsaid = 0
     while line := file.readline(MAX_LINE_BYTES):
         number += 1
-        advance(len(line))
+        unsaid += len(line)
+        if unsaid >= ADVANCE_BYTES:  # a progress bar told of every line takes longer than the lines
+            advance(unsaid)
+            unsaid = 0
         if len(line) == MAX_LINE_BYTES and not line.endswith(b"\n"):
             report.bad(number, "is too long")
             while rest := file.readline(MAX_LINE_BYTES):
@@ -115,6 +119,7 @@ def _lines(file: io.BufferedReader, report: Imported, advance: Callable[[int], N
         text = line.partition(b"#")[0].strip()
         if text:
             yield number, text
+    advance(unsaid)
 
 
 def _make(

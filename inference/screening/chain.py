@@ -7,6 +7,7 @@ digest they ended with, so what is left can still be verified.
 import hashlib
 import json
 import sqlite3
+import threading
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,6 +16,9 @@ from typing import Any
 from inference.errors import ConfigError, StoreError
 
 FIRST = "0" * 64
+LINES_AT_ONCE = 1000
+"""Read in pages: no page holds up writers, and no writer's transaction is read half done."""
+
 _SCHEMA = """
 CREATE TABLE IF NOT EXISTS line (
   number INTEGER PRIMARY KEY, at_s REAL NOT NULL, what TEXT NOT NULL, body TEXT NOT NULL, digest TEXT NOT NULL);
@@ -60,6 +64,7 @@ class ChainedLog:
 
     def __init__(self, path: Path | None, purpose: str) -> None:
         self._purpose = purpose
+        self._lock = threading.Lock()  # one connection, used by the loop and by threads beside it
         try:
             if path is not None:
                 path.parent.mkdir(parents=True, exist_ok=True)
@@ -78,6 +83,10 @@ class ChainedLog:
         Raises:
             StoreError: the disk refused; nothing was written.
         """
+        with self._lock:
+            return self._append(events)
+
+    def _append(self, events: Sequence[tuple[float, str, dict[str, Any]]]) -> list[Line]:
         lines: list[Line] = []
         try:
             self._db.execute("BEGIN IMMEDIATE")  # the chain has one end
@@ -94,7 +103,9 @@ class ChainedLog:
         except sqlite3.Error as error:
             if self._db.in_transaction:
                 self._db.execute("ROLLBACK")
-            raise StoreError(f"{self._purpose}: cannot be written ({error}); free some disk") from error
+            raise StoreError(
+                f"{self._purpose}: cannot be written ({error}); free some disk, or end what holds the file"
+            ) from error
         return lines
 
     def _end(self) -> tuple[int, str]:
@@ -110,7 +121,8 @@ class ChainedLog:
             StoreError: the file cannot be read.
         """
         try:
-            number, digest = self._end()
+            with self._lock:
+                number, digest = self._end()
         except sqlite3.Error as error:
             raise StoreError(f"{self._purpose}: cannot be read ({error}); check the disk") from error
         return digest[:12] if number else "0"
@@ -121,15 +133,22 @@ class ChainedLog:
         Raises:
             StoreError: the file cannot be read.
         """
-        try:
-            cursor = self._db.cursor()
-            for row in cursor.execute(
-                "SELECT number, at_s, what, body, digest FROM line WHERE at_s >= ? AND at_s < ? ORDER BY number",
-                (since_s, until_s),
-            ):
+        last = -1
+        while True:
+            try:
+                with self._lock:
+                    rows = self._db.execute(
+                        "SELECT number, at_s, what, body, digest FROM line WHERE number > ? AND at_s >= ? AND at_s < ? "
+                        "ORDER BY number LIMIT ?",
+                        (last, since_s, until_s, LINES_AT_ONCE),
+                    ).fetchall()
+            except sqlite3.Error as error:
+                raise StoreError(f"{self._purpose}: cannot be read ({error}); check the disk") from error
+            for row in rows:
                 yield Line(*row)
-        except sqlite3.Error as error:
-            raise StoreError(f"{self._purpose}: cannot be read ({error}); check the disk") from error
+            if len(rows) < LINES_AT_ONCE:
+                return
+            last = rows[-1][0]
 
     def verify(self) -> int | None:
         """The number of the first line that was altered, or that is missing; None where all hold.
@@ -155,6 +174,10 @@ class ChainedLog:
         Raises:
             StoreError: the disk refused.
         """
+        with self._lock:
+            return self._forget(before_s)
+
+    def _forget(self, before_s: float) -> int:
         try:
             self._db.execute("BEGIN IMMEDIATE")
             row = self._db.execute("SELECT MIN(number) FROM line WHERE at_s >= ?", (before_s,)).fetchone()

@@ -20,12 +20,15 @@ from inference.screening.heard import HeardBook
 from inference.screening.journal import Journal, JournalConfig
 from inference.screening.labels import Labels, LabelsConfig
 from inference.screening.lists import NumberLists
+from inference.screening.numbers import Number
 from inference.screening.passport import PassportVerifier
 from inference.screening.redis import RedisBackend, RedisConfig
+from inference.screening.reload import ListReloader, signature
 from inference.screening.remembered import WindowStore
 from inference.screening.rules import RulesConfig
 from inference.screening.score import LogisticRisk, load_risk
 from inference.screening.screener import Screener
+from inference.screening.sip.config import SipConfig
 from inference.screening.sqlite import SqliteBackend
 
 
@@ -68,6 +71,7 @@ class ScreeningConfig(BaseModel):
         stir: None where the country has no PASSporTs.
         lists_dir: published lists, as ``scamtap lists import`` leaves them.
         path: SQLite file of memory and list entries; None keeps memory in the process and loses it with it.
+        sip: where proxies may ask over SIP; None for HTTP alone.
         redis: memory shared by many workers; takes the place of ``path`` for windows.
         time_zone: of the network, for what is night.
         store_timeout_s: how long a call may wait for the store before it is decided without it.
@@ -82,6 +86,7 @@ class ScreeningConfig(BaseModel):
     labels: LabelsConfig = LabelsConfig()
     risk: RiskConfig = RiskConfig()
     stir: StirConfig | None = None
+    sip: SipConfig | None = None
     lists_dir: Path | None = None
     path: Path | None = None
     redis: RedisConfig | None = None
@@ -126,8 +131,15 @@ def open_screening(
     exit_stack: AsyncExitStack,
     *,
     clock: Callable[[], float] = time.time,
+    on_shield: Callable[[Number], None] = lambda _callee: None,
 ) -> Screening:
     """Make everything that ``config`` asks for; closed with ``exit_stack``.
+
+    Args:
+        config: the settings.
+        exit_stack: closes it.
+        clock: seconds since the epoch.
+        on_shield: told the callee when an attack was noticed and is on the journal; must not wait.
 
     Raises:
         ConfigError: a file is missing or malformed, or another worker has the store.
@@ -148,8 +160,11 @@ def open_screening(
     background.append(journal.keep_writing)
     entries = EntryBook(_entries_path(config), clock=clock)
     exit_stack.callback(entries.close)
+    seen, version = signature(config.lists_dir), entries.version  # first: what changes meanwhile is read once more
     bulk = load_bulk(config.lists_dir) if config.lists_dir is not None else []
-    lists = NumberLists(entries.entries(), bulk, entries_version=entries.version, clock=clock)
+    lists = NumberLists(entries.entries(), bulk, entries_version=version, clock=clock)
+    reloader = ListReloader(lists, entries, config.lists_dir, seen)
+    background.append(reloader.run)
     passports = None
     if config.stir is not None:
         certificates = CertificateCache(config.stir.certificate_hosts)
@@ -157,6 +172,11 @@ def open_screening(
         background.append(certificates.run)
         passports = PassportVerifier(load_roots(config.stir.roots), certificates, clock)
     labels = Labels(config.labels)
+
+    def shielded(callee: Number) -> None:
+        journal.shielded(callee)
+        on_shield(callee)
+
     screener = Screener(
         config.rules,
         lists,
@@ -169,6 +189,7 @@ def open_screening(
         store_timeout_s=config.store_timeout_s,
         clock=clock,
         on_decision=journal.decided,
+        on_shield=shielded,
     )
     heard = HeardBook(store, journal, labels, region=config.rules.region, time_zone=config.time_zone)
     return Screening(screener, store, lists, entries, journal, heard, tuple(background))

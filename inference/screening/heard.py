@@ -20,6 +20,7 @@ from inference.screening.store import ScreeningStore
 log = structlog.get_logger(__name__)
 
 Level = Literal["none", "suspect", "danger"]
+MessageKind = Literal["reminder", "guardian", "shield"]
 
 _MESSAGES: Mapping[str, Mapping[str, str]] = {
     "en": {
@@ -27,10 +28,14 @@ _MESSAGES: Mapping[str, Mapping[str, str]] = {
         "now on the number on your card. {centre}",
         "guardian": "Somebody who trusts you had a call at {time} that sounded like {category}. Please ask them about "
         "it. {centre}",
+        "shield": "Very many calls are coming to your number. From {time} on, calls of strangers are checked before "
+        "they ring; your contacts ring as always. Nobody from your bank asks you for a code now. {centre}",
     },
     "zh": {
         "reminder": "您{time}接到的电话疑似{category}。如已转账或提供验证码，请立即拨打银行卡背面的客服电话。{centre}",
         "guardian": "信任您的家人{time}接到一个疑似{category}的电话，请您关心一下。{centre}",
+        "shield": "您的号码正遭受大量来电骚扰。自{time}起，陌生来电将先经验证，通讯录联系人不受影响。"
+        "此时切勿向任何人提供验证码。{centre}",
     },
 }
 
@@ -64,13 +69,14 @@ class Message:
     """A text message for the operator's messaging gateway, through the outbox.
 
     Attributes:
-        kind: ``reminder`` to the subscriber, ``guardian`` to somebody the subscriber named.
+        kind: ``reminder`` to the subscriber, ``guardian`` to somebody the subscriber named, ``shield`` to a subscriber
+            who is being bombed with calls.
         to: number. Personal data.
         text: in its reader's language.
         call_id: what it is about.
     """
 
-    kind: Literal["reminder", "guardian"]
+    kind: MessageKind
     to: str
     text: str
     call_id: str
@@ -121,6 +127,23 @@ class HeardBook:
             self._journal.noted(message.kind, body | {"category": call.family or "other", "reason": "HEARD"})
         return messages
 
+    async def shielded(self, callee: str, at_s: float) -> Message | None:
+        """The message to a subscriber whose shield went up; None where none is wanted, or the store is away.
+
+        Args:
+            callee: digits.
+            at_s: when, seconds since the epoch.
+        """
+        try:
+            wants = await self._store.preferences(callee)
+        except StoreError:
+            return None
+        if not wants.reminders:
+            return None
+        call_id = f"shield-{self._journal.pseudonym(callee)[:12]}-{at_s:.0f}"
+        about = HeardCall(call_id, None, callee, "none", None, at_s)
+        return self._message("shield", callee, about, wants.language)
+
     async def _mark(self, call: HeardCall, caller: str | None, callee: str) -> None:
         if caller is None:
             return
@@ -132,7 +155,11 @@ class HeardBook:
             await self._store.mark(caller, callee, "heard_suspect", call.ended_s, is_attested=call.is_attested)
 
     def _message(
-        self, kind: Literal["reminder", "guardian"], to: str, call: HeardCall, language: Literal["en", "zh"] | None
+        self,
+        kind: Literal["reminder", "guardian", "shield"],
+        to: str,
+        call: HeardCall,
+        language: Literal["en", "zh"] | None,
     ) -> Message:
         at = datetime.fromtimestamp(call.ended_s, self._zone).strftime("%H:%M")
         chosen = language or self._labels.language

@@ -7,23 +7,30 @@ Allowed calls are counted, not written: who calls whom is nobody's business as l
 import asyncio
 import hashlib
 import hmac
+import secrets
 import time
 from collections import Counter, deque
 from collections.abc import Callable, Iterator
+from functools import partial
+from itertools import islice
 from pathlib import Path
+from typing import Self
 
 import structlog
-from pydantic import BaseModel, ConfigDict, Field, SecretStr
+from pydantic import BaseModel, ConfigDict, Field, SecretStr, model_validator
 
 from inference.errors import StoreError
 from inference.screening.attempt import CallAttempt, Decision
+from inference.screening.beside import in_thread
 from inference.screening.chain import ChainedLog, Line
+from inference.screening.numbers import Number
 from inference.screening.rules import Known
 
 log = structlog.get_logger(__name__)
 
 WRITE_EVERY_S = 0.25
 MAX_UNWRITTEN = 50_000
+WRITTEN_AT_ONCE = 2000
 DAY_S = 86_400.0
 FORGET_EVERY_S = 3600.0
 
@@ -44,6 +51,12 @@ class JournalConfig(BaseModel):
     callee_key: SecretStr = SecretStr("")
     keep_days: float = Field(default=180.0, gt=0, le=36_500)
 
+    @model_validator(mode="after")
+    def _key_for_what_is_kept(self) -> Self:
+        if self.path is not None and not self.callee_key.get_secret_value():
+            raise ValueError("a journal that is kept needs callee_key: openssl rand -hex 32")
+        return self
+
 
 class Journal:
     """Takes decisions as they are made; writes them beside the call path.
@@ -61,7 +74,8 @@ class Journal:
         self._config = config
         self._clock = clock
         self._log = ChainedLog(config.path, "journal")
-        self._key = config.callee_key.get_secret_value().encode()
+        # Without a key anybody could try all numbers; what only lives in the process needs none that is kept.
+        self._key = config.callee_key.get_secret_value().encode() or secrets.token_bytes(32)
         self._waiting: deque[tuple[float, str, dict[str, object]]] = deque()
         self._writing = asyncio.Lock()
         self._forgot_s = clock()
@@ -89,7 +103,7 @@ class Journal:
             "rules_version": decision.rules_version,
             "lists_version": decision.lists_version,
         }
-        self._waiting.append((attempt.at_s or self._clock(), decision.action, body))
+        self._waiting.append((self._clock() if known.at_s is None else known.at_s, decision.action, body))
 
     def noted(self, what: str, body: dict[str, object]) -> None:
         """Note something else that is to be accounted for, e.g. ``shield`` or ``reminder``; never waits."""
@@ -98,6 +112,10 @@ class Journal:
             self.num_lost += 1
             return
         self._waiting.append((self._clock(), what, body))
+
+    def shielded(self, callee: Number) -> None:
+        """Note that an attack on a subscriber was noticed."""
+        self.noted("shield", {"reason": "DETECTED", "callee": self.pseudonym(callee.key or callee.kind)})
 
     def pseudonym(self, number: str) -> str:
         """A subscriber's number as the journal holds it."""
@@ -123,14 +141,16 @@ class Journal:
             StoreError: the disk refused; it waits on.
         """
         async with self._writing:
-            events = list(self._waiting)
-            if events:
-                await asyncio.to_thread(self._log.append, events)
-                for _ in events:
-                    self._waiting.popleft()
+            while self._waiting:
+                events = list(islice(self._waiting, WRITTEN_AT_ONCE))
+                await in_thread(partial(self._log.append, events), partial(self._written, len(events)))
             if self._clock() - self._forgot_s >= FORGET_EVERY_S:
                 self._forgot_s = self._clock()
-                await asyncio.to_thread(self._log.forget, self._clock() - self._config.keep_days * DAY_S)
+                await in_thread(partial(self._log.forget, self._clock() - self._config.keep_days * DAY_S))
+
+    def _written(self, count: int) -> None:
+        for _ in range(count):
+            self._waiting.popleft()
 
     def lines(self, since_s: float = 0.0, until_s: float = 1e12) -> Iterator[Line]:
         """Lines of that time, oldest first.

@@ -4,6 +4,7 @@ import os
 from collections.abc import Mapping
 from importlib import resources
 from pathlib import Path
+from string import Formatter
 from typing import Annotated, Literal, get_args
 
 import yaml
@@ -119,13 +120,21 @@ def load_texts(folder: Path | None, language: Language) -> LabelTexts:
     _check(where, "categories", texts.categories, CATEGORIES)
     _check(where, "sources", texts.sources, SOURCES)
     for name, template in texts.sources.items():
-        try:
-            template.format(category="", number=1, centre="")
-        except (KeyError, IndexError, ValueError) as error:
-            raise ConfigError(
-                f"{where}: sources.{name}: only {{category}}, {{number}}, {{centre}} are known"
-            ) from error
+        if not _is_plain(template):
+            raise ConfigError(f"{where}: sources.{name}: only {{category}}, {{number}}, {{centre}} are known")
     return texts
+
+
+def _is_plain(template: str) -> bool:
+    """Whether it names what we fill in, and nothing of it: no attributes, no widths."""
+    try:
+        parts = list(Formatter().parse(template))
+    except ValueError:
+        return False
+    return all(
+        name is None or (name in ("category", "number", "centre") and not spec and conversion is None)
+        for _, name, spec, conversion in parts
+    )
 
 
 def _check(where: str, part: str, given: Mapping[str, str], wanted: tuple[str, ...]) -> None:

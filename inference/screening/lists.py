@@ -42,7 +42,7 @@ class ListEntry(BaseModel):
     kind: ListKind
     number: Annotated[str, Field(pattern=r"^[0-9]{1,15}$")]
     is_prefix: bool = False
-    category: Annotated[str, Field(max_length=64)] = "other"
+    category: Annotated[str, Field(pattern=r"^[A-Za-z0-9_ .-]{1,64}$")] = "other"
     who: Annotated[str, Field(min_length=1, max_length=200)]
     why: Annotated[str, Field(min_length=1, max_length=500)]
     expires_s: float | None = Field(default=None, ge=0, allow_inf_nan=False)
@@ -132,6 +132,11 @@ class NumberLists:
         self._by_number: dict[tuple[str, bool], tuple[ListEntry, ...]] = {}
         self._entries_version = entries_version
         self.replace_entries(entries, entries_version)
+
+    @property
+    def entries_version(self) -> str:
+        """Names the entries that are held."""
+        return self._entries_version
 
     @property
     def version(self) -> str:

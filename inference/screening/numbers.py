@@ -14,6 +14,14 @@ NumberKind = Literal["valid", "unallocated", "impossible", "short", "emergency",
 MAX_NUMBER_CHARACTERS = 64
 """A longer one is no number: E.164 has 15 digits, a SIP user part with parameters a few dozen characters."""
 
+ALWAYS_EMERGENCY = frozenset({"112", "911"})
+"""Phones set these up as emergency calls wherever they are (3GPP TS 22.101 section 10.1)."""
+
+MAX_EMERGENCY_DIGITS = 6
+
+_SERVICE = re.compile(r"^(?:sips?:)?urn:service:sos(?:\.|$)", re.IGNORECASE)
+"""RFC 5031: what an emergency call is addressed to before its centre is known."""
+
 _WITHHELD = {"", "anonymous", "unavailable", "restricted", "unknown", "private", "withheld", "coverage"}
 _DIALLED = re.compile(r"^\+?[0-9*#\-. ()/]+$")
 _SCHEME = re.compile(r"^(?:tel|sips?):", re.IGNORECASE)
@@ -72,15 +80,40 @@ def parse_number(text: str | None, region: str) -> Number:
         parsed = phonenumbers.parse(user, region)
     except phonenumbers.NumberParseException:
         return MALFORMED
-    country = phonenumbers.region_code_for_number(parsed) or _only_country(parsed.country_code or 0)
+    of_plan = phonenumbers.region_code_for_number(parsed)
+    country = of_plan if of_plan not in (None, "001") else _only_country(parsed.country_code or 0)
     e164 = phonenumbers.format_number(parsed, PhoneNumberFormat.E164)[1:]
-    if phonenumbers.is_valid_number(parsed):
+    if of_plan is not None and phonenumbers.is_valid_number_for_region(parsed, of_plan):
         return Number("valid", e164, digits, country)
     if not user.startswith("+") and _is_short(digits, region):
         return Number("short", digits=digits, country=region)
     possible = phonenumbers.is_possible_number_with_reason(parsed)
     is_possible = possible in (ValidationResult.IS_POSSIBLE, ValidationResult.IS_POSSIBLE_LOCAL_ONLY)
     return Number("unallocated" if is_possible else "impossible", e164, digits, country)
+
+
+@lru_cache(maxsize=65_536)
+def parse_dialled(text: str, region: str) -> Number:
+    """What was dialled: as :func:`parse_number`, and an emergency number in whatever dress it comes.
+
+    A phone abroad, a switch that normalises, an IMS core: ``112`` and ``911`` anywhere, ``+44999``, ``urn:service:sos``
+    are calls for help. Of a caller that is not believed: there ``parse_number`` reads.
+    """
+    if _SERVICE.match(text.strip().strip("<>")):
+        return Number("emergency", digits="112", country=region)
+    number = parse_number(text, region)
+    user = user_part(text) or ""
+    if number.kind in ("valid", "withheld", "emergency") or not _DIALLED.match(user):
+        return number
+    digits = number.e164 or re.sub(r"[^0-9]", "", user)
+    for skip in range(4):  # behind no country code, or one of one to three digits
+        regions = phonenumbers.COUNTRY_CODE_TO_REGION_CODE.get(int(digits[:skip] or "0"), ()) if skip else (region,)
+        short = digits[skip:]
+        if 0 < len(short) <= MAX_EMERGENCY_DIGITS and any(
+            short in ALWAYS_EMERGENCY or phonenumbers.is_emergency_number(short, r) for r in regions
+        ):
+            return Number("emergency", digits=short, country=regions[0])
+    return number
 
 
 def _only_country(calling_code: int) -> str | None:

@@ -4,7 +4,9 @@ Certificates are not fetched while a call waits: the ``x5u`` of a PASSporT is lo
 the call path, and a certificate that is not there yet is its own answer.
 """
 
+import hashlib
 import re
+from collections import OrderedDict
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -12,20 +14,29 @@ from typing import Any, Literal
 
 import jwt
 from cryptography import x509
-from cryptography.exceptions import InvalidSignature
+from cryptography.exceptions import InvalidSignature, UnsupportedAlgorithm
+from cryptography.hazmat.primitives import hashes
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.verification import Criticality, ExtensionPolicy, PolicyBuilder, Store, VerificationError
 
 Attestation = Literal["A", "B", "C"]
 PassportState = Literal[
-    "valid", "none", "malformed", "stale", "bad_signature", "bad_chain", "no_certificate", "mismatch"
+    "valid", "none", "malformed", "stale", "replayed", "bad_signature", "bad_chain", "no_certificate", "mismatch"
 ]
 
 FRESHNESS_S = 60.0
 """RFC 8224 section 6: an ``iat`` further from now than this is stale; a replayed PASSporT mostly is."""
 
+MAX_SEEN = 65_536
+"""PASSporTs remembered against replay; a worker that verifies more in a minute forgets the oldest."""
+
+MAX_CHAINS = 1024
+CHAIN_GOOD_FOR_S = 60.0
+"""So long a chain that was found good is not verified again: one operator's signs thousands of calls."""
+
 MAX_IDENTITY_CHARACTERS = 8192
 MAX_PARAMETERS = 8
+MAX_EPOCH_S = 100_000_000_000
 _TOKEN = re.compile(r"^[A-Za-z0-9_-]+\.[A-Za-z0-9_-]+\.[A-Za-z0-9_-]+$")
 _PARAMETER = re.compile(r"^[a-z0-9]{1,16}=[^\s;]{1,512}$")
 
@@ -68,14 +79,18 @@ class PassportVerifier:
         self._store = Store(list(roots)) if roots else None
         self._certificates = certificates
         self._clock = clock
+        self._call_of: OrderedDict[bytes, str] = OrderedDict()
+        self._good_until_s: OrderedDict[tuple[bytes, ...], float] = OrderedDict()
 
-    def check(self, identity: str | None, caller: str | None, callee: str) -> PassportCheck:
+    def check(self, identity: str | None, caller: str | None, callee: str, call_id: str = "") -> PassportCheck:
         """Judge one Identity header.
 
         Args:
             identity: the header's value, or None.
             caller: E.164 digits that the call claims; None where withheld.
             callee: digits called.
+            call_id: of the call; a PASSporT that vouched for another call is ``replayed``, unless it was asked about
+                the same one again. Known per worker; beyond it, freshness holds.
 
         Never raises: what cannot be read is ``malformed``.
         """
@@ -88,13 +103,24 @@ class PassportVerifier:
         try:
             header = jwt.get_unverified_header(token)
             claims = jwt.decode(token, options={"verify_signature": False})
-        except (jwt.PyJWTError, ValueError, RecursionError):
+        except (jwt.PyJWTError, ValueError, RecursionError, OverflowError):
             return PassportCheck("malformed")
         if not self._is_shaken(header, claims):
             return PassportCheck("malformed")
         if abs(self._clock() - claims["iat"]) > FRESHNESS_S:
             return PassportCheck("stale")
-        return self._verify(token, header["x5u"], claims, caller, callee)
+        checked = self._verify(token, header["x5u"], claims, caller, callee)
+        if checked.state == "valid" and self._is_replayed(token, call_id):
+            return PassportCheck("replayed")
+        return checked
+
+    def _is_replayed(self, token: str, call_id: str) -> bool:
+        """Whether a valid one vouched for another call; without its signature: ECDSA has several for one content."""
+        digest = hashlib.sha256(token.rpartition(".")[0].encode()).digest()
+        first = self._call_of.setdefault(digest, call_id)
+        while len(self._call_of) > MAX_SEEN:
+            self._call_of.popitem(last=False)
+        return first != call_id
 
     def _verify(
         self, token: str, x5u: str, claims: Mapping[str, Any], caller: str | None, callee: str
@@ -102,11 +128,15 @@ class PassportVerifier:
         chain = self._certificates(x5u)
         if not chain:
             return PassportCheck("no_certificate")
-        key = chain[0].public_key()
+        try:
+            key = chain[0].public_key()
+        except (UnsupportedAlgorithm, ValueError):
+            return PassportCheck("bad_chain")
         if not isinstance(key, ec.EllipticCurvePublicKey):
             return PassportCheck("bad_chain")
         try:
-            jwt.decode(token, key, algorithms=["ES256"], options={"verify_exp": False, "verify_iat": False})
+            # The signature alone: claims that JWT knows and SHAKEN does not (aud, nbf) are nobody's business here.
+            jwt.api_jws.decode(token, key, algorithms=["ES256"])
         except (jwt.PyJWTError, InvalidSignature, ValueError):
             return PassportCheck("bad_signature")
         if not self._is_trusted(chain):
@@ -131,16 +161,24 @@ class PassportVerifier:
             and isinstance(called, dict)
             and isinstance(issued, int)
             and not isinstance(issued, bool)
+            and 0 <= issued < MAX_EPOCH_S
             and claims.get("attest") in ("A", "B", "C")
         )
 
     def _is_trusted(self, chain: Sequence[x509.Certificate]) -> bool:
         if self._store is None:
             return False
-        now = datetime.fromtimestamp(self._clock(), UTC)
+        now_s = self._clock()
+        name = tuple(c.fingerprint(hashes.SHA256()) for c in chain)
+        if now_s < self._good_until_s.get(name, 0.0) <= now_s + CHAIN_GOOD_FOR_S:
+            return True
+        now = datetime.fromtimestamp(now_s, UTC)
         policy = PolicyBuilder().store(self._store).time(now).extension_policies(ee_policy=_LEAF, ca_policy=_AUTHORITY)
         try:
             policy.build_client_verifier().verify(chain[0], list(chain[1:]))
         except (VerificationError, ValueError):
             return False
+        self._good_until_s[name] = now_s + CHAIN_GOOD_FOR_S
+        while len(self._good_until_s) > MAX_CHAINS:
+            self._good_until_s.popitem(last=False)
         return True

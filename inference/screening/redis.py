@@ -1,8 +1,9 @@
 """Redis or Valkey as the place to remember in: many workers, many hosts, one memory.
 
-A batch of commands is one pipeline: one round trip. Counted sets are HyperLogLogs (12 kB
+A batch of commands is one transaction in one round trip: counted whole or not at all, and no counter is left without
+its expiry. Counted sets are HyperLogLogs (12 kB
 at most, .8 % error; exact while small). Keys expire by themselves; Redis' own ``maxmemory`` bounds the whole, and
-should evict with ``volatile-ttl``.
+should evict with ``volatile-lru``: a flood of spoofed numbers then drives out itself first.
 """
 
 from collections.abc import Sequence
@@ -82,7 +83,7 @@ class RedisBackend:
         """See :class:`Backend`."""
         answered: list[int] = []  # place of each command's answer among those of the pipeline, -1 for none
         try:
-            async with self._redis.pipeline(transaction=False) as pipe:
+            async with self._redis.pipeline(transaction=True) as pipe:
                 for command in commands:
                     self._queue(pipe, command)
                     answered.append(len(pipe.command_stack) - 1 if _has_answer(command) else -1)

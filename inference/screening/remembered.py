@@ -1,14 +1,16 @@
 """The store of screening over any backend: one round trip an attempt, a second only where a burst is possible."""
 
-from collections.abc import Sequence
 from dataclasses import replace
 
-from inference.screening.backend import Answer, Backend, Command, Drop, Fields, Put
-from inference.screening.store import BASELINE_FROM, CalleeWindow, CallerWindow, Mark, Preferences, Seen
+from inference.errors import CapacityError
+from inference.screening.backend import Backend, Command, Drop, Field, Fields, Put
+from inference.screening.store import BASELINE_FROM, CallerWindow, Mark, Preferences, Seen
 from inference.screening.windows import (
-    CALLBACK_S,
     FOR_GOOD_S,
     MAX_CONTACTS,
+    SHIELD_S,
+    baseline_commands,
+    called_commands,
     callee_commands,
     callee_window,
     caller_commands,
@@ -21,11 +23,10 @@ from inference.screening.windows import (
     preferences_of,
     sequential_command,
     shown_commands,
-    stale_fields,
+    stale_callee_fields,
+    stale_caller_fields,
+    surplus_marks,
 )
-
-MAX_FIELDS_HELD = 200
-"""Of a callee's short windows, before old buckets are taken away."""
 
 
 class WindowStore:
@@ -39,40 +40,53 @@ class WindowStore:
         self._backend = backend
 
     async def attempt(
-        self, caller: str | None, callee: str, at_s: float, *, is_night: bool, is_odd: bool = False
+        self,
+        caller: str | None,
+        callee: str,
+        at_s: float,
+        *,
+        is_night: bool,
+        is_odd: bool = False,
+        is_outgoing: bool = False,
+        is_emergency: bool = False,
     ) -> Seen:
         """Count an attempt and return both windows.
 
         Raises:
             StoreError: the backend is away.
         """
-        of_caller = [] if caller is None else caller_commands(caller, callee, at_s, is_night=is_night)
-        answers = await self._backend.run([*of_caller, *callee_commands(caller, callee, at_s, is_odd=is_odd)])
-        first, second = answers[: len(of_caller)], answers[len(of_caller) :]
-        window = CallerWindow()
+        commands, num_called, num_of_caller = callee_commands(caller, callee, at_s, is_odd=is_odd), 0, 0
         if caller is not None:
-            window = caller_window(first, at_s)
-            if is_sequential(first[0] if isinstance(first[0], str) else None, callee):
-                await self._backend.run([sequential_command(caller, at_s)])
+            of_caller = caller_commands(caller, callee, at_s, is_night=is_night)
+            if is_outgoing:
+                called = called_commands(caller, callee, at_s, is_emergency=is_emergency)
+                of_caller, num_called = [*called, *of_caller], len(called)
+            commands, num_of_caller = [*of_caller, *commands], len(of_caller)
+        answers = await self._backend.run(commands)
+        of_callee = answers[num_of_caller:]
+        window, more = CallerWindow(), list[Command]()
+        if caller is not None:
+            first = answers[num_called]
+            window = caller_window(answers[:num_of_caller], at_s)
+            if is_sequential(first if isinstance(first, str) else None, callee):
+                more.append(sequential_command(caller, at_s))
                 window = replace(window, sequential=window.sequential + 1)
-        if (
-            not is_odd
-            and caller is not None
-            and is_sequential(second[0] if isinstance(second[0], str) else None, caller)
-        ):
-            await self._backend.run([odd_command(callee, at_s)])
-        callee_seen, is_contact, wants = callee_window(second, at_s)
-        if callee_seen.attempts_60s >= BASELINE_FROM:
-            callee_seen = await self._with_baseline(callee, second, at_s)
-        return Seen(window, callee_seen, is_contact, wants)
-
-    async def _with_baseline(self, callee: str, answers: Sequence[Answer], at_s: float) -> CalleeWindow:
-        held = answers[-5]
-        commands: list[Command] = [Fields(f"b:{callee}")]
-        if isinstance(held, dict) and len(held) > MAX_FIELDS_HELD:
-            commands.append(Drop(f"v:{callee}", stale_fields(held, at_s)))
-        baseline, *_ = await self._backend.run(commands)
-        return callee_window(answers, at_s, baseline if isinstance(baseline, dict) else None)[0]
+            if stale := stale_caller_fields(answers[:num_of_caller], at_s):
+                more.append(Drop(f"c:{caller}", stale))
+            last = of_callee[0]
+            if not is_odd and is_sequential(last if isinstance(last, str) else None, caller):
+                more.append(odd_command(callee, at_s))
+        seen = callee_window(of_callee, caller, at_s)
+        if stale := stale_callee_fields(of_callee, at_s):
+            more.append(Drop(f"v:{callee}", stale))
+        if seen.window.attempts_60s >= BASELINE_FROM:
+            weeks = baseline_commands(callee, at_s)
+            habit = (await self._backend.run([*more, *weeks]))[-len(weeks) :]
+            merged = {ten: count for week in habit if isinstance(week, dict) for ten, count in week.items()}
+            seen = callee_window(of_callee, caller, at_s, merged)
+        elif more:
+            await self._backend.run(more)
+        return Seen(window, seen.window, seen.is_contact, seen.wants, seen.is_called_back)
 
     async def outcome(
         self, caller: str | None, callee: str, at_s: float, *, answered: bool, rang_s: float, talked_s: float
@@ -92,7 +106,10 @@ class WindowStore:
         Raises:
             StoreError: the backend is away.
         """
-        await self._backend.run([mark_command(caller, callee, mark, at_s, is_attested=is_attested)])
+        (held,) = await self._backend.run([Fields(f"m:{caller}")])
+        surplus = surplus_marks(held) if isinstance(held, dict) else ()
+        commands: list[Command] = [Drop(f"m:{caller}", surplus)] if surplus else []
+        await self._backend.run([*commands, mark_command(caller, callee, mark, at_s, is_attested=is_attested)])
 
     async def shield(self, callee: str, until_s: float | None) -> None:
         """Switch emergency mode on until then, or off.
@@ -101,16 +118,40 @@ class WindowStore:
             StoreError: the backend is away.
         """
         value = None if until_s is None else f"{until_s:.3f}"
-        await self._backend.run([Put(f"g:{callee}", "until", value, CALLBACK_S)])
+        await self._backend.run([Put(f"g:{callee}", "until", value, SHIELD_S)])
 
-    async def add_contact(self, callee: str, caller: str, until_s: float | None = None) -> None:
-        """Remember a contact (None: for good) or a call-back that is expected until then.
+    async def add_contact(self, callee: str, caller: str, until_s: float | None = None, *, now_s: float = 0.0) -> None:
+        """Remember a contact (None: for good) or a call-back that is expected until then; those of old go.
+
+        Raises:
+            CapacityError: the callee has as many contacts as there may be.
+            StoreError: the backend is away.
+        """
+        key = f"k:{callee}"
+        (held,) = await self._backend.run([Fields(key)])
+        known = dict(held) if isinstance(held, dict) else {}
+        over = tuple(number for number, until in known.items() if float(until) < now_s)
+        if caller not in known and len(known) - len(over) >= MAX_CONTACTS:
+            raise CapacityError(f"{MAX_CONTACTS} contacts are kept for a subscriber; take others away first")
+        value = f"{1e12 if until_s is None else until_s:.0f}"
+        await self._backend.run([Drop(key, over), Put(key, caller, value, FOR_GOOD_S, max_fields=MAX_CONTACTS)])
+
+    async def forget_contact(self, callee: str, caller: str) -> None:
+        """Forget a contact.
 
         Raises:
             StoreError: the backend is away.
         """
-        value = f"{1e12 if until_s is None else until_s:.0f}"
-        await self._backend.run([Put(f"k:{callee}", caller, value, FOR_GOOD_S, max_fields=MAX_CONTACTS)])
+        await self._backend.run([Put(f"k:{callee}", caller, None, FOR_GOOD_S)])
+
+    async def shielded_until_s(self, callee: str) -> float | None:
+        """Until when emergency mode was set, seconds since the epoch; None for off.
+
+        Raises:
+            StoreError: the backend is away.
+        """
+        (until,) = await self._backend.run([Field(f"g:{callee}", "until")])
+        return float(until) if isinstance(until, str) else None
 
     async def preferences(self, subscriber: str) -> Preferences:
         """What a subscriber wants.
@@ -119,7 +160,7 @@ class WindowStore:
             StoreError: the backend is away.
         """
         (fields,) = await self._backend.run([Fields(f"o:{subscriber}")])
-        return preferences_of(fields if isinstance(fields, dict) else {}, 0.0)
+        return preferences_of(fields if isinstance(fields, dict) else {})
 
     async def prefer(self, subscriber: str, wants: Preferences) -> None:
         """Remember what a subscriber wants.

@@ -6,6 +6,7 @@ Each ground has a code; a decision names all that spoke, the weightiest first. R
 known; nothing here waits, and what cannot be known (the store is away) speaks for the call.
 """
 
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Literal, Protocol
@@ -18,7 +19,7 @@ from inference.screening.numbers import Number
 from inference.screening.passport import PassportCheck
 from inference.screening.store import DEFAULT_PREFERENCES, CalleeWindow, CallerWindow, Preferences
 
-RULES_VERSION = "1"
+RULES_VERSION = "2"
 """Raised with every change of meaning below; a decision carries it, with the digest of the configuration."""
 
 UNATTESTED_HEARD_CAP = 2.0
@@ -26,6 +27,9 @@ UNATTESTED_HEARD_CAP = 2.0
 
 MIN_HEARD_CALLEES = 1.5
 """One callee's call heard as a scam moves nothing by itself: two must have been, a while apart or not."""
+
+SPOOFED = frozenset(("SPOOFED_OWN_RANGE", "DO_NOT_ORIGINATE", "SPOOFED_EMERGENCY"))
+"""The number shown is not the caller's: what is known of the number's owner speaks for nobody."""
 
 Digits = tuple[str, ...]
 
@@ -37,7 +41,7 @@ class RulesConfig(BaseModel):
         region: ISO 3166 region of the operator: how national numbers are read.
         own_ranges: prefixes (digits, E.164) of our subscribers that do not roam: from abroad they are spoofed.
         roaming_ranges: prefixes of ours that may call from abroad: there they are prompted, not rejected.
-        emergency_callers: further numbers of emergency services that call back, digits as signalled.
+        emergency_callers: further numbers of emergency services that call back, digits as signalled or E.164.
         withheld, unallocated, spoofed, shielded: what is done with each.
         heard_prompt_from, heard_challenge_from: callees whose calls listening heard as scams, faded with time, from
             which a number is prompted and challenged; the latter only where the number was vouched for.
@@ -66,7 +70,11 @@ class RulesConfig(BaseModel):
         steps = [step for step in (self.prompt_from, self.challenge_from, self.reject_from) if step is not None]
         if steps != sorted(steps):
             raise ValueError("prompt_from, challenge_from and reject_from must rise in this order")
-        if bad := [p for p in (*self.own_ranges, *self.roaming_ranges, *self.emergency_callers) if not p.isdecimal()]:
+        if bad := [
+            p
+            for p in (*self.own_ranges, *self.roaming_ranges, *self.emergency_callers)
+            if not re.fullmatch("[0-9]+", p)
+        ]:
             raise ValueError(f"{bad[0]!r} is no prefix: want digits, E.164 without +")
         return self
 
@@ -145,13 +153,17 @@ def rule(known: Known, config: RulesConfig, model: RiskModel | None) -> Ruling:
     if not found:
         return Ruling("allow", ("DEFAULT",))
     found.sort(key=lambda ruling: -ACTIONS.index(ruling.action))
-    if known.is_contact or _is_trusted_list(known, found[0]):
-        code = "CONTACT" if known.is_contact else "ALLOW_LISTED"
-        return Ruling("allow", (code, *(c for r in found for c in r.reasons)))
+    reasons = tuple(code for ruling in found for code in ruling.reasons)
+    is_spoofed = not SPOOFED.isdisjoint(reasons)
+    if known.is_contact and is_spoofed:
+        # A relative's number from abroad is how the relative in trouble calls: let through, and said.
+        return Ruling("prompt", ("CONTACT_SPOOFED", *reasons), "spoofed", "numbering")
+    if known.is_contact or (not is_spoofed and _is_trusted_list(known)):
+        return Ruling("allow", ("CONTACT" if known.is_contact else "ALLOW_LISTED", *reasons))
     scored = next((r for r in found if r.risk is not None), None)
     return Ruling(
         found[0].action,
-        tuple(code for ruling in found for code in ruling.reasons) or ("DEFAULT",),
+        reasons or ("DEFAULT",),
         next((r.category for r in found if r.category is not None), None),
         next((r.source for r in found if r.category is not None), None),
         scored.risk if scored is not None else None,
@@ -165,7 +177,7 @@ def _never_blocked(known: Known, config: RulesConfig) -> str | None:
         return "EMERGENCY_CALLEE"
     if known.is_callback_window:
         return "EMERGENCY_CALLBACK"
-    is_emergency_service = known.caller.kind == "emergency" or known.caller.digits in config.emergency_callers
+    is_emergency_service = _is_emergency_service(known.caller, config)
     # From abroad a police number is the oldest trick there is; it is not let through on its name alone.
     if is_emergency_service and known.trunk != "international":
         return "EMERGENCY_CALLER"
@@ -175,10 +187,15 @@ def _never_blocked(known: Known, config: RulesConfig) -> str | None:
     return None
 
 
-def _is_trusted_list(known: Known, worst: Ruling) -> bool:
-    """An allow entry without attestation holds against behaviour, not against spoofing or a more particular denial."""
+def _is_emergency_service(caller: Number, config: RulesConfig) -> bool:
+    named = config.emergency_callers
+    return caller.kind == "emergency" or caller.digits in named or caller.e164 in named
+
+
+def _is_trusted_list(known: Known) -> bool:
+    """An allow entry without attestation holds against behaviour, not against a more particular denial."""
     allow, deny = known.hit("allow"), known.hit("deny")
-    if allow is None or not {"SPOOFED_OWN_RANGE", "DO_NOT_ORIGINATE", "SPOOFED_EMERGENCY"}.isdisjoint(worst.reasons):
+    if allow is None:
         return False
     return deny is None or (allow.num_digits, allow.is_exact) >= (deny.num_digits, deny.is_exact)
 
@@ -194,7 +211,7 @@ def _by_list(known: Known) -> Ruling | None:
 def _spoofed(known: Known, config: RulesConfig) -> Ruling | None:
     if known.trunk != "international":
         return None
-    if known.caller.kind == "emergency" or known.caller.digits in config.emergency_callers:
+    if _is_emergency_service(known.caller, config):
         return Ruling("prompt", ("SPOOFED_EMERGENCY",), "spoofed", "numbering")
     number = known.caller.e164 or ""
     if number and number.startswith(config.own_ranges):

@@ -65,7 +65,7 @@ def features(known: Known) -> dict[str, float]:
         "heard": math.log1p(heard(window)),
         "from_abroad": float(known.trunk == "international"),
         "not_of_the_plan": float(known.caller.kind in ("unallocated", "impossible", "malformed")),
-        "passport_bad": float(known.passport.state in ("bad_signature", "bad_chain", "mismatch", "stale")),
+        "passport_bad": float(known.passport.state in ("bad_signature", "bad_chain", "mismatch", "stale", "replayed")),
         "young": float(age_s < YOUNG_S) * math.log1p(window.attempts / 10),
         "not_a_scam": math.log1p(window.not_a_scam),
         "attested": float(is_valid and known.passport.attestation == "A"),

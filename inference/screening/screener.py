@@ -15,7 +15,7 @@ import structlog
 from inference.errors import StoreError
 from inference.screening.attempt import CallAttempt, CallOutcome, Decision, Label
 from inference.screening.lists import NumberLists
-from inference.screening.numbers import parse_number
+from inference.screening.numbers import Number, parse_dialled, parse_number
 from inference.screening.passport import NO_PASSPORT, PassportVerifier
 from inference.screening.rules import RULES_VERSION, Known, RiskModel, RulesConfig, Ruling, rule
 from inference.screening.store import CalleeWindow, ScreeningStore
@@ -24,6 +24,15 @@ log = structlog.get_logger(__name__)
 
 SIP_REJECTIONS = {"CALL_BOMBING": (603, "Decline"), "DENY_LISTED": (607, "Unwanted")}
 """The rest is 608: an analytics engine rejected it, and its owner must be told where to appeal (RFC 8688)."""
+
+MAX_AHEAD_S = 60.0
+"""An attempt from further in the future comes from a clock that is wrong: ours is taken."""
+
+SHIELD_STEP_S = 30.0
+"""A shield that is up is prolonged by no less: not a write for every call of an attack."""
+
+UNKNOWN = "unknown"
+"""Whoever was dialled with no number: counted together, never shielded together."""
 
 NIGHT_BEGINS_H, NIGHT_ENDS_H = 22, 7
 
@@ -47,6 +56,9 @@ class LabelMaker(Protocol):
 class Screener:
     """Decides call attempts. One per worker; holds no state of calls, that is the store's.
 
+    Attributes:
+        num_degraded: attempts decided without the store.
+
     Args:
         config: the operator's rules.
         lists: of numbers.
@@ -59,6 +71,7 @@ class Screener:
         store_timeout_s: how long a call may wait for the store before it is decided without.
         clock: seconds since the epoch.
         on_decision: told every decision, for the event log and metrics; must not wait.
+        on_shield: told the callee when an attack was noticed and its shield goes up; must not wait.
     """
 
     def __init__(
@@ -75,6 +88,7 @@ class Screener:
         store_timeout_s: float = 0.02,
         clock: Callable[[], float] = time.time,
         on_decision: Callable[[CallAttempt, Known, Decision], None] = lambda _attempt, _known, _decision: None,
+        on_shield: Callable[[Number], None] = lambda _callee: None,
     ) -> None:
         self.config = config
         self.lists = lists
@@ -87,28 +101,37 @@ class Screener:
         self._store_timeout_s = store_timeout_s
         self._clock = clock
         self._on_decision = on_decision
+        self._on_shield = on_shield
+        self.num_degraded = 0
         self._is_degraded = False
         digest = hashlib.sha256(config.model_dump_json().encode()).hexdigest()[:12]
         self.rules_version = f"{RULES_VERSION}.{digest}" + (f".{model.version}" if model is not None else "")
 
     async def decide(self, attempt: CallAttempt) -> Decision:
         """Decide one attempt, and count it. Never raises for what the attempt holds, nor for a store that is away."""
-        at_s = self._clock() if attempt.at_s is None else attempt.at_s
+        at_s = self._time(attempt.at_s)
         known, is_degraded = await self._look_up(attempt, at_s)
         ruling = rule(known, self.config, self._model)
         decision = self._decision(attempt, known, ruling, is_degraded)
         self._on_decision(attempt, known, decision)
         if decision.label is not None and not is_degraded:
-            with contextlib.suppress(StoreError):
-                await self._store.shown(known.callee.key or "unknown", at_s)
+            with contextlib.suppress(StoreError, TimeoutError):
+                async with asyncio.timeout(self._store_timeout_s):
+                    await self._store.shown(known.callee.key or UNKNOWN, at_s)
         return decision
+
+    def _time(self, said_s: float | None) -> float:
+        now_s = self._clock()
+        return now_s if said_s is None or said_s > now_s + MAX_AHEAD_S else said_s
 
     async def _look_up(self, attempt: CallAttempt, at_s: float) -> tuple[Known, bool]:
         caller = parse_number(attempt.caller, self.config.region)
-        callee = parse_number(attempt.callee, self.config.region)
+        callee = parse_dialled(attempt.callee, self.config.region)
         passport = NO_PASSPORT
         if self._passports is not None:
-            passport = self._passports.check(attempt.identity, caller.e164, callee.e164 or callee.digits)
+            passport = self._passports.check(
+                attempt.identity, caller.e164, callee.e164 or callee.digits, attempt.call_id
+            )
         hits = self.lists.find(caller.key, at_s)
         plain = Known(
             caller, callee, attempt.trunk, passport, hits, is_callback_window=attempt.is_callback_window, at_s=at_s
@@ -122,12 +145,24 @@ class Screener:
         return known, is_degraded
 
     async def _with_memory(self, known: Known, at_s: float) -> Known:
-        to = known.callee.key or "unknown"
-        is_odd = known.caller.kind not in ("valid", "short", "emergency")
-        seen = await self._store.attempt(known.caller.key, to, at_s, is_night=self._is_night(at_s), is_odd=is_odd)
+        to = known.callee.key or UNKNOWN
+        seen = await self._store.attempt(
+            known.caller.key,
+            to,
+            at_s,
+            is_night=self._is_night(at_s),
+            is_odd=known.caller.kind not in ("valid", "short", "emergency"),
+            is_outgoing=known.trunk == "own" and known.callee.key is not None,
+            is_emergency=known.callee.kind == "emergency",
+        )
         until_s = seen.callee.shielded_until_s
-        if self._bursts is not None and (begun_s := self._bursts.shield_until_s(seen.callee, at_s)) is not None:
-            if until_s is None or begun_s > until_s:
+        begun_s = None
+        if self._bursts is not None and known.callee.key is not None and known.callee.kind != "emergency":
+            begun_s = self._bursts.shield_until_s(seen.callee, at_s)
+        if begun_s is not None:
+            if until_s is None:
+                self._on_shield(known.callee)
+            if until_s is None or begun_s > until_s + SHIELD_STEP_S:
                 await self._store.shield(to, begun_s)
             until_s = max(begun_s, until_s or 0.0)
         return replace(
@@ -135,6 +170,7 @@ class Screener:
             caller_window=seen.caller,
             callee_window=seen.callee,
             is_contact=seen.is_contact,
+            is_callback_window=known.is_callback_window or seen.is_called_back,
             is_attacked=until_s is not None and at_s < until_s,
             wants=seen.wants,
         )
@@ -144,6 +180,7 @@ class Screener:
         return hour >= NIGHT_BEGINS_H or hour < NIGHT_ENDS_H
 
     def _note_degraded(self, is_degraded: bool) -> None:
+        self.num_degraded += is_degraded
         if is_degraded != self._is_degraded:
             self._is_degraded = is_degraded
             if is_degraded:
@@ -171,18 +208,24 @@ class Screener:
             ruling.contributions or {},
         )
 
+    def undecided(self, attempt: CallAttempt) -> Decision:
+        """What is answered when deciding itself broke: the call goes through."""
+        return Decision(
+            attempt.call_id, "allow", ("ERROR",), None, self.rules_version, self.lists.version, is_degraded=True
+        )
+
     async def ended(self, outcome: CallOutcome) -> None:
         """Learn what became of an attempt.
 
         Raises:
             StoreError: the store is away; the outcome is not counted.
         """
-        at_s = self._clock() if outcome.at_s is None else outcome.at_s
+        at_s = self._time(outcome.at_s)
         caller = parse_number(outcome.caller, self.config.region)
-        callee = parse_number(outcome.callee, self.config.region)
+        callee = parse_dialled(outcome.callee, self.config.region)
         await self._store.outcome(
             caller.key,
-            callee.key or "unknown",
+            callee.key or UNKNOWN,
             at_s,
             answered=outcome.answered,
             rang_s=outcome.rang_s,

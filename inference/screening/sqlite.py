@@ -1,7 +1,8 @@
 """Memory that survives its process: windows in this process, written to one SQLite file beside the call path.
 
-What people said and decided (marks, contacts, shields, first seen) is written within a second; the short windows when
-the process ends and every minute. A crash costs a minute of counting, never a complaint.
+What people said and decided (marks, contacts, shields, preferences) is written within a second; the windows of callers
+and habits of callees when the process ends and every minute; the last minutes of a callee never. A crash costs a minute
+of counting, never a complaint.
 """
 
 import asyncio
@@ -9,18 +10,26 @@ import contextlib
 import sqlite3
 import time
 from collections.abc import Callable, Sequence
+from functools import partial
 from pathlib import Path
 
 import structlog
 
 from inference.errors import ConfigError, StoreError
 from inference.screening.backend import Add, Answer, Command, Drop, Include, MemoryBackend, Put
+from inference.screening.beside import in_thread
 
 log = structlog.get_logger(__name__)
 
 DURABLE_EVERY_S = 1.0
 ALL_EVERY_S = 60.0
-DURABLE_KEYS = ("m:", "k:", "g:", "f:", "o:")
+DURABLE_KEYS = ("m:", "k:", "r:", "g:", "o:", "s:")
+PASSING_KEYS = ("w:", "l:", "v:")
+"""Gone within minutes by themselves: not written at all."""
+
+WRITTEN_AT_ONCE = 1000
+"""Keys copied in one turn of the loop, a few milliseconds, and written in one transaction."""
+
 _SCHEMA = """
 CREATE TABLE IF NOT EXISTS field (key TEXT, field TEXT, value TEXT, PRIMARY KEY (key, field)) WITHOUT ROWID;
 CREATE TABLE IF NOT EXISTS member (key TEXT, member TEXT, PRIMARY KEY (key, member)) WITHOUT ROWID;
@@ -39,7 +48,7 @@ class SqliteBackend(MemoryBackend):
         ConfigError: the file cannot be opened, is no database, or another process has it.
     """
 
-    def __init__(self, path: Path, *, max_keys: int = 4_000_000, clock: Callable[[], float] = time.time) -> None:
+    def __init__(self, path: Path, *, max_keys: int = 2_000_000, clock: Callable[[], float] = time.time) -> None:
         super().__init__(max_keys=max_keys, clock=clock)
         self._path = path
         self._dirty: set[str] = set()
@@ -70,8 +79,7 @@ class SqliteBackend(MemoryBackend):
             cursor.execute("DELETE FROM expiry WHERE until_s < ?", (now_s,))
             cursor.execute("COMMIT")
             for key, until_s in cursor.execute("SELECT key, until_s FROM expiry"):
-                self.expires_s[key] = until_s
-                self._expiring[int(until_s // 60)].add(key)
+                self._restore(key, until_s)
             for key, field, value in cursor.execute("SELECT key, field, value FROM field"):
                 self.fields.setdefault(key, {})[field] = value
             for key, member in cursor.execute("SELECT key, member FROM member"):
@@ -79,8 +87,17 @@ class SqliteBackend(MemoryBackend):
 
     async def run(self, commands: Sequence[Command]) -> list[Answer]:
         """See :class:`Backend`; never waits for the disk."""
-        self._dirty.update(command.key for command in commands if isinstance(command, Add | Put | Include | Drop))
+        self._dirty.update(
+            command.key
+            for command in commands
+            if isinstance(command, Add | Put | Include | Drop) and command.key[:2] not in PASSING_KEYS
+        )
         return await super().run(commands)
+
+    def _forget(self, key: str) -> None:
+        super()._forget(key)
+        if key[:2] not in PASSING_KEYS:
+            self._dirty.add(key)  # its rows are to go, too
 
     async def keep_writing(self) -> None:
         """Write what changed, for ever; a full disk is said once and tried again."""
@@ -107,17 +124,19 @@ class SqliteBackend(MemoryBackend):
         """
         async with self._writing:
             chosen = [key for key in self._dirty if everything or key.startswith(DURABLE_KEYS)]
-            # Copied in the loop's own turn, written in a thread: nothing changes under the writer's hands.
-            rows = [
-                (key, dict(self.fields.get(key, {})), set(self.sets.get(key, ())), self.expires_s.get(key))
-                for key in chosen
-            ]
-            self._dirty.difference_update(chosen)
-            try:
-                await asyncio.to_thread(self._write, rows)
-            except sqlite3.Error as error:
-                self._dirty.update(chosen)
-                raise StoreError(f"{self._path}: {error}; free some disk") from error
+            for at in range(0, len(chosen), WRITTEN_AT_ONCE):
+                keys = chosen[at : at + WRITTEN_AT_ONCE]
+                # Copied in the loop's own turn, written in a thread: nothing changes under the writer's hands.
+                rows = [
+                    (key, dict(self.fields.get(key, {})), set(self.sets.get(key, ())), self.expires_s.get(key))
+                    for key in keys
+                ]
+                self._dirty.difference_update(keys)
+                try:
+                    await in_thread(partial(self._write, rows))
+                except sqlite3.Error as error:
+                    self._dirty.update(keys)
+                    raise StoreError(f"{self._path}: {error}; free some disk") from error
 
     def _write(self, rows: Sequence[tuple[str, dict[str, str], set[str], float | None]]) -> None:
         with contextlib.closing(self._db.cursor()) as cursor:

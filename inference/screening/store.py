@@ -120,12 +120,14 @@ class Seen:
         caller, callee: their windows.
         is_contact: the callee has the caller among its contacts, or called it within the last two weeks.
         wants: the callee's preferences.
+        is_called_back: the callee called an emergency service a short while ago: it may be calling back.
     """
 
     caller: CallerWindow
     callee: CalleeWindow
     is_contact: bool = False
     wants: Preferences = DEFAULT_PREFERENCES
+    is_called_back: bool = False
 
 
 class ScreeningStore(Protocol):
@@ -135,9 +137,21 @@ class ScreeningStore(Protocol):
     """
 
     async def attempt(
-        self, caller: str | None, callee: str, at_s: float, *, is_night: bool, is_odd: bool = False
+        self,
+        caller: str | None,
+        callee: str,
+        at_s: float,
+        *,
+        is_night: bool,
+        is_odd: bool = False,
+        is_outgoing: bool = False,
+        is_emergency: bool = False,
     ) -> Seen:
-        """Count an attempt and return both windows, in one round trip."""
+        """Count an attempt and return both windows, in one round trip.
+
+        An outgoing one is a subscriber's own: the called number may call back, and so may whoever helps after an
+        emergency call.
+        """
         ...
 
     async def outcome(
@@ -154,8 +168,16 @@ class ScreeningStore(Protocol):
         """Switch emergency mode of a callee on until then, or off."""
         ...
 
-    async def add_contact(self, callee: str, caller: str, until_s: float | None = None) -> None:
-        """Remember a contact (None: for good) or a call-back that is expected until then."""
+    async def add_contact(self, callee: str, caller: str, until_s: float | None = None, *, now_s: float = 0.0) -> None:
+        """Remember a contact (None: for good) or a call-back that is expected until then; CapacityError when full."""
+        ...
+
+    async def forget_contact(self, callee: str, caller: str) -> None:
+        """Forget a contact."""
+        ...
+
+    async def shielded_until_s(self, callee: str) -> float | None:
+        """Until when emergency mode was set, seconds since the epoch; None for off."""
         ...
 
     async def preferences(self, subscriber: str) -> Preferences:

@@ -1,12 +1,18 @@
 """Sliding windows over counters in buckets: what is written for an attempt, and what is read out of it.
 
 Keys: ``c:<caller>`` counters per hour and attempts per ten minutes; ``d:<caller>:<block>`` the callees of six hours;
-``f:<caller>`` first seen, last callee; ``m:<caller>`` what was said of it; ``v:<callee>`` attempts per two and ten
-seconds; ``w:<callee>:<b>`` its callers; ``b:<callee>`` attempts per ten minutes over two weeks;
-``k:<callee>`` contacts; ``g:<callee>`` its shield; ``o:<subscriber>`` preferences, labels shown a day.
+``f:<caller>`` first seen, last callee; ``m:<caller>`` what was said of it; ``l:<callee>`` its last caller;
+``v:<callee>`` attempts per two and ten seconds; ``w:<callee>:<b>`` its callers; ``b:<callee>:<week>`` attempts per ten
+minutes; ``k:<callee>`` contacts; ``r:<subscriber>`` whom it called; ``g:<callee>`` its shield, and until when an
+emergency service may call back; ``o:<subscriber>`` preferences; ``s:<subscriber>`` labels shown a day.
+
+Each key is bounded: counters older than any window are dropped once a key holds too many (a busy number's key never
+expires), marks and contacts have a most, and calls made are kept in a table of fixed size.
 """
 
+import zlib
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 
 from inference.screening.backend import Add, Answer, Command, Distinct, Drop, Field, Fields, Include, Put
 from inference.screening.store import (
@@ -24,11 +30,24 @@ BLOCK_S = 6 * HOUR_S
 FINE_S, COARSE_S = 2, 10
 MARK_HALF_LIFE_S = 7 * 86_400
 MARKS_S = 60 * 86_400
-FIRST_SEEN_S = 400 * 86_400
+FIRST_SEEN_S = 30 * 86_400
 MAX_MARKS = 512
 MAX_CONTACTS = 4096
-FOR_GOOD_S = 400 * 86_400
+FOR_GOOD_S = 10 * 365 * 86_400
 CALLBACK_S = 14 * 86_400
+SHIELD_S = 31 * 86_400
+"""Longer than a shield may be asked for."""
+
+EMERGENCY_CALLBACK_S = 2 * HOUR_S
+"""So long after a call for help whoever calls is let through: the centre, a hospital, a neighbour."""
+
+NUM_CALLED = 256
+"""Places in the table of whom a subscriber called; one more call may push another out of its place."""
+
+MAX_CALLER_FIELDS = 200  # 26 hours of 6 counters and an hour of attempts are 163
+MAX_CALLEE_FIELDS = 400  # a minute in steps of 2 s and ten minutes of 5 counters in steps of 10 s are 335
+WEEK_S = 7 * DAY_S
+SHOWN_S = 2 * DAY_S
 SEQUENTIAL_STEP = 3
 SHORT_TALK_S, SHORT_RING_S = 10.0, 5.0
 
@@ -64,11 +83,12 @@ def caller_window(answers: Sequence[Answer], at_s: float) -> CallerWindow:
     """The window out of the last four answers to :func:`caller_commands`."""
     counted, distinct, first, marks = answers[-4:]
     counted, first, marks = _fields(counted), _fields(first), _fields(marks)
-    since_hour, since_ten = int((at_s - CALLER_WINDOW_S) // HOUR_S), int((at_s - HOUR_S) // BUCKET_S)
+    hours = range(int((at_s - CALLER_WINDOW_S) // HOUR_S) + 1, int(at_s // HOUR_S) + 1)
+    tens = range(int((at_s - HOUR_S) // BUCKET_S) + 1, int(at_s // BUCKET_S) + 1)
     totals = dict.fromkeys(COUNTERS.values(), 0) | {ATTEMPTS: 0, ATTEMPTS_10MIN: 0}
     for field, value in counted.items():
         name, _, bucket = field.partition(":")
-        if name in totals and int(bucket) > (since_ten if name == ATTEMPTS_10MIN else since_hour):
+        if name in totals and int(bucket) in (tens if name == ATTEMPTS_10MIN else hours):  # a clock may have gone back
             totals[name] += int(value)
     said = marks_of(marks, at_s)
     return CallerWindow(
@@ -105,31 +125,93 @@ def marks_of(fields: Mapping[str, str], at_s: float) -> dict[str, float]:
     return {name: round(value, 6) for name, value in sums.items()}
 
 
+def stale_caller_fields(answers: Sequence[Answer], at_s: float) -> tuple[str, ...]:
+    """Counters of a caller (the last four answers, as above) that no window reads any more, once there are many."""
+    counted = _fields(answers[-4])
+    if len(counted) <= MAX_CALLER_FIELDS:
+        return ()
+    hour, ten = int((at_s - CALLER_WINDOW_S) // HOUR_S), int((at_s - HOUR_S) // BUCKET_S)
+    return tuple(f for f in counted if int(f.partition(":")[2]) <= (ten if f[0] == ATTEMPTS_10MIN else hour))
+
+
+def surplus_marks(fields: Mapping[str, str]) -> tuple[str, ...]:
+    """The oldest eighth of the commonest kind of marks, where there is no room for one more.
+
+    So those who swear by a number cannot fill the table before its victims complain, nor the other way round.
+    """
+    if len(fields) < MAX_MARKS:
+        return ()
+    kinds: dict[str, list[str]] = {}
+    for field in fields:
+        kinds.setdefault(field.partition(":")[0], []).append(field)
+    commonest = max(kinds.values(), key=len)
+    return tuple(sorted(commonest, key=lambda field: float(fields[field].partition(":")[0]))[: MAX_MARKS // 8])
+
+
+def called_commands(caller: str, callee: str, at_s: float, *, is_emergency: bool) -> list[Command]:
+    """Notes whom a subscriber of ours calls: they may call back."""
+    if is_emergency:
+        return [Put(f"g:{caller}", "helped", f"{at_s + EMERGENCY_CALLBACK_S:.0f}", SHIELD_S)]
+    return [Put(f"r:{caller}", _place(callee), f"{callee}:{at_s + CALLBACK_S:.0f}", CALLBACK_S)]
+
+
+def _place(number: str) -> str:
+    return str(zlib.crc32(number.encode()) % NUM_CALLED)
+
+
 def callee_commands(caller: str | None, callee: str, at_s: float, *, is_odd: bool) -> list[Command]:
     """What an attempt adds to its callee, and then asks; the first answer is the caller before this one."""
     fine, coarse, ten = int(at_s // FINE_S), int(at_s // COARSE_S), int(at_s // BUCKET_S)
     minute = tuple(f"w:{callee}:{b}" for b in range(coarse - 6, coarse + 1))
     return [
-        Field(f"g:{callee}", "last"),
-        Put(f"g:{callee}", "last", caller or "", CALLBACK_S),
+        Field(f"l:{callee}", "last"),
+        Put(f"l:{callee}", "last", caller or "", 2 * BUCKET_S),
         *([odd_command(callee, at_s)] if is_odd else []),
         Add(f"v:{callee}", f"2:{fine}", 1, 2 * BUCKET_S),
         Add(f"v:{callee}", f"10:{coarse}", 1, 2 * BUCKET_S),
-        Add(f"b:{callee}", f"{ten}", 1, CALLEE_BASELINE_S),
+        Add(f"b:{callee}:{int(at_s // WEEK_S)}", f"{ten}", 1, CALLEE_BASELINE_S + WEEK_S),
         Include(minute[-1], caller or f"withheld {at_s:.3f}", 120),  # each withheld caller may be another one
         Fields(f"v:{callee}"),
         Distinct(minute),
-        Field(f"g:{callee}", "until"),
+        Fields(f"g:{callee}"),
         Field(f"k:{callee}", caller or ""),
+        Field(f"r:{callee}", _place(caller or "")),
         Fields(f"o:{callee}"),
+        Field(f"s:{callee}", f"{int(at_s // DAY_S)}"),
     ]
 
 
+NUM_CALLEE_ANSWERS = 7
+
+
+def baseline_commands(callee: str, at_s: float) -> list[Command]:
+    """Asks for a callee's habit: the weeks that the baseline lies in."""
+    week = int(at_s // WEEK_S)
+    return [Fields(f"b:{callee}:{w}") for w in range(week - CALLEE_BASELINE_S // WEEK_S, week + 1)]
+
+
+@dataclass(frozen=True, slots=True)
+class CalleeSeen:
+    """What is remembered of a callee.
+
+    Attributes:
+        window: of its calls.
+        is_contact: the caller is a contact, or was called by it.
+        is_called_back: it called an emergency service a short while ago.
+        wants: its wishes.
+    """
+
+    window: CalleeWindow
+    is_contact: bool
+    is_called_back: bool
+    wants: Preferences
+
+
 def callee_window(
-    answers: Sequence[Answer], at_s: float, baseline: Mapping[str, str] | None = None
-) -> tuple[CalleeWindow, bool, Preferences]:
-    """Out of the last five answers to :func:`callee_commands`: the window, whether the caller is a contact, wishes."""
-    counted, distinct, shield, contact, wants = answers[-5:]
+    answers: Sequence[Answer], caller: str | None, at_s: float, baseline: Mapping[str, str] | None = None
+) -> CalleeSeen:
+    """Out of the last :data:`NUM_CALLEE_ANSWERS` answers to :func:`callee_commands`."""
+    counted, distinct, own, contact, called, wants, shown = answers[-NUM_CALLEE_ANSWERS:]
     fine, coarse = int(at_s // FINE_S), int(at_s // COARSE_S)
     sums = dict.fromkeys(("10s", "60s", "600s", *RING_KINDS, *(f"{kind} 600s" for kind in RING_KINDS)), 0)
     for field, value in _fields(counted).items():
@@ -146,7 +228,9 @@ def callee_window(
             sums[kind] += int(value) * (age <= 60 // COARSE_S)
             sums[f"{kind} 600s"] += int(value) * (age < 600 // COARSE_S)
     per_hour, peak = _baseline(baseline or {}, at_s)
-    until_s = float(shield) if isinstance(shield, str) else None
+    until_s = _time(_fields(own).get("until"))
+    number, _, expected_s = called.partition(":") if isinstance(called, str) else ("", "", "")
+    is_expected = number == caller and _time(expected_s) > at_s
     window = CalleeWindow(
         attempts_10s=sums["10s"],
         attempts_60s=sums["60s"],
@@ -161,20 +245,29 @@ def callee_window(
         busy_600s=sums[f"{BUSY} 600s"],
         baseline_per_hour=per_hour,
         baseline_peak_10min=peak,
-        shielded_until_s=until_s if until_s is not None and until_s > at_s else None,
+        shielded_until_s=until_s if at_s < until_s <= at_s + SHIELD_S else None,  # beyond: a clock went back
     )
-    return window, isinstance(contact, str) and float(contact) > at_s, preferences_of(_fields(wants), at_s)
+    return CalleeSeen(
+        window,
+        is_expected or (isinstance(contact, str) and float(contact) > at_s),
+        at_s < _time(_fields(own).get("helped")) <= at_s + EMERGENCY_CALLBACK_S,
+        preferences_of(_fields(wants), int(shown) if isinstance(shown, str) else 0),
+    )
 
 
-def preferences_of(fields: Mapping[str, str], at_s: float) -> Preferences:
-    """A subscriber's wishes out of the fields of ``o:``."""
+def _time(text: str | None) -> float:
+    return float(text) if text else 0.0
+
+
+def preferences_of(fields: Mapping[str, str], shown: int = 0) -> Preferences:
+    """A subscriber's wishes out of the fields of ``o:``, and how many labels were shown today."""
     language = fields.get("language")
     return Preferences(
         prompts=fields.get("prompts", "1") == "1",
         reminders=fields.get("reminders", "1") == "1",
         guardian=fields.get("guardian"),
         language=language if language in ("en", "zh") else None,  # type: ignore[arg-type]
-        prompts_today=int(fields.get(f"shown:{int(at_s // DAY_S)}", "0")),
+        prompts_today=shown,
     )
 
 
@@ -190,13 +283,16 @@ def preference_commands(subscriber: str, wants: Preferences) -> list[Command]:
 
 
 def shown_commands(callee: str, at_s: float) -> list[Command]:
-    """Count a label of today; yesterday's count goes."""
-    day, key = int(at_s // DAY_S), f"o:{callee}"
-    return [Add(key, f"shown:{day}", 1, FOR_GOOD_S), Drop(key, tuple(f"shown:{day - n}" for n in range(1, 4)))]
+    """Count a label of today; the days before go, and with them a key that is used every day stays small."""
+    day, key = int(at_s // DAY_S), f"s:{callee}"
+    return [Add(key, f"{day}", 1, SHOWN_S), Drop(key, tuple(f"{day - n}" for n in range(1, 4)))]
 
 
-def stale_fields(fields: Mapping[str, str], at_s: float) -> tuple[str, ...]:
-    """Buckets of ``v:`` that no window reads any more: a busy number must not grow for ever."""
+def stale_callee_fields(answers: Sequence[Answer], at_s: float) -> tuple[str, ...]:
+    """Counters of a callee (answers as above) that no window reads any more, once there are many."""
+    fields = _fields(answers[-NUM_CALLEE_ANSWERS])
+    if len(fields) <= MAX_CALLEE_FIELDS:
+        return ()
     oldest = {"2": int(at_s // FINE_S) - 60 // FINE_S, "10": int(at_s // COARSE_S) - 600 // COARSE_S}
     oldest |= dict.fromkeys(RING_KINDS, oldest["10"])
     return tuple(f for f in fields if int(f.partition(":")[2]) < oldest.get(f.partition(":")[0], 0))

@@ -29,6 +29,8 @@ from inference.service.telemetry import Telemetry
 from inference.service.watch import Watch
 
 MAX_BODY_BYTES = 16_384
+MAX_SCREENING_BODY_BYTES = 65_536
+"""A call attempt may carry headers of any size, which are cut and decided: refused, the call would go unscreened."""
 MAX_FAULTS = 8  # told about one bad request
 KEEP_ALIVE_S = 15.0
 
@@ -86,8 +88,10 @@ def bare_app(config: ApiConfig) -> tuple[FastAPI, list[Any]]:
     async def bound_body(request: Request, call_next: Callable[[Request], Awaitable[Response]]) -> Response:
         length = request.headers.get("content-length", "0")
         is_number = len(length) <= 8 and length.isascii() and length.isdigit()
-        if "transfer-encoding" in request.headers or not is_number or int(length) > MAX_BODY_BYTES:
-            return JSONResponse({"detail": f"body must be at most {MAX_BODY_BYTES} bytes"}, status_code=413)
+        is_screening = request.url.path.startswith("/v1/screening/")
+        most = MAX_SCREENING_BODY_BYTES if is_screening else MAX_BODY_BYTES
+        if "transfer-encoding" in request.headers or not is_number or int(length) > most:
+            return JSONResponse({"detail": f"body must be at most {most} bytes"}, status_code=413)
         return await call_next(request)
 
     @app.exception_handler(RequestValidationError)

@@ -2,11 +2,14 @@
 
 import asyncio
 import time
-from collections.abc import Coroutine, Iterable
+from collections.abc import Coroutine, Iterable, Iterator
 from contextlib import AsyncExitStack
 from typing import Any, Self
 
 import structlog
+from prometheus_client import Metric
+from prometheus_client.core import CounterMetricFamily
+from prometheus_client.registry import Collector
 
 from inference.alerts.dispatcher import Dispatcher
 from inference.alerts.ear import Reach
@@ -15,6 +18,8 @@ from inference.alerts.notice import Notice
 from inference.errors import AlertError
 from inference.screening.config import Screening, ScreeningConfig, open_screening
 from inference.screening.heard import HeardCall, Message
+from inference.screening.numbers import Number
+from inference.screening.sip.server import RedirectServer
 from inference.service.events import VerdictEvent
 
 log = structlog.get_logger(__name__)
@@ -45,16 +50,32 @@ class ScreenedWorker:
         self._denied: dict[str, None] = {}
 
     @classmethod
-    def open(cls, config: ScreeningConfig, dispatcher: Dispatcher, exit_stack: AsyncExitStack) -> Self:
-        """Open what ``config`` asks for; closed with ``exit_stack``, after what is on its way was told.
+    async def open(cls, config: ScreeningConfig, dispatcher: Dispatcher, exit_stack: AsyncExitStack) -> Self:
+        """Open what ``config`` asks for, the SIP door too; closed with ``exit_stack``, what is on its way told first.
 
         Raises:
-            ConfigError: a file is missing or malformed, or another worker has the store.
+            ConfigError: a file is missing or malformed, another worker has the store, or a port is in use.
         """
-        worker = cls(open_screening(config, exit_stack), dispatcher)
-        worker.tasks = tuple(_run(background()) for background in worker.screening.background)
+        opened: list[Self] = []
+        screening = open_screening(config, exit_stack, on_shield=lambda callee: opened[0].shielded(callee))
+        worker = cls(screening, dispatcher)
+        opened.append(worker)
+        worker.tasks = tuple(_run(background()) for background in screening.background)
         exit_stack.push_async_callback(worker.aclose)
+        if config.sip is not None:
+            door = RedirectServer(config.sip, screening.screener)
+            exit_stack.push_async_callback(door.aclose)
+            await door.start()
         return worker
+
+    def shielded(self, callee: Number) -> None:
+        """A subscriber is being bombed with calls, and is told so; never waits."""
+        if callee.key is not None and len(self._telling) < MAX_BEING_TOLD:
+            self._start(self._tell_shielded(callee.key))
+
+    async def _tell_shielded(self, callee: str) -> None:
+        message = await self.screening.heard.shielded(callee, time.time())
+        self._send([] if message is None else [message])
 
     def said(self, feedback: Feedback) -> None:
         """The subscriber of a call under way said that it is no scam."""
@@ -78,7 +99,10 @@ class ScreenedWorker:
             ended_s=time.time(),
             said_not_a_scam=is_denied,
         )
-        task = _run(self._tell(heard))
+        self._start(self._tell(heard))
+
+    def _start(self, telling: Coroutine[Any, Any, None]) -> None:
+        task = _run(telling)
         self._telling.add(task)
         task.add_done_callback(self._telling.discard)
 
@@ -100,6 +124,28 @@ class ScreenedWorker:
         for task in self.tasks:
             task.cancel()
         await asyncio.gather(*self.tasks, return_exceptions=True)
+
+
+class DecisionMetrics(Collector):
+    """Screening as Prometheus metrics: what was done and why, never a number.
+
+    Args:
+        screened: whose.
+    """
+
+    def __init__(self, screened: ScreenedWorker) -> None:
+        self._screening = screened.screening
+
+    def collect(self) -> Iterator[Metric]:
+        """For a registry."""
+        labels = ["what", "reason", "category"]
+        decisions = CounterMetricFamily("scamtap_screening", "Decisions and events of screening", labels=labels)
+        for values, count in list(self._screening.journal.counts.items()):
+            decisions.add_metric(values, count)
+        yield decisions
+        lost, degraded = self._screening.journal.num_lost, self._screening.screener.num_degraded
+        yield CounterMetricFamily("scamtap_journal_lost", "Journal lines given up", value=lost)
+        yield CounterMetricFamily("scamtap_screening_degraded", "Calls decided without the store", value=degraded)
 
 
 def _run(what: Coroutine[Any, Any, None]) -> "asyncio.Task[None]":

@@ -10,14 +10,14 @@ from typing import TYPE_CHECKING, Any
 import structlog
 import uvicorn
 from fastapi import FastAPI, Response
-from prometheus_client import CONTENT_TYPE_LATEST, CollectorRegistry, Counter, Gauge, generate_latest
+from prometheus_client import CONTENT_TYPE_LATEST, CollectorRegistry, generate_latest
 
 from inference import __version__
 from inference.errors import ConfigError, ScamTapError
 from inference.screening.api import screening_router
 from inference.service.api import ApiConfig, bare_app
 from inference.service.process import Server, listen, stopping
-from inference.service.screened import ScreenedWorker
+from inference.service.screened import DecisionMetrics, ScreenedWorker
 
 if TYPE_CHECKING:
     from inference.config import Settings
@@ -25,34 +25,11 @@ if TYPE_CHECKING:
 log = structlog.get_logger(__name__)
 
 
-class DecisionCounters:
-    """The journal's counters as Prometheus metrics: what was done and why, never a number.
-
-    Args:
-        screened: whose.
-    """
-
-    def __init__(self, screened: ScreenedWorker) -> None:
-        self.registry = CollectorRegistry()
-        self._journal = screened.screening.journal
-        labels = ["what", "reason", "category"]
-        self._decisions = Counter("scamtap_screening", "Decisions and events", labels, registry=self.registry)
-        self._lost = Gauge("scamtap_journal_lost", "Journal lines given up", registry=self.registry)
-        self._told: dict[tuple[str, str, str], int] = {}
-
-    def text(self) -> bytes:
-        """All metrics, as they are scraped."""
-        for labels, count in self._journal.counts.items():
-            self._decisions.labels(*labels).inc(count - self._told.get(labels, 0))
-            self._told[labels] = count
-        self._lost.set(self._journal.num_lost)
-        return generate_latest(self.registry)
-
-
 def screening_app(screened: ScreenedWorker, config: ApiConfig) -> FastAPI:
     """The HTTP door of a worker that only screens."""
     app, guarded = bare_app(config)
-    counters = DecisionCounters(screened)
+    registry = CollectorRegistry()
+    registry.register(DecisionMetrics(screened))
 
     @app.get("/healthz")
     async def healthz() -> dict[str, str]:
@@ -60,7 +37,7 @@ def screening_app(screened: ScreenedWorker, config: ApiConfig) -> FastAPI:
 
     @app.get("/metrics", dependencies=guarded)
     async def metrics() -> Response:
-        return Response(counters.text(), media_type=CONTENT_TYPE_LATEST)
+        return Response(generate_latest(registry), media_type=CONTENT_TYPE_LATEST)
 
     app.include_router(screening_router(screened.screening, guarded))
     return app
@@ -81,7 +58,7 @@ async def serve_screening(settings: "Settings") -> None:
         stack.callback(listener.close)
         dispatcher = settings.alerts.dispatcher(lambda *_labels: None)
         stack.push_async_callback(dispatcher.aclose)
-        screened = ScreenedWorker.open(settings.screening, dispatcher, stack)
+        screened = await ScreenedWorker.open(settings.screening, dispatcher, stack)
         dispatcher.start()
         app = screening_app(screened, settings.api)
         server = Server(

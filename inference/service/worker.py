@@ -29,7 +29,7 @@ from inference.service.events import VerdictEvent
 from inference.service.models import build_parts, build_stages, default_language
 from inference.service.process import Server, listen, log_failure, stopping
 from inference.service.publisher import Publisher
-from inference.service.screened import ScreenedWorker
+from inference.service.screened import DecisionMetrics, ScreenedWorker
 from inference.service.telemetry import Telemetry
 from inference.service.watch import Watch
 
@@ -84,7 +84,7 @@ class Worker:
         # Before the slow part: a mistake in the settings of alerts is said at once.
         self._dispatcher = dispatcher = self._make_dispatcher()
         self._exit.push_async_callback(dispatcher.aclose)
-        self.screened = self._open_screening(dispatcher)
+        self.screened = await self._open_screening(dispatcher)
         announcements, self.warner = await asyncio.to_thread(self._make_warner)
         self._exit.push_async_callback(self.warner.aclose)
         plane = await asyncio.to_thread(PacketPlane, settings.media)  # compiles its kernels, the first time
@@ -125,10 +125,12 @@ class Worker:
             self._exit.push_async_callback(gateway.aclose)
             await gateway.start()
 
-    def _open_screening(self, dispatcher: Dispatcher) -> ScreenedWorker | None:
+    async def _open_screening(self, dispatcher: Dispatcher) -> ScreenedWorker | None:
         if not self.settings.screening.enabled:
             return None
-        return ScreenedWorker.open(self.settings.screening, dispatcher, self._exit)
+        screened = await ScreenedWorker.open(self.settings.screening, dispatcher, self._exit)
+        self.telemetry.registry.register(DecisionMetrics(screened))
+        return screened
 
     def _on_verdict(self, verdict: VerdictEvent, reach: Reach | None) -> None:
         if self.screened is not None:

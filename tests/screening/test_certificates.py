@@ -62,6 +62,9 @@ def test_a_certificate_is_there_from_the_second_call_on(authority):
         "https://certificates.example:22/c.pem",
         "https://[::1]/c.pem",
         "http://certificates.example/c.pem",
+        "https://user@certificates.example/c.pem",
+        "https://certificates.example/c.pem#1",
+        "https://certificates.example/" + "x" * 600,
         "https://" + "x" * 300,
         "nonsense",
     ],
@@ -126,3 +129,51 @@ def test_roots_are_read(authority, tmp_path):
     path.write_bytes(b"nothing")
     with pytest.raises(ConfigError, match=r"roots\.pem"):
         load_roots(path)
+
+
+def test_names_of_nothing_do_not_drive_out_certificates(authority, monkeypatch):
+    monkeypatch.setattr("inference.screening.certificates.MAX_CACHED", 2)
+    monkeypatch.setattr("inference.screening.certificates.MAX_FAILED", 3)
+
+    class Some(Repository):
+        def __call__(self, request):
+            self.status = 200 if str(request.url) == X5U else 404
+            return super().__call__(request)
+
+    async def go():
+        client = httpx.AsyncClient(transport=httpx.MockTransport(Some(authority.pem())))
+        cache = CertificateCache(["certificates.example"], client=client, clock=Clock())
+        cache(X5U)
+        await cache.fetch_wanted()
+        for number in range(1000):
+            cache(f"https://certificates.example/{number}")
+            if number % 100 == 0:
+                await cache.fetch_wanted()
+        held = cache(X5U)
+        sizes = len(cache._failed_until_s), len(cache._wanted)
+        await cache.aclose()
+        return held, sizes
+
+    held, (failed, wanted) = asyncio.run(go())
+    assert held is not None
+    assert failed <= 3
+    assert wanted <= 256
+
+
+def test_what_is_being_fetched_is_not_asked_for_again(authority):
+    repository = Repository(authority.pem())
+
+    async def go():
+        async def slowly(request):
+            await asyncio.sleep(0)
+            cache(X5U)
+            return repository(request)
+
+        client = httpx.AsyncClient(transport=httpx.MockTransport(slowly))
+        cache = CertificateCache(["certificates.example"], client=client, clock=Clock())
+        cache(X5U)
+        await cache.fetch_wanted()
+        await cache.aclose()
+
+    asyncio.run(go())
+    assert repository.asked == [X5U]

@@ -29,7 +29,7 @@ class Vouching:
     def __init__(self, check) -> None:
         self._check = check
 
-    def check(self, identity, caller, callee):
+    def check(self, identity, caller, callee, call_id=""):
         return self._check
 
 
@@ -150,3 +150,17 @@ def test_no_message_where_it_was_not_sure_or_the_callee_disagreed(more):
         return (await Scene().call(CALLEES[0], **more))[1]
 
     assert asyncio.run(go()) == []
+
+
+def test_who_is_bombed_is_told_once_unless_it_does_not_want_to():
+    async def go():
+        scene = Scene()
+        message = await scene.book.shielded("442079460000", NOW_S)
+        await scene.store.prefer("442079460000", Preferences(reminders=False))
+        return message, await scene.book.shielded("442079460000", NOW_S)
+
+    message, none = asyncio.run(go())
+    assert (message.kind, message.to) == ("shield", "442079460000")
+    assert "your contacts ring as always" in message.text
+    assert "442079460000" not in message.call_id
+    assert none is None

@@ -188,3 +188,32 @@ def test_an_export_is_signed(lines, tmp_path):
     pem.write_bytes(b"nothing")
     with pytest.raises(ConfigError, match="openssl genpkey"):
         sign(path, pem)
+
+
+def test_a_worker_that_ends_in_the_middle_of_a_write_writes_each_line_once(tmp_path, monkeypatch):
+    import threading
+
+    made, may_go = journal(tmp_path), threading.Event()
+    whole = made._log.append
+
+    def slowly(events):
+        may_go.wait(10)
+        return whole(events)
+
+    monkeypatch.setattr(made._log, "append", slowly)
+
+    async def go():
+        await screen(made, MIX[:1] * 3)
+        writing = asyncio.create_task(made.write())
+        await asyncio.sleep(0.05)
+        writing.cancel()
+        asyncio.get_running_loop().call_later(0.05, may_go.set)
+        with pytest.raises(asyncio.CancelledError):
+            await writing
+        waiting = len(made._waiting)
+        await made.write()
+        lines = len(list(made.lines()))
+        await made.aclose()
+        return waiting, lines
+
+    assert asyncio.run(go()) == (0, 3)

@@ -2,7 +2,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from inference.screening.numbers import MAX_NUMBER_CHARACTERS, parse_number
+from inference.screening.numbers import MAX_NUMBER_CHARACTERS, parse_dialled, parse_number
 
 
 @pytest.mark.parametrize(
@@ -46,9 +46,30 @@ def test_a_number_from_abroad_is_no_emergency_call():
     assert parse_number("+110", "CN").kind != "emergency"
 
 
+@pytest.mark.parametrize(
+    "text",
+    [
+        "999", "112", "911", "+112", "+44999", "0044999", "+86110", "tel:999;phone-context=+44",
+        "sip:112@gateway.example",
+        "urn:service:sos", "urn:service:sos.police", "<sip:urn:service:sos>", "URN:SERVICE:SOS",
+    ],
+)  # fmt: skip
+def test_a_call_for_help_is_one_however_it_is_dialled(text):
+    assert parse_dialled(text, "GB").kind == "emergency"
+
+
+@pytest.mark.parametrize(
+    "text", ["+442079460000", "9991", "bob112", "urn:service:sosnot", "+8613800138000", "", "+441129", "112" * 20]
+)
+def test_other_calls_are_no_calls_for_help(text):
+    assert parse_dialled(text, "GB") == parse_number(text, "GB")
+    assert parse_dialled(text, "GB").kind != "emergency"
+
+
 @given(st.text(max_size=200) | st.from_regex(r"\A\+?[0-9*#() -]{0,30}\Z"), st.sampled_from(["GB", "CN", "US"]))
 def test_any_text_is_some_kind_of_number(text, region):
     number = parse_number(text, region)
+    assert parse_dialled(text, region).kind in (number.kind, "emergency")
     key = number.key
     assert key is None or (key.isascii() and key.isdecimal() and len(key) <= MAX_NUMBER_CHARACTERS)
     if number.kind == "valid":

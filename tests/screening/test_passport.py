@@ -1,4 +1,5 @@
 import pytest
+from cryptography.exceptions import UnsupportedAlgorithm
 from cryptography.hazmat.primitives.asymmetric import ec
 from hypothesis import given
 from hypothesis import strategies as st
@@ -77,6 +78,42 @@ def test_none_is_none(verifier, identity):
 )
 def test_nonsense_is_malformed(verifier, identity):
     assert verifier().check(identity, CALLER, CALLEE).state == "malformed"
+
+
+@pytest.mark.parametrize("iat", [10**400, -1, True, 1.5, "now"])
+def test_a_time_that_is_none_is_malformed(authority, verifier, iat):
+    assert verifier().check(authority.passport(iat=iat), CALLER, CALLEE).state == "malformed"
+
+
+def test_claims_that_are_not_shakens_change_nothing(authority, verifier):
+    identity = authority.passport(nbf=10**400, aud="elsewhere", exp=1)
+    assert verifier().check(identity, CALLER, CALLEE).state == "valid"
+
+
+def test_a_passport_vouches_for_one_call(authority, verifier):
+    made, identity = verifier(), authority.passport()
+    states = [made.check(identity, CALLER, CALLEE, call_id).state for call_id in ("a", "a", "b", "a")]
+    assert states == ["valid", "valid", "replayed", "valid"]
+
+
+def test_a_key_of_an_unknown_kind_is_a_bad_chain(authority, verifier):
+    class Odd:
+        def public_key(self):
+            raise UnsupportedAlgorithm("a curve of tomorrow")
+
+    assert verifier(certificates=lambda _x5u: [Odd()]).check(authority.passport(), CALLER, CALLEE).state == "bad_chain"
+
+
+def test_a_good_chain_expires_though_it_is_remembered(authority):
+    now_s = [NOW_S + 30 * 86400 - 30]
+    made = PassportVerifier([authority.root], lambda _x5u: [authority.leaf, authority.middle], lambda: now_s[0])
+    states = []
+    for step_s in (0, 20, 41):
+        now_s[0] += step_s
+        states.append(made.check(authority.passport(iat=int(now_s[0])), CALLER, CALLEE).state)
+    assert states[:2] == ["valid", "valid"]
+    now_s[0] += 60
+    assert made.check(authority.passport(iat=int(now_s[0])), CALLER, CALLEE).state == "bad_chain"
 
 
 @given(st.text(max_size=300), st.integers(0, 400), st.integers(0, 255))

@@ -6,7 +6,7 @@ from hypothesis import strategies as st
 
 from inference.screening.attempt import ACTIONS
 from inference.screening.lists import Hit
-from inference.screening.numbers import Number, parse_number
+from inference.screening.numbers import Number, parse_dialled, parse_number
 from inference.screening.passport import NO_PASSPORT, PassportCheck
 from inference.screening.rules import Known, RulesConfig, rule
 from inference.screening.store import CalleeWindow, CallerWindow
@@ -66,6 +66,14 @@ def hit(kind, num_digits=12, is_exact=True, category="parcel"):
         ({"is_attacked": True}, "challenge", "CALL_BOMBING"),
         ({"is_attacked": True, "is_contact": True}, "allow", "CONTACT"),
         ({"is_contact": True, "hits": [hit("deny")]}, "allow", "CONTACT"),
+        ({"is_contact": True, "caller": OWN, "trunk": "international"}, "prompt", "CONTACT_SPOOFED"),
+        (  # a denied range, an allowed number in it, and somebody abroad who shows it
+            {"caller": OWN, "trunk": "international", "hits": [hit("allow"), hit("deny", 4, False)]},
+            "reject",
+            "DENY_LISTED",
+        ),
+        ({"callee": parse_dialled("+44999", "GB"), "is_attacked": True}, "allow", "EMERGENCY_CALLEE"),
+        ({"callee": parse_dialled("urn:service:sos", "GB"), "hits": [hit("deny")]}, "allow", "EMERGENCY_CALLEE"),
         ({"passport": PassportCheck("bad_signature")}, "allow", "PASSPORT_BAD_SIGNATURE"),
     ],
 )
@@ -134,6 +142,13 @@ configs = st.builds(
     shielded=st.sampled_from(["challenge", "reject"]),
     reject_from=st.just(0.95) | st.none(),
 )
+
+
+def test_a_call_back_centre_is_known_by_either_way_of_writing_its_number():
+    config = RulesConfig(region="GB", emergency_callers=("441212345678",))
+    for text in ("+441212345678", "0121 234 5678"):
+        ruling = rule(known(caller=parse_number(text, "GB"), hits=[hit("deny")]), config, None)
+        assert ruling.reasons == ("EMERGENCY_CALLER",)
 
 
 @settings(max_examples=1000)

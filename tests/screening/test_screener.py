@@ -175,3 +175,13 @@ def test_a_decision_is_told():
     (decision,) = decide(made, attempt())
     assert [(a.call_id, k.caller.e164, d) for a, k, d in told] == [("c1", "441212345678", decision)]
     assert dataclasses.asdict(decision)["action"] == "allow"
+
+
+def test_a_giant_header_is_cut_and_the_call_is_decided():
+    deny = ListEntry(kind="deny", number="441212345678", who="desk", why="reported")
+    made = screener(lists=[deny])
+    giant = CallAttempt(call_id="c" * 9999, caller=CALLER + ";x=" + "y" * 9999, callee=CALLEE, identity="A" * 99_999)
+    long = CallAttempt(call_id="c", caller="1" * 9999, callee=CALLEE)
+    denied, odd = decide(made, giant, long)
+    assert (denied.action, denied.reasons) == ("reject", ("DENY_LISTED",))
+    assert odd.reasons[0] == "NUMBER_MALFORMED"

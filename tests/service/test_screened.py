@@ -69,7 +69,7 @@ def alone(tmp_path):
     config = tmp_path / "scamtap.yaml"
     config.write_text(
         f"api: {{port: 0}}\nlog: {{json_lines: true}}\n"
-        f"screening: {{enabled: true, path: {tmp_path}/s.db, journal: {{path: {tmp_path}/j.db}},\n"
+        f"screening: {{enabled: true, path: {tmp_path}/s.db, journal: {{path: {tmp_path}/j.db, callee_key: k}},\n"
         "  rules: {region: GB}}\n"
     )
     code = "from inference.cli import main; main()"

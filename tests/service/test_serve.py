@@ -15,7 +15,7 @@ import httpx
 import pytest
 
 from inference import cli
-from inference.service import logs, worker
+from inference.service import logs, process
 
 DOUBLES = Path(__file__).with_name("doubles.py")
 CONFIG = """
@@ -144,7 +144,7 @@ def refused(scripted, monkeypatch, capfd, tmp_path):
     def refused(text):
         config = tmp_path / "scamtap.yaml"
         config.write_text(f"privacy: {{legal_basis: a test}}\n{text}")
-        monkeypatch.setattr(worker.signal, "signal", lambda *_: None)  # pytest's own handlers stay
+        monkeypatch.setattr(process.signal, "signal", lambda *_: None)  # pytest's own handlers stay
         monkeypatch.setattr(logs, "set_up_logs", lambda _config: None)
         monkeypatch.setattr("sys.argv", ["scamtap", "serve", "--config", str(config)])
         with pytest.raises(SystemExit) as ended:

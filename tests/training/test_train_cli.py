@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 from typer.testing import CliRunner
 
-from inference.errors import ConfigError
+from inference.errors import ConfigError, MediaError
 from training.cli import app
 
 
@@ -22,3 +22,19 @@ def test_an_unknown_slice_is_named(tmp_path: Path) -> None:
     result = CliRunner().invoke(app, ["evaluate", "--scripts", str(tmp_path), "--only", "nosuch"])
     assert isinstance(result.exception, ConfigError)
     assert "nosuch" in str(result.exception)
+
+
+@pytest.mark.parametrize(
+    ("args", "message"),
+    [(("--split", "exam"), "give test or dev"), (("--split", "dev", "--update"), "leave --split out")],
+)
+def test_variants_are_compared_on_dev_and_only_test_figures_are_shipped(args: tuple[str, ...], message: str) -> None:
+    result = CliRunner().invoke(app, ["evaluate", *args])
+    assert isinstance(result.exception, ConfigError)
+    assert message in str(result.exception)
+
+
+def test_recognising_an_empty_folder_is_one_line(tmp_path: Path, scripted: object) -> None:
+    result = CliRunner().invoke(app, ["recognise", str(tmp_path), "--out", str(tmp_path / "heard.jsonl")])
+    assert isinstance(result.exception, MediaError)
+    assert "scamtap-train voice --help" in str(result.exception)

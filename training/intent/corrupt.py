@@ -112,11 +112,13 @@ def as_chat(call: Call, rng: np.random.Generator) -> Call:
     Written callers speak in tidy sentences and come to the point; only the scam captions of the data ramble. Without
     such copies real small talk (Switchboard, which may not be trained on) was taken for scams, 39 calls of 40.
     """
+    # All of a far turn's marks stay with it; the other side's talk shows no act.
     turned = [
-        dataclasses.replace(p, leg="near" if p.leg == "far" else "far", text=disfluent(p.text, rng))
+        dataclasses.replace(p, leg="near", text=disfluent(p.text, rng))
+        if p.leg == "far"
+        else dataclasses.replace(p, leg="far", text=disfluent(p.text, rng), stages=p.stages or ())
         for p in call.pieces
     ]
-    # All of a far turn's marks stay with it; the other side's talk shows no act.
     return dataclasses.replace(call, pieces=tuple(recut(turned, rng)))
 
 

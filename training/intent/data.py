@@ -15,6 +15,7 @@ from inference.audio import Leg
 from inference.errors import ConfigError
 from inference.intent.context import CONTEXT_UTTERANCES, ContextWindow, Said
 from inference.intent.text import split_utterances
+from training.intent.weak import weak_stages
 from training.scripts import Script, Split, load_scripts
 
 HELD_OUT_PREFIX = "en-demo-"
@@ -67,7 +68,10 @@ _FAMILY_RULES: tuple[tuple[str, str], ...] = (
 
 @dataclass(frozen=True, slots=True)
 class Piece:
-    """One utterance of a call: leg, words, which turn it comes from, stages (None: not labelled)."""
+    """One utterance of a call: leg, words, which turn it comes from, stages (None: not labelled).
+
+    Stages of outside calls are guessed by rules (:mod:`training.intent.weak`).
+    """
 
     leg: Leg
     text: str
@@ -80,7 +84,7 @@ class Call:
     """One call as training and evaluation see it.
 
     Attributes:
-        source: ``scripts`` or the outside source; weights and slices go by it.
+        source: ``scripts``, ``recognised`` or the outside source; weights and slices go by it.
         is_scam, family: labels; the family of outside calls is a keyword rule's guess (weak).
         group: what must stay on one side of a split.
         ask_turn: index of the turn that asks, for our scam scripts.
@@ -174,7 +178,7 @@ def read_outside(path: Path, source: str) -> Iterator[Call]:
                     f"{path}: line {number}: want JSON with id, text, group, label scam|benign"
                 ) from error
             pieces = tuple(
-                Piece(leg, piece, turn)
+                Piece(leg, piece, turn, weak_stages(piece) if is_scam and leg == "far" else None)
                 for turn, (leg, words) in enumerate(outside_turns(source, text))
                 for piece in split_utterances(words)
             )

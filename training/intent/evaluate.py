@@ -4,10 +4,10 @@ An alarm is any moment above a level over the whole call. Every slice says what 
 real words) so that no figure is read as more than it is.
 """
 
+import dataclasses
 from collections import defaultdict
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from itertools import groupby
 from typing import Any
 
 import numpy as np
@@ -22,6 +22,8 @@ KIND = {
     "scripts": "calls written by us, as text",
     "scripts-damaged": "calls written by us, as text with simulated recognition errors",
     "scripts-recognised": "calls written by us, synthetic voice (espeak-ng), recognised by our speech model",
+    "scripts-recognised-kokoro": "calls written by us, synthetic voice (Kokoro-82M), recognised by our speech model",
+    "chats": "genuine calls written or generated, four joined and made to hesitate as long small talk, as text",
     "demo": "the two demo calls, written by us, as text",
     "bothbosu": "generated dialogues (Llama-3-70B), as text",
     "youtube": "captions of real scam calls, mostly scambaiters, as text",
@@ -47,15 +49,22 @@ def judge(
     thresholds = scorer.calibration.stage_thresholds
     out = []
     for call in calls:
-        # Pieces of one turn are joined again: the scorer cuts them as they would be heard. Damaged and recognised
-        # calls are cut already, and their pieces stay as they are because a piece is never longer than the cap.
-        turns = [
-            Turn(leg=leg, text=" ".join(piece.text for piece in pieces))
-            for (_, leg), pieces in groupby(call.pieces, key=lambda piece: (piece.turn, piece.leg))
-        ]
-        out.append(Judged(call, score_call(scorer, config, turns, stage_thresholds=thresholds)))
+        # Pieces are cut as they were or would be heard, so each is scored as a turn of its own; alerts are given the
+        # turn of the script back.
+        turns = [Turn(leg=piece.leg, text=piece.text) for piece in call.pieces]
+        score = score_call(scorer, config, turns, stage_thresholds=thresholds)
+        score = dataclasses.replace(
+            score,
+            first_alert_turn=_turn(call, score.first_alert_turn),
+            first_danger_turn=_turn(call, score.first_danger_turn),
+        )
+        out.append(Judged(call, score))
         advance()
     return out
+
+
+def _turn(call: Call, piece: int | None) -> int | None:
+    return None if piece is None else call.pieces[piece].turn
 
 
 def auc(positive: Sequence[float], negative: Sequence[float]) -> float | None:

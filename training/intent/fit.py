@@ -41,7 +41,7 @@ class FitConfig:
     smoothing: float = 0.03
     pieces_per_batch: int = 64
     stage_weight: float = 3.0
-    family_weight: float = 0.2
+    family_weight: float = 0.4
 
 
 @dataclass(frozen=True, slots=True)

@@ -31,8 +31,11 @@ from training.intent.calibrate import calibrate
 from training.intent.corrupt import Corruptor
 from training.intent.data import EVALUATION_ONLY, TRAINABLE, Call, read_all, read_demo, read_scripts, sha256_of
 from training.intent.evaluate import KIND, Judged, by_topic, judge, line, metrics, worst_calls
+from training.intent.heard import SOURCE as RECOGNISED
+from training.intent.heard import read_recognised
 from training.intent.raw import raw_calls
 from training.intent.recipe import DEV, TRAIN, damage, draw, long_chats, weights
+from training.scripts import Split, load_scripts
 
 ARTEFACT = "all-minilm-l6-v2"
 REPORT_FILE = "report.json"
@@ -58,8 +61,13 @@ def read_sources(sources: Sources) -> list[Call]:
     scripts = read_scripts(sources.scripts)
     if not scripts:
         raise ConfigError(f"{sources.scripts}: no English call scripts there; give --scripts datasets/scripts")
-    calls = scripts + read_all(sources.data, TRAINABLE)
+    calls = scripts + recognised_calls(sources)[0] + read_all(sources.data, TRAINABLE)
     return [c for c in calls if sources.without_family is None or c.family != sources.without_family]
+
+
+def recognised_calls(sources: Sources) -> tuple[list[Call], int]:
+    """Our scripts as our recogniser heard them, and how many copies are left out as their script has changed since."""
+    return read_recognised(sources.recognised, {script.id: script for script in load_scripts(sources.scripts)})
 
 
 def models_dir_of(version_dir: Path) -> Path:
@@ -106,11 +114,11 @@ def calibrate_head(
     models_dir = models_dir_of(out)
     base = open_tensors(ARTEFACT)
     write_model(models_dir, INTENT_MODEL, build_intent(base, out / HEAD_FILE, precision))
-    dev = draw(calls, DEV, "dev", seed)
+    dev_calls = draw(calls, DEV, "dev", seed)
     corruptor = Corruptor(calls)
     rng = np.random.default_rng(seed)
-    dev += [corruptor.call(call, rng, rate=0.15, mono=0.0) for call in dev if call.source == "scripts"]
-    dev += long_chats([c for c in calls if c.split == "dev" and c.source == "scripts"], seed)
+    dev = dev_calls + [corruptor.call(call, rng, rate=0.15, mono=0.0) for call in dev_calls if call.source == "scripts"]
+    dev += long_chats([c for c in dev_calls if c.source != RECOGNISED], seed)
     engine = OnnxEngine(models_dir)
     try:
         with progress_bar(console) as bar:
@@ -150,7 +158,8 @@ def provenance(sources: Sources) -> dict[str, Any]:
     scripts = sha256_of(sources.scripts.rglob("*.yaml"))
     data = sources.data
     outside = sha256_of(p for stem in TRAINABLE if data and (p := data / f"{stem}.jsonl").exists())
-    return {"scripts": scripts, "outside": outside}
+    recognised = sha256_of(sources.recognised.rglob("*.jsonl") if sources.recognised else ())
+    return {"scripts": scripts, "recognised": recognised, "outside": outside}
 
 
 def train(sources: Sources, out: Path, recipe: Any, precision: Precision, console: Console) -> dict[str, Any]:
@@ -190,6 +199,7 @@ def train(sources: Sources, out: Path, recipe: Any, precision: Precision, consol
         "recipe": dataclasses.asdict(recipe) | {"train": shares_json(TRAIN), "dev": shares_json(DEV)},
         "data": hashes,
         "train_calls": counts(drawn),
+        "recognised_left_out": recognised_calls(sources)[1],
         "left_out_family": sources.without_family,
     }
     return {"training": report, "calibration": calibrate_head(out, calls, digest, precision, recipe.seed, console)}
@@ -200,24 +210,30 @@ def shares_json(shares: Mapping[tuple[str, bool], Any]) -> dict[str, Any]:
     return {f"{source} {'scam' if scam else 'genuine'}": dataclasses.asdict(s) for (source, scam), s in shares.items()}
 
 
-def test_slices(sources: Sources, limit: int) -> dict[str, list[Call]]:
-    """The calls kept for the test, by slice; at most ``limit`` per outside source and label."""
-    scripts = [c for c in read_scripts(sources.scripts) if c.split == "test"]
+def slices_of(sources: Sources, limit: int, split: Split = "test") -> dict[str, list[Call]]:
+    """The calls of ``split``, by slice; at most ``limit`` per outside source and label.
+
+    Switchboard and the demo calls belong to no split and are looked at with the test alone.
+    """
+    scripts = [c for c in read_scripts(sources.scripts) if c.split == split]
     corruptor = Corruptor(read_scripts(sources.scripts))
     rng = np.random.default_rng(7)
+    recognised = [c for c in recognised_calls(sources)[0] if c.split == split]
     slices = {
         "scripts": scripts,
         "scripts-damaged": [corruptor.call(c, rng, rate=0.25, mono=0.0) for c in scripts],
-        "demo": read_demo(sources.scripts),
+        "scripts-recognised": [c for c in recognised if "-espeak-" in c.id],
+        "scripts-recognised-kokoro": [c for c in recognised if "-kokoro-" in c.id],
+        "demo": read_demo(sources.scripts) if split == "test" else [],
     }
-    if sources.data is not None:
-        outside = [c for c in read_all(sources.data, TRAINABLE) if c.split == "test"]
-        if (sources.data / "en_benign_switchboard.jsonl").exists():
-            outside += read_all(sources.data, EVALUATION_ONLY)
-        for source in ("bothbosu", "youtube", "ftc", "sgd", "switchboard"):
-            pool = [c for c in outside if c.source == source]
-            pool = [pool[i] for i in np.random.default_rng(3).permutation(len(pool))]
-            slices[source] = [c for label in (True, False) for c in [c for c in pool if c.is_scam == label][:limit]]
+    outside = [c for c in read_all(sources.data, TRAINABLE) if c.split == split]
+    if split == "test" and sources.data is not None and (sources.data / "en_benign_switchboard.jsonl").exists():
+        outside += read_all(sources.data, EVALUATION_ONLY)
+    for source in ("bothbosu", "youtube", "ftc", "sgd", "switchboard"):
+        pool = [c for c in outside if c.source == source]
+        pool = [pool[i] for i in np.random.default_rng(3).permutation(len(pool))]
+        slices[source] = [c for label in (True, False) for c in [c for c in pool if c.is_scam == label][:limit]]
+    slices["chats"] = long_chats([*scripts, *slices["bothbosu"], *slices["sgd"]], seed=7)
     return {name: calls for name, calls in slices.items() if calls}
 
 

@@ -1,5 +1,7 @@
 """Which calls a model is trained and calibrated on, and how much each source weighs.
 
+Every script comes as it was written, damaged, and as our own recogniser heard it (:mod:`training.intent.heard`).
+
 Style must not be the signal: outside scams are prose of one language model, robocalls or captions, so our own
 genuine calls, written to sound like scams, carry most of the genuine weight, and every source but the one-sided ones
 gives both labels. Numbers of calls are small on purpose (a CPU trains this in minutes); groups are drawn evenly, so a
@@ -14,6 +16,7 @@ import numpy as np
 
 from training.intent.corrupt import Corruptor, as_chat, join_calls
 from training.intent.data import Call
+from training.intent.heard import SOURCE as RECOGNISED
 from training.scripts import Split
 
 
@@ -35,23 +38,27 @@ class Share:
 
 
 TRAIN: dict[tuple[str, bool], Share] = {
-    ("scripts", True): Share(0.62, 10_000, copies=1),
-    ("bothbosu", True): Share(0.14, 50),
+    ("scripts", True): Share(0.50, 10_000, copies=1),
+    (RECOGNISED, True): Share(0.18, 10_000, per_group=3, copies=0),
+    ("bothbosu", True): Share(0.10, 50),
     ("youtube", True): Share(0.10, 80, per_group=2, copies=0.3),
-    ("ftc", True): Share(0.14, 80, per_group=6, copies=0.3),
-    ("scripts", False): Share(0.70, 10_000, copies=1),
-    ("bothbosu", False): Share(0.18, 50),
-    ("sgd", False): Share(0.12, 40),
+    ("ftc", True): Share(0.12, 60, per_group=6, copies=0.3),
+    ("scripts", False): Share(0.52, 10_000, copies=1),
+    (RECOGNISED, False): Share(0.18, 10_000, per_group=3, copies=0),
+    ("bothbosu", False): Share(0.17, 50),
+    ("sgd", False): Share(0.13, 40),
 }
 
 DEV: dict[tuple[str, bool], Share] = {
-    ("scripts", True): Share(0.5, 10_000),
-    ("bothbosu", True): Share(0.15, 25),
-    ("youtube", True): Share(0.2, 30, per_group=2),
+    ("scripts", True): Share(0.35, 10_000),
+    (RECOGNISED, True): Share(0.25, 10_000, per_group=3),
+    ("bothbosu", True): Share(0.1, 25),
+    ("youtube", True): Share(0.15, 30, per_group=2),
     ("ftc", True): Share(0.15, 40, per_group=4),
-    ("scripts", False): Share(0.7, 10_000),
-    ("bothbosu", False): Share(0.2, 30),
-    ("sgd", False): Share(0.1, 20),
+    ("scripts", False): Share(0.5, 10_000),
+    (RECOGNISED, False): Share(0.25, 10_000, per_group=3),
+    ("bothbosu", False): Share(0.15, 40),
+    ("sgd", False): Share(0.1, 40),
 }
 
 
@@ -83,15 +90,20 @@ def damage(calls: Sequence[Call], shares: dict[tuple[str, bool], Share], corrupt
             out += [corruptor.call(call, rng) for _ in range(int(copies))]
         else:
             out.append(corruptor.call(call, rng) if rng.random() < copies else call)
-        if not call.is_scam and {p.leg for p in call.pieces} == {"far", "near"}:
+        if call.source != RECOGNISED and is_two_way_and_genuine(call):
             out.append(as_chat(call, rng))
     return out
+
+
+def is_two_way_and_genuine(call: Call) -> bool:
+    """Whether :func:`training.intent.corrupt.as_chat` can make small talk of it."""
+    return not call.is_scam and {p.leg for p in call.pieces} == {"far", "near"}
 
 
 def long_chats(calls: Sequence[Call], seed: int, num_joined: int = 4) -> list[Call]:
     """Long small talk, each made of ``num_joined`` genuine calls: shows what evidence creeps up over time."""
     rng = np.random.default_rng(seed)
-    chats = [as_chat(c, rng) for c in calls if not c.is_scam and {p.leg for p in c.pieces} == {"far", "near"}]
+    chats = [as_chat(c, rng) for c in calls if is_two_way_and_genuine(c)]
     return [join_calls(chats[at : at + num_joined]) for at in range(0, len(chats) - num_joined + 1, num_joined)]
 
 

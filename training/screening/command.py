@@ -102,7 +102,7 @@ def reputation(
     import time
 
     from training.screening.distributed import reputation_on_ray
-    from training.screening.records import count_rows, files_of, simulate_records, write_reputation
+    from training.screening.records import count_rows, files_of, parquet, simulate_records, write_reputation
 
     with Progress(console=stderr, transient=True) as progress:
         if simulate is not None:
@@ -120,11 +120,11 @@ def reputation(
             out.mkdir(parents=True, exist_ok=True)
             began_s, rows = time.monotonic(), 0
             for file in found:
-                rows += write_reputation(f"read_parquet('{file}')", out / file.name)
+                rows += write_reputation(parquet(file), out / file.name)
                 progress.advance(task)
             seconds = time.monotonic() - began_s
             with duckdb.connect() as db:
-                count = count_rows(db, f"read_parquet('{records}/*.parquet')")
+                count = count_rows(db, parquet(records / "*.parquet"))
     rate = count / max(seconds, 1e-9)
     stdout.print(
         f"{count} records, {rows} numbers and days, {'Ray' if on_ray else 'DuckDB'}: {rate:,.0f} records/s, "

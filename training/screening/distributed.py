@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from inference.errors import ConfigError
-from training.screening.records import count_rows, files_of, write_reputation
+from training.screening.records import count_rows, files_of, parquet, write_reputation
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,8 +35,8 @@ def count_file(row: dict[str, str]) -> dict[str, int]:
 
     source, out = row["source"], Path(row["out"])
     with duckdb.connect(config={"threads": 1}) as db:
-        records = count_rows(db, f"read_parquet('{source}')")
-    return {"rows": write_reputation(f"read_parquet('{source}')", out), "records": records}
+        records = count_rows(db, parquet(source))
+    return {"rows": write_reputation(parquet(source), out), "records": records}
 
 
 def reputation_on_ray(

@@ -12,6 +12,7 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 from scipy.optimize import minimize
+from scipy.stats import rankdata
 
 from inference.screening.score import SIGNS, RiskWeights
 
@@ -74,13 +75,7 @@ def fit(train: Examples, data: dict[str, str | int | float]) -> RiskWeights:
 
 def auc(scores: Floats, labels: Floats) -> float:
     """Area under the ROC curve (Mann-Whitney)."""
-    order = np.argsort(scores, kind="stable")
-    ranks = np.empty(len(scores))
-    ranks[order] = np.arange(1, len(scores) + 1)
-    for value in np.unique(scores[np.isin(scores, scores)]):  # ties share their mean rank
-        same = scores == value
-        if same.sum() > 1:
-            ranks[same] = ranks[same].mean()
+    ranks = rankdata(scores)  # ties share their mean rank
     positive = labels == 1
     num_positive, num_negative = positive.sum(), (~positive).sum()
     return float((ranks[positive].sum() - num_positive * (num_positive + 1) / 2) / (num_positive * num_negative))

@@ -65,7 +65,8 @@ def simulate_records(
                     file=file,
                     rows=rows,
                 )
-                db.execute(f"COPY ({query}) TO '{folder / f'records-{file:04}.parquet'}' (FORMAT parquet)")
+                path = quoted(folder / f"records-{file:04}.parquet")
+                db.execute(f"COPY ({query}) TO '{path}' (FORMAT parquet)")
                 advance()
     except (OSError, duckdb.IOException) as error:
         raise ConfigError(f"{folder}: cannot be written; give a folder on a disk with room") from error
@@ -83,6 +84,16 @@ def files_of(folder: Path) -> list[Path]:
     return found
 
 
+def parquet(path: Path | str) -> str:
+    """The source that reads Parquet files (``*`` for many), for a query; a quote in a folder's name stays a name."""
+    return f"read_parquet('{quoted(path)}')"
+
+
+def quoted(path: Path | str) -> str:
+    """A path as it stands between quotes in SQL."""
+    return str(path).replace("'", "''")
+
+
 def reputation(folder: Path, out: Path) -> int:
     """The daily table of all records in ``folder``, by DuckDB; returns its rows.
 
@@ -90,7 +101,7 @@ def reputation(folder: Path, out: Path) -> int:
         ConfigError: no records there, columns missing, or ``out`` cannot be written.
     """
     files_of(folder)
-    return write_reputation(f"read_parquet('{folder}/*.parquet')", out)
+    return write_reputation(parquet(folder / "*.parquet"), out)
 
 
 def write_reputation(source: str, out: Path) -> int:
@@ -103,8 +114,8 @@ def write_reputation(source: str, out: Path) -> int:
     try:
         with duckdb.connect() as db:
             query = REPUTATION.format(source=source)
-            db.execute(f"COPY ({query} ORDER BY day, caller) TO '{temporary}' (FORMAT parquet)")
-            rows = count_rows(db, f"read_parquet('{temporary}')")
+            db.execute(f"COPY ({query} ORDER BY day, caller) TO '{quoted(temporary)}' (FORMAT parquet)")
+            rows = count_rows(db, parquet(temporary))
         temporary.replace(out)
     except (duckdb.Error, OSError) as error:
         temporary.unlink(missing_ok=True)

@@ -2,6 +2,7 @@
 
     voices      who may speak, and the voices reserved for the final test
     speaker     text -> 24 kHz speech (Kokoro-82M), remembered on disk
+    espeak      the same by espeak-ng: cheap, and hard to understand
     channel     clean speech -> what a telephone line leaves of it
     recipe      everything drawn for a call, from one seed
     call        script + recipe -> recording and labels

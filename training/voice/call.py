@@ -21,7 +21,6 @@ from training.voice.speaker import SPEECH_RATE_HZ, Speaker, write_audio
 
 PCM = npt.NDArray[np.int16]
 
-SOURCE = "synthetic: Kokoro-82M (int8) reading a written script, over a simulated telephone line"
 _VERSION = 1  # raise it when the same recipe comes to sound different: recordings on disk then no longer count
 _LEAD_IN_S = (0.4, 0.9)  # from answering to the first word
 _TAIL_S = 0.6  # from the last word to hanging up
@@ -46,6 +45,7 @@ class VoicedCall:
         recipe: how.
         samples: int16 ``[num_samples, 2]`` at 8 kHz, far leg first.
         turns: in the order of the script.
+        source: who spoke.
         key: digest of everything the samples depend on; equal keys, equal recordings.
     """
 
@@ -53,6 +53,7 @@ class VoicedCall:
     recipe: Recipe
     samples: PCM
     turns: tuple[VoicedTurn, ...]
+    source: str
     key: str
 
     @property
@@ -74,7 +75,7 @@ class VoicedCall:
             "label": self.script.label,
             "family": self.script.family,
             "topic": self.script.topic,
-            "source": SOURCE,
+            "source": self.source,
             "voices": dict(self.recipe.voices),
             "duration_s": round(self.duration_s, 3),
             "ask_s": self.ask_s,
@@ -101,9 +102,9 @@ def script_hash(script: Script) -> str:
     return hashlib.sha256(json.dumps(said).encode()).hexdigest()
 
 
-def call_key(script: Script, recipe: Recipe, fingerprint: str) -> str:
+def call_key(script: Script, recipe: Recipe, speaker: Speaker) -> str:
     """Digest of script, recipe and synthesiser, stages included since labels hold them."""
-    parts = [script.model_dump(), asdict(recipe), fingerprint, SOURCE, _VERSION]
+    parts = [script.model_dump(), asdict(recipe), speaker.fingerprint, speaker.source, _VERSION]
     return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()
 
 
@@ -164,7 +165,8 @@ def voice_call(
         VoicedTurn(turn, start_s, round(end_s, 3))
         for turn, start_s, end_s in zip(script.turns, starts_s, ends_s, strict=True)
     )
-    return VoicedCall(script, recipe, np.stack(heard, axis=1), turns, call_key(script, recipe, speaker.fingerprint))
+    key = call_key(script, recipe, speaker)
+    return VoicedCall(script, recipe, np.stack(heard, axis=1), turns, speaker.source, key)
 
 
 def save_call(call: VoicedCall, folder: Path, name: str) -> Path:

@@ -4,6 +4,7 @@ Modest on purpose: one narrow-band codec pair, generated noise, no echo, no musi
 worse, so a figure measured through this one is an upper bound.
 """
 
+import dataclasses
 from dataclasses import dataclass
 from typing import Literal
 
@@ -65,6 +66,16 @@ def draw_channel(rng: np.random.Generator) -> Channel:
         loss=round(rng.uniform(0, 0.05), 4) if rng.random() < 0.5 else 0.0,
         burst=round(rng.uniform(1, 2.5), 2),
         conceal=("repeat", "zeros")[rng.integers(2)],
+    )
+
+
+def worsen(channel: Channel, rng: np.random.Generator) -> Channel:
+    """``channel`` with 4 … 12 dB SNR and 2 … 8 % of the packets lost: words are lost and mistaken as on bad calls."""
+    return dataclasses.replace(
+        channel,
+        snr_db=round(rng.uniform(4, 12), 1),
+        loss=round(rng.uniform(0.02, 0.08), 4),
+        burst=round(rng.uniform(1, 2.5), 2),
     )
 
 

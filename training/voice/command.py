@@ -1,5 +1,6 @@
 """``scamtap-train voice``: call scripts in, telephone recordings out."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated
@@ -13,13 +14,16 @@ from inference.weights import cache_dir
 from training.intent.data import HELD_OUT_PREFIX
 from training.scripts import Script, Split, load_scripts
 from training.voice.call import call_key, is_voiced, save_call, script_hash, voice_call
+from training.voice.espeak import EspeakSpeaker
 from training.voice.manifest import ManifestCall, load_manifest, manifest_call, save_manifest
 from training.voice.recipe import Preset, draw_recipe
 from training.voice.speaker import CachedSpeaker, KokoroSpeaker, Speaker
+from training.voice.voices import Synthesiser, the_synthesiser
 
 INTERRUPTED_EXIT_CODE = 130
 _SPLITS: dict[str, Split] = {"train": "train", "dev": "dev", "test": "test"}
-_PRESETS: dict[str, Preset] = {"telephone": "telephone", "clean": "clean"}
+_SYNTHESISERS: dict[str, Synthesiser] = {"kokoro": "kokoro", "espeak": "espeak"}
+_PRESETS: dict[str, Preset] = {"telephone": "telephone", "bad": "bad", "clean": "clean"}
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,6 +61,19 @@ def choose_scripts(
     return chosen[:limit]
 
 
+def the_speaker(calls: Sequence[ManifestCall]) -> Speaker:
+    """The synthesiser whose voices ``calls`` name.
+
+    Raises:
+        ConfigError: a voice is reserved or unknown, or two synthesisers are mixed.
+        ScamTapError: it is not on this machine.
+    """
+    synthesisers = {the_synthesiser(call.voices) for call in calls}
+    if len(synthesisers) > 1:
+        raise ConfigError("one manifest, one synthesiser: put the calls of espeak and kokoro voices into two files")
+    return EspeakSpeaker() if "espeak" in synthesisers else KokoroSpeaker()
+
+
 def voice_all(jobs: list[tuple[ManifestCall, Script]], out: Path, speaker: Speaker, console: Console) -> VoicedSummary:
     """Voice every job into ``out``, leaving alone what is there already.
 
@@ -80,7 +97,7 @@ def voice_all(jobs: list[tuple[ManifestCall, Script]], out: Path, speaker: Speak
         task = progress.add_task("voicing", total=sum(len(script.turns) for _, script in jobs))
         for job, script, recipe in planned:
             progress.update(task, description=job.stem)
-            if is_voiced(out, job.stem, call_key(script, recipe, speaker.fingerprint)):
+            if is_voiced(out, job.stem, call_key(script, recipe, speaker)):
                 progress.advance(task, len(script.turns))
                 num_kept += 1
                 continue
@@ -104,8 +121,12 @@ def voice(
     limit: Annotated[int | None, typer.Option(min=1, help="Stop after so many calls.")] = None,
     seed: Annotated[int, typer.Option(min=0, help="Another seed gives other voices, pauses and lines.")] = 0,
     preset: Annotated[
-        str, typer.Option(help="telephone: fair to bad lines, drawn by seed. clean: good ones.")
+        str,
+        typer.Option(help="telephone: lines drawn by seed. bad: worse ones, same voices. clean: good ones."),
     ] = "telephone",
+    speaker: Annotated[
+        str, typer.Option(help="kokoro: fluent, dear. espeak: a robot, cheap, with many recognition errors.")
+    ] = "kokoro",
     manifest: Annotated[
         Path | None,
         typer.Option(help="Recreate the recordings of this manifest; --scripts and what follows it are then not used."),
@@ -125,7 +146,8 @@ def voice(
       scamtap-train voice --split train --seed 7 --out DIR
 
     \b
-    Speech is synthetic: Kokoro-82M, fetched by `scamtap models pull kokoro-82m`.
+    Speech is synthetic: Kokoro-82M, fetched by `scamtap models pull kokoro-82m`,
+    or espeak-ng, from `apt install espeak-ng`.
     Spoken sentences are kept in the cache folder, so a run that was stopped
     (Ctrl-C is fine) goes on where it was, and another line costs no speech.
     Voices reserved for the final test are refused.
@@ -143,20 +165,23 @@ def voice(
             raise ConfigError(f"--split {split!r} is unknown; give {', '.join(_SPLITS)}")
         if preset not in _PRESETS:
             raise ConfigError(f"--preset {preset!r} is unknown; give {', '.join(_PRESETS)}")
+        if speaker not in _SYNTHESISERS:
+            raise ConfigError(f"--speaker {speaker!r} is unknown; give {', '.join(_SYNTHESISERS)}")
         wanted = frozenset(part.strip() for part in ids.split(",") if part.strip())
         chosen = choose_scripts(scripts, ids=wanted, split=_SPLITS.get(split), limit=limit)
-        jobs = [(manifest_call(s, draw_recipe(s, seed, _PRESETS[preset])), s) for s in chosen]
+        recipes = [draw_recipe(s, seed, _PRESETS[preset], synthesiser=_SYNTHESISERS[speaker]) for s in chosen]
+        jobs = [(manifest_call(s, recipe), s) for s, recipe in zip(chosen, recipes, strict=True)]
         if write_manifest is not None:
             save_manifest(write_manifest, scripts, tuple(call for call, _ in jobs))
-    speaker = CachedSpeaker(KokoroSpeaker(), default_cache())
+    cached = CachedSpeaker(the_speaker([call for call, _ in jobs]), default_cache())
     try:
-        done = voice_all(jobs, out, speaker, console)
+        done = voice_all(jobs, out, cached, console)
     except KeyboardInterrupt:
         console.print("stopped; what was spoken is kept: run the same command again to go on")
         raise typer.Exit(INTERRUPTED_EXIT_CODE) from None
     console.print(
         f"{done.num_made} recordings made ({done.made_s:.0f} s), {done.num_kept} were there, "
-        f"{speaker.num_spoken} sentences spoken, in {out}",
+        f"{cached.num_spoken} sentences spoken, in {out}",
         markup=False,
         highlight=False,
     )

@@ -10,11 +10,12 @@ import numpy as np
 from inference.audio import LEGS, Leg
 from inference.errors import ConfigError
 from training.scripts import Script
-from training.voice.channel import Channel, draw_channel
-from training.voice.voices import MANDARIN_CODE, VOICES, phoneme_language
+from training.voice.channel import Channel, draw_channel, worsen
+from training.voice.voices import MANDARIN_CODE, Synthesiser, draw_voices, phoneme_language, the_synthesiser
 
-Preset = Literal["telephone", "clean"]
-"""``telephone``: lines drawn by seed, fair to bad. ``clean``: one good line a leg, for a call people will listen to."""
+Preset = Literal["telephone", "bad", "clean"]
+"""``telephone``: lines drawn by seed, fair to bad. ``bad``: the same lines, noisier and with more packets lost.
+``clean``: one good line a leg, for a call people will listen to."""
 
 _CLEAN: dict[Leg, Channel] = {"far": Channel(level_dbfs=-20.0), "near": Channel(level_dbfs=-22.0)}
 _LONG_CALL_NUM_TURNS = 10  # people start to talk into one another once the call has warmed up
@@ -27,7 +28,7 @@ class Recipe:
     Attributes:
         preset: where the rest was drawn from.
         seed: of every draw, together with the script's id.
-        voices: per leg, Kokoro's name.
+        voices: per leg, as :mod:`training.voice.voices` names them.
         speeds: per leg, 1 = the voice's own.
         channels: per leg.
         min_gap_s, max_gap_s: silence between turns.
@@ -57,27 +58,34 @@ def draw_recipe(
     seed: int,
     preset: Preset = "telephone",
     *,
+    synthesiser: Synthesiser = "kokoro",
     voices: Mapping[Leg, str] | None = None,
     speeds: Mapping[Leg, float] | None = None,
 ) -> Recipe:
     """The recipe of ``script`` under ``seed``; ``voices`` and ``speeds`` pin what would be drawn.
 
-    Drawn voices are those of the script's own split, two different ones.
+    Drawn voices are those of ``synthesiser`` for the script's own split, two different ones.
 
     Raises:
-        ConfigError: a language without voices yet, a reserved or unknown voice, or one voice for both legs.
+        ConfigError: a language without voices yet, a reserved or unknown voice, voices of two
+            synthesisers, or one voice for both legs.
     """
     if script.lang != "en":
         raise ConfigError(f"script {script.id}: no voices for language {script.lang!r} yet; only en can be voiced")
     rng = generator(script.id, seed, "recipe")
-    far, near = rng.choice(VOICES[script.split], 2, replace=False)
-    drawn_voices: dict[Leg, str] = {"far": str(far), "near": str(near)}
+    if voices is not None:
+        synthesiser = the_synthesiser(voices)
+    far, near = draw_voices(synthesiser, script.split, rng)
+    drawn_voices: dict[Leg, str] = {"far": far, "near": near}
     drawn_speeds: dict[Leg, float] = {leg: round(float(rng.uniform(0.92, 1.12)), 2) for leg in LEGS}
     channels = {leg: draw_channel(rng) for leg in LEGS}
+    if preset == "bad":
+        channels = {leg: worsen(channel, rng) for leg, channel in channels.items()}
     chosen = dict(voices or drawn_voices)
-    for voice in chosen.values():
-        if phoneme_language(voice) == MANDARIN_CODE:
-            raise ConfigError(f"script {script.id}: the voice {voice} speaks Mandarin; give an English one")
+    if the_synthesiser(chosen) == "kokoro":
+        for voice in chosen.values():
+            if phoneme_language(voice) == MANDARIN_CODE:
+                raise ConfigError(f"script {script.id}: the voice {voice} speaks Mandarin; give an English one")
     if chosen["far"] == chosen["near"]:
         raise ConfigError(f"script {script.id}: both legs have the voice {chosen['far']}; give two different ones")
     return Recipe(
@@ -85,6 +93,6 @@ def draw_recipe(
         seed=seed,
         voices=chosen,
         speeds=dict(speeds or drawn_speeds),
-        channels=channels if preset == "telephone" else _CLEAN,
-        barge_in=0.12 if preset == "telephone" and len(script.turns) >= _LONG_CALL_NUM_TURNS else 0.0,
+        channels=_CLEAN if preset == "clean" else channels,
+        barge_in=0.12 if preset != "clean" and len(script.turns) >= _LONG_CALL_NUM_TURNS else 0.0,
     )

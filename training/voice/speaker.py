@@ -1,5 +1,7 @@
 """Text to speech: Kokoro-82M on one thread, and a cache so that no sentence is spoken twice.
 
+A second synthesiser is in :mod:`training.voice.espeak`.
+
 Synthesis takes about half a CPU second per second of speech on one core of a plain machine; all else here is small.
 The same text, voice and speed give the same samples: the graph draws no random numbers.
 """
@@ -18,7 +20,7 @@ import soundfile as sf
 from inference.errors import ScamTapError
 from inference.weights import file, load_lock
 from training.voice.mandarin import phonemes
-from training.voice.voices import MANDARIN_CODE, phoneme_language
+from training.voice.voices import MANDARIN_CODE, phoneme_language, synthesiser_of
 
 PCM = npt.NDArray[np.int16]
 
@@ -37,6 +39,9 @@ class Speaker(Protocol):
 
     fingerprint: str
     """Changes when the same text may sound different: part of the cache's key."""
+
+    source: str
+    """Who speaks, for the labels: a figure measured on it says so."""
 
     def speak(self, text: str, voice: str, speed: float) -> PCM:
         """``text`` as int16 ``[num_samples]`` at 24 kHz, silence trimmed at both ends."""
@@ -64,6 +69,8 @@ class KokoroSpeaker:
     Args:
         home: cache folder the weights were pulled into, by default the user's.
     """
+
+    source = "synthetic: Kokoro-82M (int8) reading a written script, over a simulated telephone line"
 
     def __init__(self, home: Path | None = None) -> None:
         self._home = home
@@ -119,7 +126,7 @@ class CachedSpeaker:
     def __init__(self, speaker: Speaker, folder: Path) -> None:
         self._speaker = speaker
         self._folder = folder
-        self.fingerprint = speaker.fingerprint
+        self.fingerprint, self.source = speaker.fingerprint, speaker.source
         self.num_spoken = 0
 
     def speak(self, text: str, voice: str, speed: float) -> PCM:
@@ -128,7 +135,7 @@ class CachedSpeaker:
         Raises:
             ScamTapError: the cache cannot be written, or as ``speaker`` raises.
         """
-        phoneme_language(voice)  # a reserved voice is refused even where it lies in the cache
+        synthesiser_of(voice)  # a reserved voice is refused even where it lies in the cache
         key = hashlib.sha256(json.dumps([self.fingerprint, text, voice, round(speed, 4)]).encode()).hexdigest()
         path = self._folder / key[:2] / f"{key}.flac"
         if path.is_file():

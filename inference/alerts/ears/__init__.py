@@ -9,6 +9,6 @@
     sms           any SMS gateway that takes an HTTP POST
     open          which of them a configuration asks for
 
-Tested against doubles that follow the published interfaces, not against the products. rtpengine's ear is with its
-gateway.
+Tested against doubles that follow the published interfaces, not against the products. rtpengine's ear and SIPREC's INFO
+are with their gateways.
 """

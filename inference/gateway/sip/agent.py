@@ -25,7 +25,7 @@ from inference.gateway.sip.flow import Flow, Timer, Timers
 from inference.gateway.sip.incoming import Incoming, answer, reply_flow
 from inference.gateway.sip.message import REASONS, Headers, RefusedError, Request, Response, parse_message
 from inference.gateway.sip.syntax import Via
-from inference.gateway.sip.transaction import GIVE_UP_S, ServerTransaction, Transactions, new_branch
+from inference.gateway.sip.transaction import GIVE_UP_S, ClientTransaction, ServerTransaction, Transactions, new_branch
 
 
 @dataclass(slots=True, eq=False)
@@ -327,13 +327,13 @@ class Agent:
         fields: list[tuple[str, str]],
         body: bytes,
         answered: Callable[[Response | None], None],
-    ) -> None:
+    ) -> ClientTransaction:
         """Send a request within a session, e.g. INFO or MESSAGE; ``answered`` gets the final response or None.
 
         Raises:
             CapacityError: too many requests wait for answers.
         """
-        self._transactions.send(accepted.dialog.request(method, fields, body), accepted.dialog.flow, answered)
+        return self._transactions.send(accepted.dialog.request(method, fields, body), accepted.dialog.flow, answered)
 
     def send_request(
         self,

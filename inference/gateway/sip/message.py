@@ -46,6 +46,7 @@ REASONS = {
     421: "Extension Required", 422: "Session Interval Too Small", 481: "Call/Transaction Does Not Exist",
     482: "Loop Detected", 487: "Request Terminated", 488: "Not Acceptable Here", 491: "Request Pending",
     500: "Server Internal Error", 501: "Not Implemented", 503: "Service Unavailable", 505: "Version Not Supported",
+    603: "Decline", 607: "Unwanted", 608: "Rejected",
 }  # fmt: skip
 
 _REQUEST_LINE = re.compile(rf"({WORD_PATTERN}) ([^\s<>]+) SIP/([0-9]+\.[0-9]+)")

@@ -281,7 +281,7 @@ class Transactions:
         if self._merged.get(incoming.merge_key) is transaction:
             del self._merged[incoming.merge_key]
 
-    def send(self, request: Request, flow: Flow, answered: Callable[[Response | None], None]) -> None:
+    def send(self, request: Request, flow: Flow, answered: Callable[[Response | None], None]) -> ClientTransaction:
         """Send a request other than INVITE; ``answered`` gets its final response, or None.
 
         Raises:
@@ -291,7 +291,9 @@ class Transactions:
             raise CapacityError(f"{self._max_open} SIP requests wait for their answers")
         via = Via.parse(request.headers.items("Via")[0])
         key = (via.branch or "", request.method)
-        self._clients[key] = ClientTransaction(request, flow, self._timers, answered, lambda: self._answered(key))
+        made = ClientTransaction(request, flow, self._timers, answered, lambda: self._answered(key))
+        self._clients[key] = made
+        return made
 
     def _answered(self, key: Key) -> None:
         self._clients.pop(key, None)

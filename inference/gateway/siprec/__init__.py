@@ -5,6 +5,7 @@ body        an INVITE's parts: SDP, metadata
 metadata    who sends which stream, complete and partial
 roles       which participant is the subscriber we protect
 offer       what an SDP offers of each stream, what we answer, where its packets come from
+ear         the warning back to the SBC, as INFO in the recording session
 recording   one recording session: a call begins, changes, ends
 gateway     listeners, admission, all recordings
 """

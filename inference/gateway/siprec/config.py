@@ -8,6 +8,7 @@ from typing import Annotated, Literal, NamedTuple, Self
 from pydantic import BaseModel, ConfigDict, Field, SecretStr, field_validator, model_validator
 
 from inference.gateway.sip.auth import DigestConfig
+from inference.gateway.siprec.ear import InfoConfig
 from inference.gateway.siprec.roles import check_number_pattern
 
 _LISTEN = re.compile(r"(udp|tcp|tls):(\[[0-9a-fA-F:.]+\]|[0-9.]+):([0-9]{1,5})")
@@ -55,7 +56,9 @@ class SiprecConfig(BaseModel):
         call_ids: ``digest`` names calls by a keyed digest of the operator's call id, that may hold numbers or
             names; ``plain`` takes it as it is, for operators whose ids hold none.
         id_key: makes digests that others cannot recompute from a guessed call id; the same on all workers.
-        ear: the ear that reaches subscribers whose calls come this way; None for this gateway's own name.
+        info: the warning returns as INFO in the recording session, for SBCs that play it; None for none. Calls then
+            name this way as theirs.
+        ear: another ear, that reaches subscribers whose calls come this way, e.g. ``asterisk``; None for ``info``.
         max_sessions: bound on recordings at once, beside the worker's own on calls.
         max_connections: bound on TCP and TLS connections of one listener.
         session_interval_s: a recording must be refreshed within this (RFC 4028).
@@ -73,6 +76,7 @@ class SiprecConfig(BaseModel):
     latch: bool = False
     call_ids: Literal["digest", "plain"] = "digest"
     id_key: SecretStr | None = None
+    info: InfoConfig | None = None
     ear: str | None = Field(default=None, max_length=64)
     max_sessions: int = Field(default=4096, ge=1, le=100_000)
     max_connections: int = Field(default=256, ge=1, le=10_000)
@@ -123,6 +127,12 @@ class SiprecConfig(BaseModel):
             asks_certificate = listener.transport == "tls" and self.tls is not None and self.tls.client_ca is not None
             if not (address.is_loopback or asks_certificate or self.allow_from is not None or self.digest is not None):
                 raise ValueError("beyond loopback, allow_from, digest or (on tls: listeners) tls.client_ca is required")
+        return self
+
+    @model_validator(mode="after")
+    def _one_way_back(self) -> Self:
+        if self.info is not None and self.ear not in (None, self.info.name):
+            raise ValueError("info and ear name two ways back, and a call has one: leave one of them out")
         return self
 
     @property

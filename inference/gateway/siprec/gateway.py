@@ -7,6 +7,7 @@ from typing import Any
 
 import structlog
 
+from inference.alerts.ear import Ear, Reach
 from inference.errors import ConfigError
 from inference.gateway.control import CallControl
 from inference.gateway.ports import MediaPorts
@@ -20,6 +21,7 @@ from inference.gateway.sip.transaction import ServerTransaction
 from inference.gateway.siprec.admission import AllowList
 from inference.gateway.siprec.body import ACCEPT, read_body
 from inference.gateway.siprec.config import Listener, SiprecConfig, TlsConfig
+from inference.gateway.siprec.ear import InfoEar
 from inference.gateway.siprec.recording import Recording
 from inference.gateway.siprec.roles import Numbering
 
@@ -39,8 +41,9 @@ class SiprecGateway:
         ports: where media goes.
 
     Attributes:
-        name: of the gateway, and of the ear that calls through it name.
+        name: of the gateway, and of the ear that calls through it name where no other is configured.
         numbering: tells whose numbers are subscribers'.
+        ear: warns through the SBC; there where ``config.info`` is.
     """
 
     name = "siprec"
@@ -59,6 +62,9 @@ class SiprecGateway:
         self._sweeping: asyncio.Task[None] | None = None
         self._refused_before = self._turned_away_before = 0
         self.agent: Agent
+        self.ear: Ear
+        if config.info is not None:
+            self.ear = InfoEar(config.info, self)
 
     @property
     def addresses(self) -> list[tuple[str, str, int]]:
@@ -153,6 +159,19 @@ class SiprecGateway:
         self._recordings[recording] = accepted
         self.agent.accept(accepted, transaction, answer)
         log.info("recording begins", call=recording.call_id if recording.spec is None else recording.spec.id)
+
+    def find(self, reach: Reach) -> tuple[Recording, Accepted] | None:
+        """The recording whose subscriber is meant; None where it is over, or where several may be.
+
+        Both parties of a call may be subscribers, each recorded in a session of its own.
+        """
+        if reach.call is None:
+            return None
+        named = reach.call.get_secret_value()
+        of_call = [found for found in self._recordings.items() if found[0].reach_call == named]
+        exact = [found for found in of_call if found[0].spec is not None and found[0].spec.reach == reach]
+        candidates = exact[-1:] or of_call
+        return candidates[0] if len(candidates) == 1 else None
 
     def release(self, recording: Recording, leases: list[int]) -> None:
         """A recording is over: its call ends, then its ports are given back."""

@@ -17,6 +17,7 @@ from inference.gateway.sip.incoming import Incoming
 from inference.gateway.sip.message import RefusedError, Request
 from inference.gateway.sip.sdp import Description
 from inference.gateway.siprec.body import RecordingBody, read_body
+from inference.gateway.siprec.ear import listed_packages
 from inference.gateway.siprec.metadata import Metadata, Participant
 from inference.gateway.siprec.offer import Answerer, Chosen, Line, leg_spec, read_lines
 from inference.gateway.siprec.roles import address_of, near_of
@@ -82,6 +83,8 @@ class Recording:
         spec: as it is followed now; None while it is not: nothing of the other party flows.
         is_held: nothing flows of any party.
         unheard_since_s: since when no call has been followed, on the agent's clock; None while one is.
+        near_label: of the subscriber's stream in the SDP; None where it is not known which that is.
+        info_packages: that the peer takes, in lower case.
     """
 
     gateway: "SiprecGateway"
@@ -90,6 +93,8 @@ class Recording:
     spec: CallSpec | None = None
     is_held: bool = False
     unheard_since_s: float | None = None
+    near_label: str | None = None
+    info_packages: frozenset[str] = frozenset()
     _metadata: Metadata = field(default_factory=Metadata)
     _offer: Description | None = None
     _answerer: Answerer | None = None
@@ -106,7 +111,9 @@ class Recording:
         key = gateway.config.id_key
         secret = None if key is None else key.get_secret_value().encode()
         call_id = call_id_of(recorded, secret, is_plain=gateway.config.call_ids == "plain")
-        return cls(gateway, recorded, call_id, _answerer=Answerer(gateway.ports.address, secrets.token_bytes(32)))
+        answerer = Answerer(gateway.ports.address, secrets.token_bytes(32))
+        packages = listed_packages(request) or frozenset()
+        return cls(gateway, recorded, call_id, info_packages=packages, _answerer=answerer)
 
     def changed(self, incoming: Incoming) -> Answer:
         """A re-INVITE or UPDATE.
@@ -114,7 +121,10 @@ class Recording:
         Raises:
             RefusedError: the call goes on as it was.
         """
-        return self.apply(read_body(incoming.request), is_invite=incoming.cseq.method == "INVITE")
+        answer = self.apply(read_body(incoming.request), is_invite=incoming.cseq.method == "INVITE")
+        listed = listed_packages(incoming.request)
+        self.info_packages = self.info_packages if listed is None else listed
+        return answer
 
     def apply(self, body: RecordingBody, *, is_invite: bool = True) -> Answer:
         """Take what a request says; the call begins or changes with it.
@@ -163,6 +173,7 @@ class Recording:
                 raise RefusedError(488, "the streams cannot be told from each other") from error
             near = self._near(heard) if heard else None
             self._near_key = self._near_key if near is None else near.key
+            self.near_label = None if near is None else near.line.label
             return taken
 
     def _parties(self, lines: list[Line], metadata: Metadata) -> list[Party]:
@@ -227,13 +238,18 @@ class Recording:
 
         config = self.gateway.config
         fields = {
-            "call": self.recorded[:512].encode(errors="replace").decode(),
+            "call": self.reach_call,
             "ear": first(near),
             "subscriber": address_of(first(near))[0],
             "caller": address_of(first(far))[0],
         }
-        via = config.ear or self.gateway.name
+        via = config.ear or (self.gateway.name if config.info is None else config.info.name)
         return Reach.model_validate({"via": via, **{name: text for name, text in fields.items() if text}})
+
+    @property
+    def reach_call(self) -> str:
+        """The operator's id of the call, as :attr:`Reach.call` can hold it."""
+        return self.recorded[:512].encode(errors="replace").decode()
 
     @property
     def _id(self) -> str:

@@ -22,6 +22,9 @@ DIGEST = {"users": {"sbc": "a long password"}}
         {"listen": ["tls:192.0.2.1:5061"], "tls": TLS | {"client_ca": "ca.pem"}},
         {"listen": ["udp:0.0.0.0:5060"], "allow_from": ["192.0.2.10"], "advertised": "192.0.2.1"},
         {"near_numbers": ["+1555", "@ims.example", "^0800[0-9]+"], "near_side": "first"},
+        {"info": {}},
+        {"info": {"name": "sbc", "timeout_s": 1}, "ear": "sbc"},
+        {"ear": "asterisk"},
     ],
 )
 def test_good(config):
@@ -46,6 +49,8 @@ def test_good(config):
         ({"allow_from": ["sbc.example"]}, "want addresses or networks"),
         ({"near_numbers": ["^(x"]}, "has a mistake"),
         ({"near_side": "third"}, "first"),
+        ({"info": {}, "ear": "asterisk"}, "two ways back"),
+        ({"info": {"timeout_s": 0}}, "greater than 0"),
         ({"nearside": "first"}, "Extra inputs"),
     ],
 )
@@ -80,3 +85,4 @@ def test_the_block_in_the_settings_file_is_valid(tmp_path):
     assert [listener.transport for listener in siprec.listeners] == ["udp", "tcp"]
     assert siprec.tls.client_ca is not None
     assert siprec.digest is not None
+    assert siprec.info.name == "siprec"

@@ -15,6 +15,7 @@ from pathlib import Path
 import httpx
 import numpy as np
 import pytest
+from structlog.testing import capture_logs
 
 from inference.config import PrivacyConfig, Settings
 from inference.rtp.g711 import encode_ulaw
@@ -37,9 +38,22 @@ class Src:
         self.near = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
         self.near.bind(("127.0.0.1", 0))
 
-    async def run(self, scenario, port, *more, transport="u1", calls=1, timeout_s=60, length_ms=0, near_port=None):
-        """Exit code; the scenario's faults are printed."""
+    async def run(
+        self,
+        scenario,
+        port,
+        *more,
+        transport="u1",
+        calls=1,
+        timeout_s=60,
+        length_ms=0,
+        near_port=None,
+        steps=None,
+    ):
+        """Exit code; the scenario's faults are printed. ``steps`` take the place of its pause."""
         text = (SCENARIOS / f"{scenario}.xml").read_text().replace("SOUND", str(self.sound))
+        if steps is not None:
+            text = text.replace("<pause/>", steps)
         path = self.folder / f"{scenario}.xml"
         path.write_text(text)
         keys = {"near_port": near_port or self.near.getsockname()[1], "far": FAR, "near": NEAR}
@@ -165,6 +179,56 @@ def test_a_recorded_call_is_heard_with_its_roles_and_warned_of(live, src, double
     assert verdict["packets"]["far"]["received"] > 140
     assert verdict["packets"]["near"]["received"] == len(near)
     assert num_left == 0
+
+
+def warnings_of(worker):
+    """How often what became of warnings, by way."""
+    (family,) = worker.telemetry.warnings.collect()
+    return {
+        (sample.labels["ear"], sample.labels["outcome"]): sample.value
+        for sample in family.samples
+        if sample.name.endswith("_total")
+    }
+
+
+@pytest.mark.gateway
+@pytest.mark.parametrize(("name", "transport"), [("udp", "u1"), ("tcp", "t1")])
+def test_the_sbc_is_asked_to_warn_and_to_stop(live, src, doubles, name, transport):
+    """SIPp checks what each INFO says: a beep, the line, and the stop when the subscriber presses the key."""
+    steps = (SCENARIOS / "info.xml").read_text()
+
+    async def run():
+        async with live(info={}) as (worker, ports):
+            sipp = asyncio.create_task(src.run("src", ports[name], transport=transport, steps=steps))
+            await doubles.until(lambda: warnings_of(worker).get(("siprec", "played")) == 2)
+            (call_id,) = worker.watch.call_ids
+            worker.warner.key_pressed(call_id, "near", "9")
+            assert await sipp == 0
+            return warnings_of(worker)
+
+    outcomes = asyncio.run(run())
+    assert outcomes == {("siprec", "played"): 2, ("siprec", "not a scam"): 1, ("siprec", "stopped"): 1}
+
+
+@pytest.mark.gateway
+@pytest.mark.parametrize("status", [415, 481])
+def test_an_sbc_that_does_not_take_info(live, src, doubles, status):
+    """The warnings fail, in one line; the recording and the alerts go on to the call's own end."""
+    steps = (SCENARIOS / "info_refused.xml").read_text().replace("STATUS", str(status))
+
+    async def run():
+        with capture_logs() as logs:
+            async with live(info={}) as (worker, ports), following(worker) as events:
+                code = await src.run("src", ports["udp"], steps=steps)
+                await doubles.until(lambda: any(event["type"] == "verdict" for event in events))
+                return code, logs, events, warnings_of(worker), gateway_of(worker).agent.counts["ended: bye"]
+
+    code, logs, events, outcomes, ended = asyncio.run(run())
+    assert (code, ended) == (0, 1)
+    assert [event["level"] for event in events if event["type"] == "alert"] == ["suspect", "danger"]
+    assert outcomes == {("siprec", "failed"): 2}
+    whys = [entry["why"] for entry in logs if entry["event"] == "warning not played"]
+    assert whys == [f"siprec answered {status}"] * 2
 
 
 @pytest.mark.gateway

@@ -1,5 +1,6 @@
 """Calls from scripts and outside texts; their split, damage and weights."""
 
+import dataclasses
 import json
 from collections import Counter
 from pathlib import Path
@@ -189,6 +190,20 @@ def test_genuine_calls_also_come_as_small_talk_of_the_other_side() -> None:
     assert [p.leg for p in chat.pieces[:2]] == ["near", "far"]
     assert not chat.is_scam
     assert as_chat(genuine, np.random.default_rng(3)) == as_chat(genuine, np.random.default_rng(3))
+
+
+def test_the_subscribers_talk_as_the_far_partys_shows_no_act() -> None:
+    unmarked = dataclasses.replace(
+        call("sgd", is_scam=False), pieces=(Piece("far", "which day please", 0), Piece("near", "on a sunday please", 1))
+    )
+    near, far = as_chat(unmarked, np.random.default_rng(0)).pieces
+    assert (near.leg, near.stages) == ("near", None)
+    assert (far.leg, far.stages) == ("far", ())
+
+
+def test_recognised_copies_are_trained_on_as_they_are() -> None:
+    heard = [call("recognised", is_scam) for is_scam in (True, False)]
+    assert damage(heard, TRAIN, Corruptor(heard), seed=1) == heard
 
 
 def test_hesitation_adds_words_and_takes_none() -> None:

@@ -64,3 +64,9 @@ def test_ray_computes_the_same_table(tmp_path):
     done = reputation_on_ray(tmp_path / "records", tmp_path / "by-ray")
     assert (done.rows, done.records) == (rows, 20_000)
     assert table(f"{tmp_path}/by-ray/*.parquet") == table(tmp_path / "table.parquet")
+
+
+def test_a_folder_with_a_quote_in_its_name_is_a_folder(tmp_path):
+    folder = tmp_path / "o'hara' OR 1"
+    simulate_records(folder, 1000, files=2)
+    assert reputation(folder, tmp_path / "it's.parquet") > 0

@@ -13,6 +13,7 @@ from training.voice.speaker import SPEECH_RATE_HZ
 @dataclass
 class Hummer:
     fingerprint: str = "hummer-1"
+    source: str = "synthetic: a hum"
     said: list[tuple[str, str, float]] = field(default_factory=list)
     stop_after: int | None = None
 

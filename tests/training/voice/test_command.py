@@ -45,7 +45,8 @@ def run(app, *args):
 def spoken(tmp_path, monkeypatch, scripts):
     """A cache in which every sentence was spoken: the command then needs no synthesiser."""
     monkeypatch.setenv("SCAMTAP_HOME", str(tmp_path / "home"))
-    speaker = CachedSpeaker(Hummer(fingerprint=KokoroSpeaker().fingerprint), default_cache())
+    kokoro = KokoroSpeaker()
+    speaker = CachedSpeaker(Hummer(fingerprint=kokoro.fingerprint, source=kokoro.source), default_cache())
     for script in choose_scripts(scripts):
         recipe = draw_recipe(script, 5)
         for turn in script.turns:
