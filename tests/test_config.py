@@ -163,6 +163,15 @@ def test_a_mistake_is_one_line_that_names_it(refuse, text, words):
     assert "scamtap.yaml" in line
 
 
+def test_the_shipped_file_says_how_to_screen_and_each_line_of_it_loads(load):
+    block = re.search(r"^screening:\n(?:  .*\n)+", SHIPPED.read_text(), re.M)
+    assert block is not None
+    screening = load(re.sub(r"^  # (?=\w+: )", "  ", block[0], flags=re.M)).screening
+    assert screening.redis is not None
+    assert screening.stir is not None
+    assert load(block[0]).screening == Settings().screening  # what it shows are the defaults
+
+
 def test_several_mistakes_are_counted(refuse):
     assert "(and 1 more)" in refuse("api: {port: many}\nlog: {level: loud}")
 
