@@ -101,8 +101,10 @@ def report(
     chosen, since_s, until_s = settings(config), _day(since, "--from"), _day(until, "--to")
     if since_s >= until_s:
         raise ConfigError(f"--to {until}: want a day after --from {since}")
-    if chosen.journal.path is None or not chosen.journal.path.is_file():
+    if chosen.journal.path is None:
         raise ConfigError("there is no journal: set screening.journal.path in the settings, and give --config")
+    if not chosen.journal.path.is_file():
+        raise ConfigError(f"{chosen.journal.path}: no such journal yet: it begins with the first call that is screened")
     log = ChainedLog(chosen.journal.path, "journal")
     made = reports.make_report(log.lines(since_s, until_s), since_s, until_s, log.verify())
     if html is not None:

@@ -84,6 +84,12 @@ def test_a_published_list_is_imported_and_bad_lines_are_told(scamtap, tmp_path):
     assert decide(scamtap, "+8613600136000")["reasons"] == ["DENY_LISTED"]
 
 
+def test_a_report_before_the_first_call_says_that_nothing_was_screened_yet(scamtap, monkeypatch, tmp_path):
+    monkeypatch.setenv("SCAMTAP__SCREENING__JOURNAL__PATH", str(tmp_path / "journal.db"))
+    code, _, err = scamtap("report", "--from", "2026-11-01", "--to", "2026-12-01")
+    assert (code, "no such journal yet" in err) == (2, True)
+
+
 def test_calls_are_remembered_between_runs(scamtap):
     for _ in range(3):
         decision = decide(scamtap, "+8613800138000")

@@ -148,6 +148,7 @@ def test_secrets_are_not_shown(monkeypatch):
         ("segmenter: {max_segment_s: 28}\nspeech: {silence_s: 5}", "must not exceed 30"),
         ("calls: [{id: '../x', far: {local_port: 1}, near: {local_port: 2}}]", "calls.0.id: "),
         ("calls: [{id: a, far: {local_port: 1}, near: {local_port: 1}}]", "far and near share a port"),
+        ("screening: {rules: {region: UK}}", "region 'UK' has no numbering plan"),
         ("- a list", "want a mapping"),
         ("just words", "want a mapping"),
         ("a: [1, 2", "not valid YAML at line 1"),
