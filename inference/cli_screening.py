@@ -4,6 +4,7 @@ import asyncio
 import json
 from collections.abc import Iterator
 from contextlib import AsyncExitStack
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, get_args
 
@@ -98,8 +99,12 @@ def report(
     from inference.screening.chain import ChainedLog
 
     chosen, since_s, until_s = settings(config), _day(since, "--from"), _day(until, "--to")
-    if chosen.journal.path is None or not chosen.journal.path.is_file():
+    if since_s >= until_s:
+        raise ConfigError(f"--to {until}: want a day after --from {since}")
+    if chosen.journal.path is None:
         raise ConfigError("there is no journal: set screening.journal.path in the settings, and give --config")
+    if not chosen.journal.path.is_file():
+        raise ConfigError(f"{chosen.journal.path}: no such journal yet: it begins with the first call that is screened")
     log = ChainedLog(chosen.journal.path, "journal")
     made = reports.make_report(log.lines(since_s, until_s), since_s, until_s, log.verify())
     if html is not None:
@@ -134,8 +139,6 @@ def _print_report(figures: dict[str, Any], as_json: bool) -> None:
 
 
 def _day(text: str, option: str) -> float:
-    from datetime import UTC, datetime
-
     try:
         return datetime.fromisoformat(text).replace(tzinfo=UTC).timestamp()
     except ValueError as error:
@@ -161,7 +164,16 @@ def _entry(config: "ScreeningConfig", kind: str, number: str, who: str, why: str
     digits = number.rstrip("*").lstrip("+") if is_prefix else parsed.key
     if digits is None or not digits.isdecimal() or len(digits) > 15:
         raise ConfigError(f"{number}: is no number; give +8613800138000, or 86138* for all that begin so")
+    for name, text, most in (("--who", who, 200), ("--why", why, 500)):
+        if not 0 < len(text) <= most:
+            raise ConfigError(f"{name}: want 1 to {most} characters: it is kept in the log")
+    if len(more.get("category", "")) > 64:
+        raise ConfigError("--category: want at most 64 characters")
     return ListEntry(kind=kind, number=digits, is_prefix=is_prefix, who=who, why=why, **more)
+
+
+def _named(entry: "ListEntry") -> str:
+    return f"{entry.kind}: {entry.number}{'*' * entry.is_prefix}"
 
 
 @lists.command()
@@ -180,7 +192,7 @@ def add(
     chosen = settings(config)
     expires_s = None if days is None else time.time() + days * 86_400
     changed = _book(chosen).add(_entry(chosen, kind, number, who, why, category=category, expires_s=expires_s))
-    stdout.print(f"{kind}: {changed.entry.number}{'*' * changed.entry.is_prefix} added, line {changed.number}")
+    stdout.print(f"{_named(changed.entry)} added, line {changed.number}")
 
 
 @lists.command()
@@ -194,7 +206,7 @@ def remove(
     """Take a number off a list; the log keeps that it was there."""
     chosen = settings(config)
     changed = _book(chosen).remove(_entry(chosen, kind, number, who, why), who=who, why=why)
-    stdout.print(f"{kind}: {changed.entry.number} removed, line {changed.number}")
+    stdout.print(f"{_named(changed.entry)} removed, line {changed.number}")
 
 
 @lists.command()
@@ -212,7 +224,7 @@ def appeal(
         raise ConfigError(f"{state}: want open, grant or refuse")
     chosen = settings(config)
     changed = _book(chosen).appeal(_entry(chosen, kind, number, who, why), what, who=who, why=why)  # type: ignore[arg-type]
-    stdout.print(f"{kind}: {changed.entry.number} {changed.what}, line {changed.number}")
+    stdout.print(f"{_named(changed.entry)} {changed.what}, line {changed.number}")
 
 
 @lists.command()
@@ -224,9 +236,10 @@ def show(config: ConfigOption = None, as_json: JsonOption = False) -> None:
         body = {"broken_at": broken, "entries": [entry.model_dump() for entry in book.entries()]}
         stdout.print(json.dumps(body, ensure_ascii=False), markup=False)
         return
-    table = Table("list", "number", "category", "who", "why", "appeal")
+    table = Table("list", "number", "category", "who", "why", "until", "appeal")
     for e in book.entries():
-        table.add_row(e.kind, e.number + "*" * e.is_prefix, e.category, e.who, e.why, e.appeal)
+        until = "" if e.expires_s is None else datetime.fromtimestamp(e.expires_s, UTC).strftime("%Y-%m-%d")
+        table.add_row(e.kind, e.number + "*" * e.is_prefix, e.category, e.who, e.why, until, e.appeal)
     stdout.print(table)
     stdout.print("the log is whole" if broken is None else f"the log was altered at line {broken}: ask who did it")
 

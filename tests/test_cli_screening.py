@@ -65,6 +65,14 @@ def test_a_list_entry_counts_from_the_next_call_on_and_an_appeal_ends_it(scamtap
     assert scamtap("lists", "remove", "deny", "13800138000", *words)[0] == 0
 
 
+def test_a_prefix_with_a_term_is_shown_with_its_star_and_its_last_day(scamtap):
+    words = ("--who", "desk 3", "--why", "reported")
+    assert "deny: 86138* added" in scamtap("lists", "add", "deny", "86138*", "--days", "30", *words)[1]
+    assert "deny: 86138* appealed" in scamtap("lists", "appeal", "deny", "86138*", "open", *words)[1]
+    assert re.search(r"86138\*.*20\d\d-\d\d-\d\d.*open", scamtap("lists", "show")[1])
+    assert "deny: 86138* removed" in scamtap("lists", "remove", "deny", "86138*", *words)[1]
+
+
 def test_a_published_list_is_imported_and_bad_lines_are_told(scamtap, tmp_path):
     file = tmp_path / "numbers.txt"
     file.write_text("+8613700137000,tax\nnonsense\n86136*\n")
@@ -74,6 +82,12 @@ def test_a_published_list_is_imported_and_bad_lines_are_told(scamtap, tmp_path):
     assert re.search(r"numbers\.txt:2: .*skipped", err)
     assert decide(scamtap, "+8613700137000")["reasons"] == ["DENY_LISTED"]
     assert decide(scamtap, "+8613600136000")["reasons"] == ["DENY_LISTED"]
+
+
+def test_a_report_before_the_first_call_says_that_nothing_was_screened_yet(scamtap, monkeypatch, tmp_path):
+    monkeypatch.setenv("SCAMTAP__SCREENING__JOURNAL__PATH", str(tmp_path / "journal.db"))
+    code, _, err = scamtap("report", "--from", "2026-11-01", "--to", "2026-12-01")
+    assert (code, "no such journal yet" in err) == (2, True)
 
 
 def test_calls_are_remembered_between_runs(scamtap):
@@ -91,6 +105,9 @@ def test_calls_are_remembered_between_runs(scamtap):
         (("lists", "add", "grey", "1", "--who", "x", "--why", "y"), "no such list"),
         (("lists", "add", "deny", "call-me", "--who", "x", "--why", "y"), "is no number"),
         (("lists", "remove", "deny", "13800138000", "--who", "x", "--why", "y"), "no such list entry"),
+        (("lists", "add", "deny", "13800138000", "--who", "", "--why", "y"), "--who: want 1 to 200 characters"),
+        (("lists", "add", "deny", "13800138000", "--who", "x", "--why", "y" * 501), "--why: want 1 to 500 characters"),
+        (("report", "--from", "2026-12-01", "--to", "2026-11-01"), "--to 2026-11-01: want a day after"),
         (("lists", "import", "none.txt", "--name", "x"), "cannot be read"),
     ],
 )

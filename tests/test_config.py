@@ -148,6 +148,7 @@ def test_secrets_are_not_shown(monkeypatch):
         ("segmenter: {max_segment_s: 28}\nspeech: {silence_s: 5}", "must not exceed 30"),
         ("calls: [{id: '../x', far: {local_port: 1}, near: {local_port: 2}}]", "calls.0.id: "),
         ("calls: [{id: a, far: {local_port: 1}, near: {local_port: 1}}]", "far and near share a port"),
+        ("screening: {rules: {region: UK}}", "region 'UK' has no numbering plan"),
         ("- a list", "want a mapping"),
         ("just words", "want a mapping"),
         ("a: [1, 2", "not valid YAML at line 1"),
@@ -161,6 +162,15 @@ def test_a_mistake_is_one_line_that_names_it(refuse, text, words):
     line = refuse(text)
     assert words in line
     assert "scamtap.yaml" in line
+
+
+def test_the_shipped_file_says_how_to_screen_and_each_line_of_it_loads(load):
+    block = re.search(r"^screening:\n(?:  .*\n)+", SHIPPED.read_text(), re.M)
+    assert block is not None
+    screening = load(re.sub(r"^  # (?=\w+: )", "  ", block[0], flags=re.M)).screening
+    assert screening.redis is not None
+    assert screening.stir is not None
+    assert load(block[0]).screening == Settings().screening  # what it shows are the defaults
 
 
 def test_several_mistakes_are_counted(refuse):

@@ -46,7 +46,7 @@ class NatsConfig(BaseModel):
     @model_validator(mode="after")
     def _one_kind_of_credentials(self) -> "NatsConfig":
         if (self.user is None) != (self.password is None):
-            raise ValueError("user and password go together")
+            raise ValueError("user and password go together: a password is best from the environment")
         if self.user is not None and self.token is not None:
             raise ValueError("want user and password, or token, not both")
         if len({server.partition(":")[0] for server in self.servers}) > 1:
@@ -78,7 +78,7 @@ class KafkaConfig(BaseModel):
     @model_validator(mode="after")
     def _credentials_are_whole(self) -> "KafkaConfig":
         if (self.user is None) != (self.password is None):
-            raise ValueError("user and password go together")
+            raise ValueError("user and password go together: a password is best from the environment")
         if self.user is not None and self.sasl == "PLAIN" and self.tls is None:
             raise ValueError("sasl PLAIN sends the password as it is: set tls too")
         return self

@@ -136,3 +136,8 @@ def user_part(text: str | None) -> str | None:
     bounded = text[: 4 * MAX_NUMBER_CHARACTERS].strip().strip("<>")
     user = re.split(r"[;@?]", _SCHEME.sub("", bounded), maxsplit=1)[0].strip()
     return "".join(c for c in user if unicodedata.category(c) not in ("Cf", "Cc"))
+
+
+def has_plan(region: str) -> bool:
+    """Whether a region's numbering plan is known; without one every national number would look malformed."""
+    return region in phonenumbers.SUPPORTED_REGIONS

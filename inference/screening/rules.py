@@ -15,7 +15,7 @@ from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from inference.screening.attempt import ACTIONS, Action, Trunk
 from inference.screening.lists import Hit
-from inference.screening.numbers import Number
+from inference.screening.numbers import Number, has_plan
 from inference.screening.passport import PassportCheck
 from inference.screening.store import DEFAULT_PREFERENCES, CalleeWindow, CallerWindow, Preferences
 
@@ -76,6 +76,8 @@ class RulesConfig(BaseModel):
             if not re.fullmatch("[0-9]+", p)
         ]:
             raise ValueError(f"{bad[0]!r} is no prefix: want digits, E.164 without +")
+        if not has_plan(self.region):
+            raise ValueError(f"region {self.region!r} has no numbering plan: want ISO 3166, e.g. CN or GB (not UK)")
         return self
 
 

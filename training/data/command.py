@@ -50,6 +50,11 @@ def validate(
     if path.is_dir():
         _validate_scripts(path, alike)
         return
+    if path.suffix in (".yaml", ".yml"):
+        raise ConfigError(
+            f"{path}: is YAML; give the folder of call scripts, or a manifest of recordings (JSON Lines): "
+            "scamtap-train data from-voiced DIR --out calls.jsonl"
+        )
     with Progress(console=stderr, transient=True) as progress:
         task = progress.add_task("checking", total=None)
         checked = check(path, with_audio=audio, advance=lambda: progress.advance(task))

@@ -327,4 +327,6 @@ async def open_stream_server(host: str, port: int, receive: Receive, server: Str
 
 
 def _cannot_listen(transport: str, host: str, port: int, error: OSError) -> ConfigError:
-    return ConfigError(f"sip: {transport} {host}:{port} cannot be listened on ({error.strerror}); choose another port")
+    return ConfigError(
+        f"sip: {transport} {host}:{port} cannot be listened on ({error.strerror}); choose another address or port"
+    )

@@ -68,6 +68,14 @@ def test_parties_who_talk_over_themselves_and_lack_a_channel_are_errors(corpus, 
     assert "segments.2: is of the near leg, which has no channel" in printed
 
 
+def test_a_list_of_what_to_voice_is_no_manifest_of_recordings(run, tmp_path):
+    path = tmp_path / "dev.yaml"
+    path.write_text("calls: []\n")
+    code, printed = run("validate", path)
+    assert code != 0
+    assert "is YAML; give the folder of call scripts" in printed
+
+
 def test_every_bad_line_is_told_and_the_good_ones_read(corpus, run):
     path = corpus([{}, {"label": "spam"}, {}])
     with path.open("a") as file:
