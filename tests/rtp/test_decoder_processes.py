@@ -18,10 +18,15 @@ from tests.rtp.voices import PAYLOAD_TYPE, VOICES, likeness, packets, voice
 linux = pytest.mark.skipif(not hasattr(socket, "SOCK_SEQPACKET"), reason="decoder processes are Linux's")
 
 
-def wait_for(condition: Callable[[], bool], limit_s: float = 30) -> None:
+class StarvedError(AssertionError):
+    """What was waited for did not happen in time."""
+
+
+def wait_for(condition: Callable[[], bool], limit_s: float = 15) -> None:
     deadline = time.monotonic() + limit_s
     while not condition():
-        assert time.monotonic() < deadline, "it did not happen"
+        if time.monotonic() > deadline:
+            raise StarvedError("it did not happen")
         time.sleep(0.01)
 
 
@@ -79,6 +84,17 @@ class Live:
 @pytest.mark.parametrize("processes", [0, 1, 2])
 def test_every_codec_is_heard_over_real_sockets(processes: int) -> None:
     keys = ["G722", "opus", "AMR", "AMR-WB aligned", "G729", "GSM", "iLBC 30"]
+    for attempt in range(3):  # on a machine that is busy with other things, audio may be decoded too late to be heard
+        try:
+            all_codecs_are_heard(keys, processes)
+        except StarvedError:
+            if attempt == 2:
+                raise
+        else:
+            return
+
+
+def all_codecs_are_heard(keys: list[str], processes: int) -> None:
     with Live(keys, processes) as live:
         live.send(0, 40)
         live.hear(lambda: all(live.num_heard(leg) >= 38 * 160 for leg in live.legs))

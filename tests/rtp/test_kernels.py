@@ -99,6 +99,7 @@ def test_the_three_agree(script: list[tuple[str, int, tuple]], seed: int) -> Non
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(900)
 @given(scripts, st.integers(0, 1000))
 @settings(deadline=None, max_examples=4000)
 def test_the_three_agree_at_length(script: list[tuple[str, int, tuple]], seed: int) -> None:
