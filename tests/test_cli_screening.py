@@ -86,6 +86,7 @@ def test_a_published_list_is_imported_and_bad_lines_are_told(scamtap, tmp_path):
 
 def test_a_report_before_the_first_call_says_that_nothing_was_screened_yet(scamtap, monkeypatch, tmp_path):
     monkeypatch.setenv("SCAMTAP__SCREENING__JOURNAL__PATH", str(tmp_path / "journal.db"))
+    monkeypatch.setenv("SCAMTAP__SCREENING__JOURNAL__CALLEE_KEY", "a secret")
     code, _, err = scamtap("report", "--from", "2026-11-01", "--to", "2026-12-01")
     assert (code, "no such journal yet" in err) == (2, True)
 

@@ -1,31 +1,11 @@
 import asyncio
 from contextlib import AsyncExitStack
-from pathlib import Path
 
 import pytest
 from pydantic import ValidationError
 
-from inference.config import load_settings
 from inference.errors import ConfigError
 from inference.screening.config import ScreeningConfig, open_screening
-
-SHIPPED = Path(__file__).parents[2] / "configs" / "scamtap.yaml"
-
-
-def test_the_shipped_example_reads(tmp_path):
-    lines = SHIPPED.read_text(encoding="utf-8").splitlines()
-    first = lines.index("# screening:")
-    block = [line.removeprefix("# ") for line in lines[first : lines.index("", first)]]
-    whole = "\n".join(line.replace("  # ", "  ", 1) if line.lstrip().startswith("# ") else line for line in block)
-    for text in ("\n".join(block), whole):
-        path = tmp_path / "scamtap.yaml"
-        path.write_text(text, encoding="utf-8")
-        screening = load_settings(path).screening
-        assert screening.enabled
-        assert screening.journal.keep_days == 180
-    assert screening.sip is not None
-    assert screening.stir is not None
-    assert screening.redis is not None
 
 
 @pytest.mark.parametrize(
