@@ -13,6 +13,9 @@ from inference.rtp.counters import LegCounters, sum_counters
 from inference.rtp.plane import PacketPlane
 from inference.service.call import Call, Heard, hear_all
 
+PLAIN_CODECS = frozenset(("PCMU", "PCMA", "CN", "telephone-event"))
+"""What the packet plane itself makes of a packet, at once."""
+
 
 @dataclass(slots=True)
 class Followed:
@@ -48,6 +51,14 @@ class Followed:
             CodecError: a codec that is not decoded here.
         """
         return cls(spec, call, _register(spec.legs, plane, now_s), now_s)
+
+    @property
+    def is_decoded_apart(self) -> bool:
+        """Whether a leg is compressed or encrypted, and its audio therefore comes later than its packets."""
+        return any(
+            leg.srtp is not None or not PLAIN_CODECS.issuperset(leg.payload_types.values())
+            for leg in self.spec.legs.values()
+        )
 
     def change(self, spec: CallSpec, plane: PacketPlane, now_s: float) -> None:
         """Register anew the legs that ``spec`` changes; their time goes on. All are changed, or none.

@@ -207,7 +207,8 @@ class Watch:
         now_s = self._clock()
         # Asked for later than now, the plane gives what it still holds back against reordering.
         media = self._plane.config
-        until_s = now_s + (media.playout_delay_ms + media.codec_delay_ms) / 1000
+        held_back_ms = media.playout_delay_ms + (media.codec_delay_ms if followed.is_decoded_apart else 0.0)
+        until_s = now_s + held_back_ms / 1000
         try:
             while self._hear([followed], until_s):  # a second at a time, should the ticks have been late
                 pass
