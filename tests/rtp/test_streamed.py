@@ -38,7 +38,7 @@ def heard(plane: PacketPlane, leg: int, now_s: float) -> tuple[np.ndarray, np.nd
 @given(
     st.lists(st.integers(1, 430), min_size=1, max_size=40),
     st.randoms(use_true_random=False),
-    st.integers(-(2**70), 2**70),
+    st.integers(-(2**60), 2**60),  # beyond, a timestamp wraps, as no sender of ours does
 )
 @settings(deadline=None, max_examples=60)
 def test_any_split_in_mild_disorder_reads_back_the_same(sizes: list[int], dice, origin: int) -> None:
@@ -48,7 +48,7 @@ def test_any_split_in_mild_disorder_reads_back_the_same(sizes: list[int], dice, 
     chunks = [(int(a), SIGNAL[a % 20000 : a % 20000 + b - a]) for a, b in pairwise(edges)]
     # A chunk's first sample is at most 55 ms old when it arrives: within what the reader waits. The first is in order.
     due = [1.0 + a / 8000 + (dice.uniform(len(c) / 8000, 0.055) if a else len(c) / 8000) for a, c in chunks]
-    if origin + int(edges[-1]) > 2**62 > origin or origin < 0 <= origin + int(edges[-1]):
+    if origin < 0 <= origin + int(edges[-1]):
         origin = 0  # "never wraps"
     got, now_s = [], 1.0
     for i in sorted(range(len(chunks)), key=lambda i: due[i]):
