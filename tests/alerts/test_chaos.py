@@ -42,7 +42,7 @@ class Sender:
             try:
                 await self._follow(process)
             except BaseException:
-                process.kill()
+                _kill(process)
                 raise
             if await process.wait() == 0:
                 return
@@ -57,7 +57,7 @@ class Sender:
                 self.num_refused += 1
                 self.num_refused_when_full += 1
                 if self.num_refused_when_full in (REFUSALS_SEEN, 3 * REFUSALS_SEEN):
-                    process.kill()  # while it holds in memory what the disk refused
+                    _kill(process)  # while it holds in memory what the disk refused
                 if not self._is_disk_full():
                     self._set_disk(process, is_full=False)
                 continue
@@ -67,8 +67,7 @@ class Sender:
             if self.kill_at and self.num_accepted >= self.kill_at[0]:
                 self.kill_at.pop(0)
                 await asyncio.sleep(random.uniform(0, 0.1))
-                with contextlib.suppress(ProcessLookupError):
-                    process.kill()
+                _kill(process)
 
     def _is_disk_full(self) -> bool:
         return self.num_accepted >= self.full_at and self.num_refused < 4 * REFUSALS_SEEN
@@ -77,6 +76,12 @@ class Sender:
         """Files of the process grow no further: the kernel refuses writes to the outbox, whoever runs the test."""
         _, hard = resource.prlimit(process.pid, resource.RLIMIT_FSIZE)
         resource.prlimit(process.pid, resource.RLIMIT_FSIZE, (FULL_AT_BYTES if is_full else hard, hard))
+
+
+def _kill(process: asyncio.subprocess.Process) -> None:
+    """Lines of a process killed before are still being read: then it is gone already."""
+    with contextlib.suppress(ProcessLookupError):
+        process.kill()
 
 
 async def deliver(chaos, folder: Path, num_alerts: int, num_kills: int) -> str:
