@@ -12,8 +12,9 @@ A file is a YAML list of calls of one topic. ``turns`` is a block of lines, one 
         near: It is, who's this?
         far [authority, lure]: ...
 
-The marks in brackets are stages (:data:`inference.intent.scores.STAGES`) of that turn. ``ask`` marks asking for a
-payment, code, credential, secrecy or remote access, in genuine calls too (a collector does ask for money).
+The marks in brackets are stages (:data:`inference.intent.scores.STAGES`) and acts (:mod:`inference.intent.acts`) of
+that turn, in any order. ``ask`` marks asking for a payment, code, credential, secrecy or remote access, in genuine
+calls too (a collector does ask for money).
 """
 
 import hashlib
@@ -27,6 +28,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_valida
 
 from inference.audio import Leg
 from inference.errors import ConfigError
+from inference.intent.acts import ACTS, FAR_ACTS, SUBSCRIBER_ACTS
 from inference.intent.scores import FAMILIES, STAGES
 
 _TURN = re.compile(r"^(far|near)(?: \[([a-z_, ]+)\])?: (\S.*)$")
@@ -42,6 +44,7 @@ class Turn(BaseModel):
     leg: Leg
     text: str
     stages: tuple[str, ...] = ()
+    acts: tuple[str, ...] = ()
 
 
 class Script(BaseModel):
@@ -63,8 +66,11 @@ class Script(BaseModel):
         if self.family is not None and self.family not in FAMILIES:
             raise ValueError(f"unknown family {self.family!r}; known: {', '.join(FAMILIES)}")
         for number, turn in enumerate(self.turns, 1):
-            if unknown := set(turn.stages) - set(STAGES):
-                raise ValueError(f"turn {number}: unknown stage {sorted(unknown)}; known: {', '.join(STAGES)}")
+            known = (*STAGES, *FAR_ACTS) if turn.leg == "far" else (*STAGES, *SUBSCRIBER_ACTS)
+            if unknown := {*turn.stages, *turn.acts} - set(known):
+                raise ValueError(
+                    f"turn {number}: unknown mark {sorted(unknown)}; the {turn.leg} leg has {', '.join(known)}"
+                )
         if self.label == "scam" and self.ask_turn is None:
             raise ValueError("a scam call marks its ask: no turn has the stage 'ask'")
         return self
@@ -97,12 +103,11 @@ def parse_turns(block: str) -> tuple[Turn, ...]:
         match = _TURN.match(line.strip())
         if match is None:
             raise ValueError(f"turn {number}: want 'far [stage, ...]: text' or 'near: text'")
-        leg, stages, text = match.groups()
-        turns.append(
-            Turn.model_validate(
-                {"leg": leg, "text": text, "stages": [s.strip() for s in stages.split(",")] if stages else []}
-            )
-        )
+        leg, marked, text = match.groups()
+        marks = [mark.strip() for mark in marked.split(",")] if marked else []
+        acts = [mark for mark in marks if mark in ACTS]
+        stages = [mark for mark in marks if mark not in ACTS]
+        turns.append(Turn.model_validate({"leg": leg, "text": text, "stages": stages, "acts": acts}))
     return tuple(turns)
 
 

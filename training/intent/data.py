@@ -15,7 +15,6 @@ from inference.audio import Leg
 from inference.errors import ConfigError
 from inference.intent.context import CONTEXT_UTTERANCES, ContextWindow, Said
 from inference.intent.text import split_utterances
-from training.intent.weak import weak_stages
 from training.scripts import Script, Split, load_scripts
 
 HELD_OUT_PREFIX = "en-demo-"
@@ -68,10 +67,7 @@ _FAMILY_RULES: tuple[tuple[str, str], ...] = (
 
 @dataclass(frozen=True, slots=True)
 class Piece:
-    """One utterance of a call: leg, words, which turn it comes from, stages (None: not labelled).
-
-    Stages of outside calls are guessed by rules (:mod:`training.intent.weak`).
-    """
+    """One utterance of a call: leg, words, which turn it comes from, stages (None: nobody labelled them)."""
 
     leg: Leg
     text: str
@@ -178,7 +174,7 @@ def read_outside(path: Path, source: str) -> Iterator[Call]:
                     f"{path}: line {number}: want JSON with id, text, group, label scam|benign"
                 ) from error
             pieces = tuple(
-                Piece(leg, piece, turn, weak_stages(piece) if is_scam and leg == "far" else None)
+                Piece(leg, piece, turn)
                 for turn, (leg, words) in enumerate(outside_turns(source, text))
                 for piece in split_utterances(words)
             )
