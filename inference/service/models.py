@@ -22,7 +22,8 @@ from inference.engine.graph import Precision
 from inference.engine.onnx import OnnxEngine
 from inference.engine.repository import MODEL_FILE, write_atomically
 from inference.errors import ConfigError, WeightsError
-from inference.intent.install import HEAD_FILE, INTENT_MODEL, calibration_path, install_intent
+from inference.intent.encoder import load_encoder
+from inference.intent.install import HEAD_FILE, INTENT_MODEL, calibration_path, encoder_path, install_intent
 from inference.intent.install import tokenizer_path as intent_tokenizer_path
 from inference.intent.scorer import IntentScorer
 from inference.service.call import CallParts
@@ -38,7 +39,7 @@ from inference.weights.bar import progress_bars
 if TYPE_CHECKING:
     from inference.config import Settings
 
-SPEECH_WEIGHTS, TEXT_WEIGHTS = "whisper-base", "all-minilm-l6-v2"
+SPEECH_WEIGHTS = "whisper-base"
 BUILD_KEY_FILE = "build.sha256"
 PRECISION: Precision = "int8"
 MODEL_HEX_DIGITS = 12
@@ -46,9 +47,9 @@ MODEL_HEX_DIGITS = 12
 
 @dataclass(frozen=True, slots=True)
 class _Built:
-    """A model made here of pulled weights."""
+    """A model made here of pulled weights; of no artefact where it ships all of its own."""
 
-    artefact: str
+    artefact: str | None
     names: tuple[str, ...]
     sources: tuple[Path, ...]  # code and data that decide what comes out
 
@@ -72,16 +73,22 @@ def _builds(models_dir: Path) -> tuple[_Built, _Built]:
     return (
         _Built(SPEECH_WEIGHTS, (ENCODER, DECODER), (shared, *sorted(Path(speech.__path__[0]).glob("[gmv]*.py")))),
         _Built(
-            TEXT_WEIGHTS,
+            load_encoder(encoder_path(models_dir)).artefact,
             (INTENT_MODEL,),
-            (shared, Path(intent.__path__[0]) / "graph.py", models_dir / INTENT_MODEL / "1" / HEAD_FILE),
+            (
+                shared,
+                Path(intent.__path__[0]) / "graph.py",
+                encoder_path(models_dir),
+                models_dir / INTENT_MODEL / "1" / HEAD_FILE,
+            ),
         ),
     )
 
 
 def _build_key(built: _Built) -> str:
     """What the result depends on: a model built with the same key need not be built again."""
-    digest = hashlib.sha256(load_lock().artefact(built.artefact).model_dump_json().encode())
+    locked = load_lock().artefact(built.artefact).model_dump_json() if built.artefact else ""
+    digest = hashlib.sha256(locked.encode())
     for path in built.sources:
         digest.update(path.read_bytes())
     return f"{digest.hexdigest()} {PRECISION}\n"
@@ -134,11 +141,12 @@ def pull_models(
 
 
 def _build(models_dir: Path, built: _Built) -> None:
-    tensors, tokenizer = open_tensors(built.artefact), file(built.artefact, "tokenizer.json")
-    if built.artefact == SPEECH_WEIGHTS:
-        install_speech(models_dir, tensors, tokenizer, PRECISION)
+    if built.artefact is None:
+        install_intent(models_dir, {}, intent_tokenizer_path(models_dir), PRECISION)
+    elif built.artefact == SPEECH_WEIGHTS:
+        install_speech(models_dir, open_tensors(built.artefact), file(built.artefact, "tokenizer.json"), PRECISION)
     else:
-        install_intent(models_dir, tensors, tokenizer, PRECISION)
+        install_intent(models_dir, open_tensors(built.artefact), file(built.artefact, "tokenizer.json"), PRECISION)
     key = _build_key(built)
     write_atomically(models_dir / built.names[0] / "1" / BUILD_KEY_FILE, partial(Path.write_text, data=key))
 
