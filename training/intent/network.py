@@ -1,6 +1,6 @@
 """The intent network in torch: a BERT-like encoder whose upper layers are tuned, and small heads.
 
-The lower layers stay as published, so their states are computed once per window and kept; only what is trained is
+The lower layers stay as published, so their states are computed once per utterance and kept; only what is trained is
 shipped (head.safetensors). An encoder that starts from nothing is trained whole, word table included, and shipped
 whole. :func:`inference.intent.graph.build_intent` draws the same network in ONNX; a test holds the two together.
 """
@@ -15,13 +15,12 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from inference.intent.context import TokenBatch, pad_rows
 from inference.intent.encoder import EncoderShape
-from inference.intent.graph import CURRENT, HIDDEN, LABELS, LLR_LIMIT, LOWEST, NUM_POOLED
-from training.intent.device import autocast
+from inference.intent.graph import HIDDEN, LABELS, LLR_LIMIT, LOOK, LOWEST, MAX_UTTERANCES
+from training.intent.device import precision
 
 State = npt.NDArray[np.float16]
-Row = tuple[list[int], list[int]]
+Ids = list[int]
 Tensors = Mapping[str, np.ndarray]
 
 LINEARS = (
@@ -47,6 +46,20 @@ class Outputs(NamedTuple):
 def tensor(tensors: Tensors, name: str) -> Tensor:
     """A published tensor as float32."""
     return torch.from_numpy(np.array(tensors[name], np.float32))
+
+
+def linear(module: nn.Module, x: Tensor) -> Tensor:
+    """A dense layer in the precision of ``x``; its weights stay float32 and are rounded here.
+
+    autocast would change precision back and forth around every norm and sum: that cost a fifth of the time.
+    """
+    return functional.linear(x, cast(Tensor, module.weight).to(x.dtype), cast(Tensor, module.bias).to(x.dtype))
+
+
+def norm(module: nn.Module, x: Tensor) -> Tensor:
+    """Layer norm in the precision of ``x``."""
+    gain, bias = cast(Tensor, module.weight).to(x.dtype), cast(Tensor, module.bias).to(x.dtype)
+    return functional.layer_norm(x, (x.shape[-1],), gain, bias, cast(nn.LayerNorm, module).eps)
 
 
 class Layer(nn.Module):
@@ -77,20 +90,19 @@ class Layer(nn.Module):
         }
 
     def forward(self, x: Tensor, mask: Tensor) -> Tensor:
-        """``x`` [batch, tokens, width], ``mask`` bool [batch, 1, 1, tokens] -> the same shape as ``x``."""
+        """``x`` [utterances, tokens, width], ``mask`` bool [utterances, 1, 1, tokens] -> the same shape as ``x``."""
         batch, tokens, width = x.shape
 
         def split(name: str) -> Tensor:
-            out: Tensor = self.linear[f"attention/self/{name}"](x)
+            out = linear(self.linear[f"attention/self/{name}"], x)
             return out.view(batch, tokens, self.num_heads, width // self.num_heads).transpose(1, 2)
 
         attended = functional.scaled_dot_product_attention(split("query"), split("key"), split("value"), mask)
         attended = attended.transpose(1, 2).reshape(batch, tokens, width)
-        attended = self.dropout(self.linear["attention/output/dense"](attended))
-        x = self.norm["attention/output/LayerNorm"](x + attended)
-        inner = functional.gelu(self.linear["intermediate/dense"](x))
-        out: Tensor = self.norm["output/LayerNorm"](x + self.dropout(self.linear["output/dense"](inner)))
-        return out
+        attended = self.dropout(linear(self.linear["attention/output/dense"], attended))
+        x = norm(self.norm["attention/output/LayerNorm"], x + attended)
+        inner = functional.gelu(linear(self.linear["intermediate/dense"], x))
+        return norm(self.norm["output/LayerNorm"], x + self.dropout(linear(self.linear["output/dense"], inner)))
 
 
 class Embeddings(nn.Module):
@@ -131,26 +143,40 @@ class LowerLayers(nn.Module):
         self.eval()
 
     @torch.no_grad()
-    def forward(self, batch: TokenBatch) -> Tensor:
-        """States after the last frozen layer, [batch, tokens, width]."""
-        device = self.embeddings.words.device
-        x: Tensor = self.embeddings(torch.from_numpy(batch.input_ids).to(device))
-        mask = torch.from_numpy(batch.part > 0).to(device)[:, None, None, :]
+    def forward(self, input_ids: Tensor, lengths: Tensor) -> Tensor:
+        """States after the last frozen layer, [utterances, tokens, width]."""
+        x: Tensor = self.embeddings(input_ids).to(precision(input_ids.device))
+        mask = is_word(lengths, input_ids.shape[1])[:, None, None, :]
         for layer in self.layers:
             x = layer(x, mask)
         return x
 
-    def states(self, rows: Sequence[Row], batch_size: int = 64) -> list[State]:
-        """States of every row, unpadded, in the order given; rows of like length are computed together."""
-        out: list[State | None] = [None] * len(rows)
-        order = sorted(range(len(rows)), key=lambda i: len(rows[i][0]))
+    def states(self, utterances: Sequence[Ids], batch_size: int = 128) -> list[State]:
+        """States of every utterance, unpadded, in the order given; those of like length are computed together."""
+        out: list[State | None] = [None] * len(utterances)
+        order = sorted(range(len(utterances)), key=lambda i: len(utterances[i]))
+        device = self.embeddings.words.device
         for start in range(0, len(order), batch_size):
             chosen = order[start : start + batch_size]
-            with autocast(self.embeddings.words.device):
-                states = self(pad_rows([rows[i] for i in chosen])).to("cpu", torch.float16).numpy()
-            for row, state in zip(chosen, states, strict=True):
-                out[row] = state[: len(rows[row][0])].copy()
+            ids, lengths = pad_ids([utterances[i] for i in chosen])
+            states = self(ids.to(device), lengths.to(device)).to("cpu", torch.float16).numpy()
+            for index, state in zip(chosen, states, strict=True):
+                out[index] = state[: len(utterances[index])].copy()
         return [state for state in out if state is not None]
+
+
+def pad_ids(utterances: Sequence[Ids]) -> tuple[Tensor, Tensor]:
+    """Ids [utterances, tokens], 0 where there are none, and lengths [utterances]."""
+    lengths = torch.tensor([len(ids) for ids in utterances])
+    out = torch.zeros(len(utterances), int(lengths.max()), dtype=torch.long)
+    for row, ids in enumerate(utterances):
+        out[row, : len(ids)] = torch.tensor(ids)
+    return out, lengths
+
+
+def is_word(lengths: Tensor, num_tokens: int) -> Tensor:
+    """Bool [utterances, tokens]: True where there is a token."""
+    return torch.arange(num_tokens, device=lengths.device)[None, :] < lengths[:, None]
 
 
 class IntentNetwork(nn.Module):
@@ -172,27 +198,51 @@ class IntentNetwork(nn.Module):
             Layer(tensors, f"encoder.layer.{n}", encoder, dropout) for n in range(first, encoder.num_layers)
         )
         width = np.shape(tensors["embeddings.LayerNorm.weight"])[0]
-        self.hidden = nn.Linear(NUM_POOLED * width, HIDDEN)
+        self.look = nn.ModuleDict({name: nn.Linear(width, LOOK) for name in ("query", "key", "value")})
+        self.age = nn.Parameter(torch.zeros(MAX_UTTERANCES - 1, LOOK))
+        self.hidden = nn.Linear(2 * width + LOOK, HIDDEN)
         self.llr = nn.Linear(HIDDEN, 1)
         self.heads = nn.ModuleDict({name: nn.Linear(HIDDEN, len(labels)) for name, labels in LABELS.items()})
         self.dropout = nn.Dropout(2 * dropout)
         nn.init.normal_(self.llr.weight, std=0.02)
         nn.init.zeros_(self.llr.bias)
 
-    def forward(self, x: Tensor, part: Tensor) -> Outputs:
-        """States [batch, tokens, width] (ids [batch, tokens] where whole) and parts [batch, tokens]."""
+    def forward(self, x: Tensor, lengths: Tensor, members: Tensor) -> Outputs:
+        """Scores of windows made of utterances.
+
+        Args:
+            x: states [utterances, tokens, width] (ids [utterances, tokens] where whole).
+            lengths: tokens per utterance, [utterances].
+            members: [windows, MAX_UTTERANCES]; which utterances a window reads, current first; -1: none.
+        """
+        return self.judge(*self.encode(x, lengths), members)
+
+    def encode(self, x: Tensor, lengths: Tensor) -> tuple[Tensor, Tensor]:
+        """Mean and maximum of each utterance by itself, [utterances, width]; ``x`` and ``lengths`` as above."""
         if self.embeddings is not None:
-            x = self.embeddings(x)
-        mask = (part > 0)[:, None, None, :]
+            x = self.embeddings(x).to(precision(x.device))
+        words = is_word(lengths, x.shape[1])
         for layer in self.layers:
-            x = layer(x, mask)
-        current = (part == CURRENT).to(x.dtype)[:, :, None]
-        before = ((part > 0) & (part != CURRENT)).to(x.dtype)[:, :, None]
-        pooled = [(x * weight).sum(1) / weight.sum(1).clamp_min(1.0) for weight in (current, before)]
-        pooled.append((x + (1 - current) * LOWEST).amax(1))
-        hidden = self.dropout(functional.gelu(self.hidden(self.dropout(torch.cat(pooled, 1)))))
+            x = layer(x, words[:, None, None, :])
+        weight = words.to(x.dtype)[:, :, None]
+        means = (x * weight).sum(1).float() / lengths[:, None]
+        return means, (x + (1 - weight) * LOWEST).amax(1).float()
+
+    def judge(self, means: Tensor, highest: Tensor, members: Tensor) -> Outputs:
+        """Scores of windows made of encoded utterances; ``members`` as above."""
+        current, before = means[members[:, 0]], means[members[:, 1:].clamp_min(0)]
+        seen = self._look_back(current, before, members[:, 1:] >= 0)
+        pooled = torch.cat([current, highest[members[:, 0]], seen], 1)
+        hidden = self.dropout(functional.gelu(self.hidden(self.dropout(pooled))))
         llr = LLR_LIMIT * torch.tanh(self.llr(hidden)[:, 0] / LLR_LIMIT)
         return Outputs(llr, **{name: head(hidden) for name, head in self.heads.items()})
+
+    def _look_back(self, current: Tensor, before: Tensor, is_there: Tensor) -> Tensor:
+        """What the current utterance finds in those before it, [windows, LOOK]; zero where there are none."""
+        keys = self.look["key"](before) + self.age
+        scores = torch.einsum("wk,wnk->wn", self.look["query"](current), keys) / math.sqrt(LOOK)
+        shares = torch.softmax(scores.masked_fill(~is_there, LOWEST), -1) * is_there
+        return torch.einsum("wn,wnk->wk", shares, self.look["value"](before))
 
     def encoder_parameters(self) -> list[nn.Parameter]:
         """What was there before training: learnt at the lower rate."""
@@ -204,7 +254,9 @@ class IntentNetwork(nn.Module):
         out: dict[str, Tensor] = {} if self.embeddings is None else self.embeddings.tensors()
         for layer in self.layers:
             out |= cast(Layer, layer).tensors()
-        for name, module in (("hidden", self.hidden), ("llr", self.llr), *self.heads.items()):
+        out["head.look.age"] = self.age.detach()
+        looks = [(f"look.{name}", module) for name, module in self.look.items()]
+        for name, module in (("hidden", self.hidden), ("llr", self.llr), *looks, *self.heads.items()):
             out[f"head.{name}.weight"] = module.weight.detach()
             out[f"head.{name}.bias"] = module.bias.detach()
         return {name: value.to("cpu", torch.float16).contiguous().numpy() for name, value in out.items()}
