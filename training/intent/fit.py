@@ -23,12 +23,9 @@ from inference.intent.graph import MAX_UTTERANCES
 from inference.intent.scores import FAMILIES, STAGES
 from inference.intent.text import is_filler
 from training.intent.checkpoint import load_checkpoint, save_checkpoint
-from training.intent.data import Call, Piece
+from training.intent.data import MAX_PIECES, Call, Piece
 from training.intent.device import Ranks, best_device, precision
 from training.intent.network import Ids, IntentNetwork, LowerLayers, Outputs, State, pad_ids
-
-MAX_PIECES = 24
-"""Utterances of a call that are trained on; nearly all calls are shorter."""
 
 EVIDENCE_FLOOR = 3.0
 """Nats below the start that reassurance can bring the accumulated evidence to, in training."""
@@ -151,19 +148,20 @@ def run(network: IntentNetwork, batch: Sequence[Prepared]) -> Outputs:
     members = torch.full((len(windows), MAX_UTTERANCES), -1)
     for row, indices in enumerate(windows):
         members[row, : len(indices)] = torch.tensor(indices)
-    encoded = []
+    xs, lengths = [], []
     for start in range(0, len(order), UTTERANCES_TOGETHER):
         chosen = order[start : start + UTTERANCES_TOGETHER]
-        x, lengths = pad_ids([utterances[i] for i in chosen])
+        x, length = pad_ids([utterances[i] for i in chosen])
         if network.embeddings is None:
             x = torch.zeros(*x.shape, cached[0].shape[1], dtype=torch.float16)
             for row, i in enumerate(chosen):
                 x[row, : len(cached[i])] = torch.from_numpy(cached[i])
             x = x.to(device, precision(device))
-        encoded.append(network.encode(x.to(device), lengths.to(device)))
+        xs.append(x.to(device))
+        lengths.append(length.to(device))
     back = torch.tensor(np.argsort(order)).to(device)
-    means, highest = (torch.cat(parts)[back] for parts in zip(*encoded, strict=True))
-    out = network.judge(means, highest, members.to(device))
+    means, highest = network.encode(xs, lengths)
+    out = network.judge(means[back], highest[back], members.to(device))
     return Outputs(*(value.float().cpu() for value in out))
 
 

@@ -48,18 +48,8 @@ def tensor(tensors: Tensors, name: str) -> Tensor:
     return torch.from_numpy(np.array(tensors[name], np.float32))
 
 
-def linear(module: nn.Module, x: Tensor) -> Tensor:
-    """A dense layer in the precision of ``x``; its weights stay float32 and are rounded here.
-
-    autocast would change precision back and forth around every norm and sum: that cost a fifth of the time.
-    """
-    return functional.linear(x, cast(Tensor, module.weight).to(x.dtype), cast(Tensor, module.bias).to(x.dtype))
-
-
-def norm(module: nn.Module, x: Tensor) -> Tensor:
-    """Layer norm in the precision of ``x``."""
-    gain, bias = cast(Tensor, module.weight).to(x.dtype), cast(Tensor, module.bias).to(x.dtype)
-    return functional.layer_norm(x, (x.shape[-1],), gain, bias, cast(nn.LayerNorm, module).eps)
+Weights = dict[str, tuple[Tensor, Tensor]]
+"""Name of a part of a layer -> its weight and bias, rounded to the precision that is computed in."""
 
 
 class Layer(nn.Module):
@@ -67,7 +57,7 @@ class Layer(nn.Module):
 
     def __init__(self, tensors: Tensors, prefix: str, encoder: EncoderShape, dropout: float) -> None:
         super().__init__()
-        self.prefix, self.num_heads = prefix, encoder.num_heads
+        self.prefix, self.num_heads, self.epsilon = prefix, encoder.num_heads, encoder.epsilon
         self.linear, self.norm = nn.ModuleDict(), nn.ModuleDict()
         for name in LINEARS:
             weight = tensor(tensors, f"{prefix}.{name}.weight")
@@ -89,20 +79,32 @@ class Layer(nn.Module):
             for kind in ("weight", "bias")
         }
 
-    def forward(self, x: Tensor, mask: Tensor) -> Tensor:
+    def rounded(self, dtype: torch.dtype) -> Weights:
+        """All weights in ``dtype``; the parameters stay float32.
+
+        Rounded once for all utterances of a batch. autocast would also change the states back and forth around every
+        norm and sum, a fifth of the time.
+        """
+        return {
+            name: (module.weight.to(dtype), module.bias.to(dtype))
+            for name, module in [*self.linear.items(), *self.norm.items()]
+        }
+
+    def forward(self, x: Tensor, mask: Tensor, weights: Weights) -> Tensor:
         """``x`` [utterances, tokens, width], ``mask`` bool [utterances, 1, 1, tokens] -> the same shape as ``x``."""
         batch, tokens, width = x.shape
 
         def split(name: str) -> Tensor:
-            out = linear(self.linear[f"attention/self/{name}"], x)
+            out = functional.linear(x, *weights[f"attention/self/{name}"])
             return out.view(batch, tokens, self.num_heads, width // self.num_heads).transpose(1, 2)
 
         attended = functional.scaled_dot_product_attention(split("query"), split("key"), split("value"), mask)
         attended = attended.transpose(1, 2).reshape(batch, tokens, width)
-        attended = self.dropout(linear(self.linear["attention/output/dense"], attended))
-        x = norm(self.norm["attention/output/LayerNorm"], x + attended)
-        inner = functional.gelu(linear(self.linear["intermediate/dense"], x))
-        return norm(self.norm["output/LayerNorm"], x + self.dropout(linear(self.linear["output/dense"], inner)))
+        attended = self.dropout(functional.linear(attended, *weights["attention/output/dense"]))
+        x = functional.layer_norm(x + attended, (width,), *weights["attention/output/LayerNorm"], self.epsilon)
+        inner = functional.gelu(functional.linear(x, *weights["intermediate/dense"]))
+        y = self.dropout(functional.linear(inner, *weights["output/dense"]))
+        return functional.layer_norm(x + y, (width,), *weights["output/LayerNorm"], self.epsilon)
 
 
 class Embeddings(nn.Module):
@@ -148,7 +150,7 @@ class LowerLayers(nn.Module):
         x: Tensor = self.embeddings(input_ids).to(precision(input_ids.device))
         mask = is_word(lengths, input_ids.shape[1])[:, None, None, :]
         for layer in self.layers:
-            x = layer(x, mask)
+            x = layer(x, mask, cast(Layer, layer).rounded(x.dtype))
         return x
 
     def states(self, utterances: Sequence[Ids], batch_size: int = 128) -> list[State]:
@@ -215,18 +217,23 @@ class IntentNetwork(nn.Module):
             lengths: tokens per utterance, [utterances].
             members: [windows, MAX_UTTERANCES]; which utterances a window reads, current first; -1: none.
         """
-        return self.judge(*self.encode(x, lengths), members)
+        return self.judge(*self.encode([x], [lengths]), members)
 
-    def encode(self, x: Tensor, lengths: Tensor) -> tuple[Tensor, Tensor]:
-        """Mean and maximum of each utterance by itself, [utterances, width]; ``x`` and ``lengths`` as above."""
+    def encode(self, xs: Sequence[Tensor], lengths: Sequence[Tensor]) -> tuple[Tensor, Tensor]:
+        """Mean and maximum of each utterance by itself, [utterances, width].
+
+        ``xs`` and ``lengths`` as above, in pieces that are each padded to a length of their own.
+        """
         if self.embeddings is not None:
-            x = self.embeddings(x).to(precision(x.device))
-        words = is_word(lengths, x.shape[1])
+            xs = [self.embeddings(x).to(precision(x.device)) for x in xs]
+        words = [is_word(length, x.shape[1]) for x, length in zip(xs, lengths, strict=True)]
         for layer in self.layers:
-            x = layer(x, words[:, None, None, :])
-        weight = words.to(x.dtype)[:, :, None]
-        means = (x * weight).sum(1).float() / lengths[:, None]
-        return means, (x + (1 - weight) * LOWEST).amax(1).float()
+            weights = cast(Layer, layer).rounded(xs[0].dtype)
+            xs = [layer(x, word[:, None, None, :], weights) for x, word in zip(xs, words, strict=True)]
+        inside = [word.to(x.dtype)[:, :, None] for x, word in zip(xs, words, strict=True)]
+        means = [(x * w).sum(1).float() / n[:, None] for x, w, n in zip(xs, inside, lengths, strict=True)]
+        highest = [(x + (1 - w) * LOWEST).amax(1).float() for x, w in zip(xs, inside, strict=True)]
+        return torch.cat(means), torch.cat(highest)
 
     def judge(self, means: Tensor, highest: Tensor, members: Tensor) -> Outputs:
         """Scores of windows made of encoded utterances; ``members`` as above."""
