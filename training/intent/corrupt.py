@@ -111,10 +111,10 @@ class Corruptor:
         Args:
             call: the clean one.
             rng: source of chance.
-            rate: share of wrong words; drawn from 0–30 % where None.
+            rate: share of wrong words; drawn from 0–35 % where None.
             mono: how often all speech is put on the far leg, run on across turns, as one mixed recording.
         """
-        rate = float(rng.uniform(0.0, 0.3)) if rate is None else rate
+        rate = float(rng.uniform(0.0, 0.35)) if rate is None else rate
         pieces = run_on(call.pieces) if rng.random() < mono else recut(call.pieces, rng)
         if rng.random() < 0.4:  # in both labels: hesitation itself must tell nothing
             pieces = [dataclasses.replace(p, text=disfluent(p.text, rng)) for p in pieces]

@@ -277,6 +277,7 @@ def fit(
         nn.utils.clip_grad_norm_(network.parameters(), 1.0)
         optimizer.step()
         schedule.step()
+        losses = losses.detach()
         averages.append(float(losses[0]))
         if checkpoint and ranks.is_first and step % config.save_every == 0 and step < len(plan):
             save_checkpoint(checkpoint, network, optimizer, schedule, step)
