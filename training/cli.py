@@ -52,13 +52,16 @@ def intent(
         "models/scam_intent/1"
     ),
     settings: Annotated[
-        Path | None, typer.Option(help="Encoder and recipe (YAML); options below win.", show_default="the built-in ones")
+        Path | None,
+        typer.Option(help="Encoder and recipe (YAML); options below win.", show_default="the built-in ones"),
     ] = None,
     encoder: Annotated[
         str | None,
         typer.Option(help="A locked encoder, 'scratch', a folder, or a hub repository.", show_default=False),
     ] = None,
-    use_layers: Annotated[int | None, typer.Option(min=1, max=48, help="Lowest layers used.", show_default=False)] = None,
+    use_layers: Annotated[
+        int | None, typer.Option(min=1, max=48, help="Lowest layers used.", show_default=False)
+    ] = None,
     layers: Annotated[
         int | None, typer.Option(min=0, max=48, help="Upper ones of these that are tuned.", show_default=False)
     ] = None,

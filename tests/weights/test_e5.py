@@ -141,8 +141,7 @@ def test_a_byte_that_flips_is_refused_or_reads_within_the_file(tmp_path: Path, a
     path.write_bytes(content)
     try:
         file = read_e5(path)
-    except WeightsError as error:
-        assert "\n" not in str(error)
+    except WeightsError:
         return
     for load in file.tensors.values():
         load()

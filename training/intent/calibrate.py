@@ -66,7 +66,7 @@ def counted_marks(raw: RawCall, repeat: float = 1.0) -> Floats:
 
 
 def may_speak_for_scam(raw: RawCall) -> npt.NDArray[np.bool_]:
-    """Which utterances may add evidence at all, ``[utterances]``: near ones, and far ones that show an act of a scam."""
+    """Which utterances may add evidence, ``[utterances]``: near ones, and far ones that show an act of a scam."""
     marks = [index for index, mark in enumerate(MARKS) if mark not in REASSURING]
     return np.asarray(~raw.is_far | (shown_marks(raw)[:, marks] > 0).any(axis=1))
 

@@ -206,8 +206,7 @@ def run_on(pieces: Iterable[Piece], max_words: int = MAX_UTTERANCE_WORDS) -> lis
         acts = _merged(piece.acts for _, piece in chunk)
         # Pieces stand apart, whatever their script.
         text = "".join(
-            f" {word.strip()}" if i and piece is not chunk[i - 1][1] else word
-            for i, (word, piece) in enumerate(chunk)
+            f" {word.strip()}" if i and piece is not chunk[i - 1][1] else word for i, (word, piece) in enumerate(chunk)
         )
         out.append(Piece("far", text.strip(), chunk[-1][1].turn, stages, acts))
     return out

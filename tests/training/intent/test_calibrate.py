@@ -124,7 +124,10 @@ def test_operating_point_keeps_the_stated_share_of_genuine_calls_below() -> None
     calibration, _ = calibrate([*genuine, *scam], [1.0] * 140, "0" * 64)
     verdict = VerdictConfig().calibrated(calibration)
     weights = (calibration.far_scale, calibration.near_scale, calibration.far_bias, *calibration.act_weights.values())
-    peaks = [evidence(weighed(r, weights, calibration.act_repeat), verdict.floor_llr, verdict.ceiling_llr).max() for r in genuine]
+    peaks = [
+        evidence(weighed(r, weights, calibration.act_repeat), verdict.floor_llr, verdict.ceiling_llr).max()
+        for r in genuine
+    ]
     suspect, danger = verdict.thresholds()
     assert np.mean(np.array(peaks) >= suspect) <= 0.05
     assert np.mean(np.array(peaks) >= danger) <= 0.01

@@ -67,7 +67,7 @@ def test_it_learns_to_tell_the_calls_apart_and_the_acts(made: tuple[Encoder, lis
     assert credential[::2].min() > credential[1::2].max()
 
 
-class Killed(Exception):
+class KilledError(Exception):
     """Stands for a kill: nothing after it runs."""
 
 
@@ -82,9 +82,9 @@ def test_a_run_that_was_killed_goes_on_where_it_was(made: tuple[Encoder, list[Pr
         nonlocal steps
         steps += 1
         if steps == 5:
-            raise Killed
+            raise KilledError
 
-    with pytest.raises(Killed):
+    with pytest.raises(KilledError):
         fit(encoder.tensors, encoder.shape, prepared, config, die, path)
     assert path.exists()
     seen: list[float] = []
