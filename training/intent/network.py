@@ -206,6 +206,10 @@ class IntentNetwork(nn.Module):
         self.llr = nn.Linear(HIDDEN, 1)
         self.heads = nn.ModuleDict({name: nn.Linear(HIDDEN, len(labels)) for name, labels in LABELS.items()})
         self.dropout = nn.Dropout(2 * dropout)
+        self.centre: Tensor
+        self.spread: Tensor
+        self.register_buffer("centre", torch.zeros(2, width))  # of means and of maxima
+        self.register_buffer("spread", torch.ones(2, width))
         nn.init.normal_(self.llr.weight, std=0.02)
         nn.init.zeros_(self.llr.bias)
 
@@ -237,12 +241,24 @@ class IntentNetwork(nn.Module):
 
     def judge(self, means: Tensor, highest: Tensor, members: Tensor) -> Outputs:
         """Scores of windows made of encoded utterances; ``members`` as above."""
+        means, highest = (means - self.centre[0]) / self.spread[0], (highest - self.centre[1]) / self.spread[1]
         current, before = means[members[:, 0]], means[members[:, 1:].clamp_min(0)]
         seen = self._look_back(current, before, members[:, 1:] >= 0)
         pooled = torch.cat([current, highest[members[:, 0]], seen], 1)
         hidden = self.dropout(functional.gelu(self.hidden(self.dropout(pooled))))
         llr = LLR_LIMIT * torch.tanh(self.llr(hidden)[:, 0] / LLR_LIMIT)
         return Outputs(llr, **{name: head(hidden) for name, head in self.heads.items()})
+
+    @torch.no_grad()
+    def standardise(self, means: Tensor, highest: Tensor) -> None:
+        """Measure where encoded utterances lie, ``[utterances, width]`` each, before training.
+
+        Sentence encoders put all texts into a narrow cone: what they share is large, what tells them apart small, and
+        heads learn slowly. Shipped heads have it folded into their weights.
+        """
+        for index, values in enumerate((means, highest)):
+            self.centre[index] = values.mean(0)
+            self.spread[index] = values.std(0).clamp_min(1e-4)
 
     def _look_back(self, current: Tensor, before: Tensor, is_there: Tensor) -> Tensor:
         """What the current utterance finds in those before it, [windows, LOOK]; zero where there are none."""
@@ -262,11 +278,26 @@ class IntentNetwork(nn.Module):
         for layer in self.layers:
             out |= cast(Layer, layer).tensors()
         out["head.look.age"] = self.age.detach()
-        looks = [(f"look.{name}", module) for name, module in self.look.items()]
-        for name, module in (("hidden", self.hidden), ("llr", self.llr), *looks, *self.heads.items()):
+        for name, module in (("hidden", self.hidden), ("llr", self.llr), *self.heads.items()):
             out[f"head.{name}.weight"] = module.weight.detach()
             out[f"head.{name}.bias"] = module.bias.detach()
+        for name, module in self.look.items():
+            folded = fold(module.weight.detach(), module.bias.detach(), self.centre[0], self.spread[0])
+            out[f"head.look.{name}.weight"], out[f"head.look.{name}.bias"] = folded
+        # What was looked up is no utterance's vector any more and stays as it is.
+        centre, spread = (
+            torch.cat([values.flatten(), torch.full((LOOK,), rest)])
+            for values, rest in ((self.centre, 0.0), (self.spread, 1.0))
+        )
+        weight, bias = fold(out["head.hidden.weight"], out["head.hidden.bias"], centre, spread)
+        out["head.hidden.weight"], out["head.hidden.bias"] = weight, bias
         return {name: value.to("cpu", torch.float16).contiguous().numpy() for name, value in out.items()}
+
+
+def fold(weight: Tensor, bias: Tensor, centre: Tensor, spread: Tensor) -> tuple[Tensor, Tensor]:
+    """A dense layer over ``(x - centre) / spread`` as one over ``x``."""
+    weight = weight / spread
+    return weight, bias - weight @ centre
 
 
 def count_parameters(module: nn.Module) -> int:
