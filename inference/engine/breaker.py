@@ -91,7 +91,7 @@ class CircuitBreaker:
         self._probing = asyncio.create_task(self._probe())
 
     async def _probe(self) -> None:
-        while not await self._canary():
+        while not await self._canary():  # noqa: ASYNC110 (nobody tells us)
             await asyncio.sleep(self._probe_s * random.uniform(0.5, 1))  # noqa: S311
         self._num_failures = 0
         self._closed.set()

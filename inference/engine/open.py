@@ -77,9 +77,9 @@ class EngineConfig(BaseModel):
     def _check(self) -> Self:
         if self.attempt_timeout_s > self.timeout_s:
             raise ValueError("attempt_timeout_s must not exceed timeout_s")
-        if self.url is not None and self.tls is None and not self.plaintext:
-            if not all(_is_loopback(host) for host, _ in addresses(self.url)):
-                raise ValueError("url is beyond this machine: callers' voices need tls, or plaintext: true")
+        hosts = [host for host, _ in addresses(self.url)] if self.url is not None else []
+        if not (self.tls or self.plaintext or all(map(_is_loopback, hosts))):
+            raise ValueError("url is beyond this machine: callers' voices need tls, or plaintext: true")
         return self
 
     def target(self) -> str:
@@ -112,7 +112,9 @@ def addresses(url: str) -> list[tuple[str, int]]:
             raise ValueError(f"want {SCHEME}HOST:PORT, several with commas")
         found.append((host, int(port or DEFAULT_PORT)))
     if len(found) > 1 and len({_ip_version(host) for host, _ in found}) != 1:
-        raise ValueError("several servers are given by their addresses, all IPv4 or all IPv6; or one name that has them all")
+        raise ValueError(
+            "several servers are given by their addresses, all IPv4 or all IPv6; or one name that has them all"
+        )
     return found
 
 

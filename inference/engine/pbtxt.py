@@ -12,8 +12,10 @@ a ``reshape``.
 """
 
 import json
+import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 import onnx
@@ -80,11 +82,22 @@ def write_configs(models_dir: Path) -> list[Path]:
         if not versions:
             continue
         path = folder / CONFIG_FILE
-        text = model_config(folder, versions)
-        if not path.is_file() or path.read_text(encoding="utf-8") != text:
-            write_atomically(path, lambda temporary, text=text: temporary.write_text(text, encoding="utf-8"))
+        before = path.read_text(encoding="utf-8") if path.is_file() else ""
+        text = model_config(folder, served_versions(before, versions))
+        if text != before:
+            write_atomically(path, partial(Path.write_text, data=text, encoding="utf-8"))
             changed.append(path)
     return changed
+
+
+def served_versions(config: str, versions: Sequence[int]) -> list[int]:
+    """Which of ``versions`` the configuration so far says to serve; the newest where it says nothing that is there.
+
+    A new version is served because somebody wrote its number into ``version_policy``, not because a folder appeared.
+    """
+    listed = re.search(r"versions: \[([\d, ]*)\]", config)
+    chosen = {int(number) for number in listed[1].replace(" ", "").split(",") if number} if listed else set()
+    return [version for version in versions if version in chosen] or [versions[-1]]
 
 
 def model_config(folder: Path, versions: Sequence[int]) -> str:
@@ -92,7 +105,7 @@ def model_config(folder: Path, versions: Sequence[int]) -> str:
 
     Args:
         folder: ``models/<name>``.
-        versions: those to serve, ascending; written out, so that a new version is served when a person says so.
+        versions: those to serve, ascending.
 
     Raises:
         EngineError: the graph cannot be read, or holds a type that Triton does not know.
@@ -105,7 +118,9 @@ def model_config(folder: Path, versions: Sequence[int]) -> str:
     inputs, outputs = _tensors(path, model.graph.input), _tensors(path, model.graph.output)
     is_batched = all(tensor.shape[:1] == (BATCH,) for tensor in (*inputs, *outputs))
     metadata = {prop.key: prop.value for prop in model.metadata_props}
-    return "".join(f"{line}\n" for line in _lines(folder.name, versions, inputs, outputs, metadata, is_batched=is_batched))
+    return "".join(
+        f"{line}\n" for line in _lines(folder.name, versions, inputs, outputs, metadata, is_batched=is_batched)
+    )
 
 
 def _tensors(path: Path, infos: Sequence[onnx.ValueInfoProto]) -> list[_Tensor]:
@@ -128,7 +143,7 @@ def _lines(
     *,
     is_batched: bool,
 ) -> Iterator[str]:
-    yield "# Written from the graph by `scamtap models config`; edits are overwritten, but for a new version's number."
+    yield "# Written from the graph by `scamtap models config`; of edits only the versions to serve stay."
     yield f"name: {_quoted(name)}"
     yield f"backend: {_quoted(BACKEND)}"
     yield f"max_batch_size: {MAX_BATCH_SIZE if is_batched else 0}"

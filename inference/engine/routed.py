@@ -9,7 +9,8 @@ class RoutedEngine:
     """Runs a few models in this process and all others elsewhere.
 
     Voice activity is asked for every 32 ms of every leg, on the loop that reads the packets: its state is a kilobyte
-    and its network 8 µs of work. A trip to a server would cost more than the answer, and stall the loop when that is away.
+    and its network 8 µs of work. A trip to a server would cost more than the answer, and stall the loop when the server
+    is away.
 
     Args:
         remote: runs what is not listed.

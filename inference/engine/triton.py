@@ -45,7 +45,7 @@ CHANNEL_OPTIONS = (
 
 
 class TritonEngine:
-    """:class:`~inference.engine.base.Engine` over gRPC. Callers' threads wait; one loop in a thread of its own does all.
+    """:class:`~inference.engine.base.Engine` over gRPC. Callers' threads wait; one loop in its own thread does all.
 
     A model's version is the newest that the server has ready when it is first asked for, and stays: other weights would
     not fit the calibration. Once the server no longer has it, the newest is taken if it is made of the same.

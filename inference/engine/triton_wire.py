@@ -100,11 +100,13 @@ def requests(known: Known, batch: Batch) -> list[InferInput]:
         if not isinstance(tensor, np.ndarray) or tensor.dtype.name != spec.dtype:
             found = tensor.dtype.name if isinstance(tensor, np.ndarray) else type(tensor).__name__
             raise EngineError(f"model {known.spec.name}: input {name} is {found}, expected {spec.dtype}")
-        if tensor.ndim != len(spec.shape) or any(d not in (None, n) for d, n in zip(spec.shape, tensor.shape, strict=True)):
+        if tensor.ndim != len(spec.shape) or any(
+            d not in (None, n) for d, n in zip(spec.shape, tensor.shape, strict=True)
+        ):
             shape = tensor.shape
             raise EngineError(f"model {known.spec.name}: input {name} has shape {shape}, expected {spec.shape}")
         if known.is_batched and tensor.ndim == 1:
-            tensor = tensor[:, None]  # noqa: PLW2901 (declared [1] with a reshape)
+            tensor = tensor[:, None]
         sent = InferInput(name, list(tensor.shape), np_to_triton_dtype(tensor.dtype.type))
         sent.set_data_from_numpy(np.ascontiguousarray(tensor))
         inputs.append(sent)

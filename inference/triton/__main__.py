@@ -1,12 +1,10 @@
 """``make triton``: a server on the model repository until Ctrl-C; or, after ``--``, for as long as a command runs."""
 
 import argparse
-import contextlib
 import os
 import signal
 import subprocess
 import sys
-import threading
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -25,7 +23,9 @@ def main(arguments: Sequence[str]) -> int:
     parser.add_argument("--models", type=Path, default=Path(os.environ.get("SCAMTAP_MODELS", MODELS_DIR)))
     parser.add_argument("--venv", type=Path, default=VENV, help="where make triton-install put the server")
     parser.add_argument("--any-port", action="store_true", help="free ports instead of 8000 to 8002")
-    parser.add_argument("--flag", action="append", default=[], help="one of tritonserver's own, e.g. --flag=--log-verbose=1")
+    parser.add_argument(
+        "--flag", action="append", default=[], help="one of tritonserver's own, e.g. --flag=--log-verbose=1"
+    )
     options = parser.parse_args(own)
     ports = free_ports() if options.any_port or command else DEFAULT_PORTS
     # Ctrl-C and SIGTERM end the wait below, and the server is stopped on the way out.

@@ -1,5 +1,6 @@
 """Starts tritonserver on a model repository and stops it without leaving anything behind."""
 
+import contextlib
 import ctypes
 import os
 import shutil
@@ -86,7 +87,9 @@ class Installed:
             raise EngineError(f"{venv} has numpy {numpy_version}, with which tensors come out wrong; {remedy}")
         found = cls(python, version, libdir, Path(root))
         if not found.stub.is_file():
-            raise EngineError(f"nvidia-pytriton has no server for Python {version}; make triton-install with 3.11 or 3.12")
+            raise EngineError(
+                f"nvidia-pytriton has no server for Python {version}; make triton-install with 3.11 or 3.12"
+            )
         return found
 
     @property
@@ -199,7 +202,7 @@ class LocalTriton:
                 stdout=log,
                 stderr=subprocess.STDOUT,
                 start_new_session=True,
-                preexec_fn=die_with_parent,  # noqa: PLW1509
+                preexec_fn=die_with_parent,
             )
 
     def log(self) -> str:
@@ -209,7 +212,7 @@ class LocalTriton:
     def is_ready(self) -> bool:
         """Whether it serves every model now."""
         try:
-            with urllib.request.urlopen(f"http://{HOST}:{self.ports.http}/v2/health/ready", timeout=1) as answer:  # noqa: S310
+            with urllib.request.urlopen(f"http://{HOST}:{self.ports.http}/v2/health/ready", timeout=1) as answer:
                 return bool(answer.status == 200)
         except (OSError, urllib.error.URLError):
             return False
@@ -245,18 +248,14 @@ class LocalTriton:
         """Tell it to stop, make sure, and sweep up; may be called twice."""
         if self._process.poll() is None:
             self._process.terminate()
-            try:
+            with contextlib.suppress(subprocess.TimeoutExpired):  # then it is killed
                 self._process.wait(EXIT_TIMEOUT_S + 5)
-            except subprocess.TimeoutExpired:
-                pass  # killed below
         self._reap()
         shutil.rmtree(self._dir, ignore_errors=True)
 
     def _reap(self) -> None:
-        try:
+        with contextlib.suppress(ProcessLookupError):  # nobody is left
             os.killpg(self.pid, signal.SIGKILL)  # backends outlive a killed server
-        except ProcessLookupError:
-            pass  # nobody is left
         self._process.wait()
         for left in _SHM.glob(f"*{self._shm_prefix}*"):
             left.unlink(missing_ok=True)
