@@ -24,6 +24,7 @@ from inference.engine.open import open_engine, require_precision
 from inference.engine.pbtxt import write_configs
 from inference.engine.repository import MODEL_FILE, write_atomically
 from inference.errors import ConfigError, ScamTapError, WeightsError
+from inference.intent.calibration import load_calibration
 from inference.intent.install import HEAD_FILE, INTENT_MODEL, calibration_path, install_intent
 from inference.intent.install import tokenizer_path as intent_tokenizer_path
 from inference.intent.scorer import IntentScorer
@@ -93,6 +94,15 @@ def _held_precision(models_dir: Path, built: _Built) -> Precision:
     return next((precision for precision in get_args(Precision) if [precision] == last), PRECISION)
 
 
+def _wanted(precision: Precision | None, models_dir: Path, built: _Built) -> Precision:
+    """What to build the model in: the classifier only in what it was calibrated for."""
+    wanted = precision or _held_precision(models_dir, built)
+    if built.artefact != TEXT_WEIGHTS:
+        return wanted
+    calibrated = load_calibration(calibration_path(models_dir)).precisions
+    return wanted if wanted in calibrated else calibrated[0]
+
+
 def _build_key(built: _Built, precision: Precision) -> str:
     """What the result depends on: a model built with the same key need not be built again."""
     digest = hashlib.sha256(load_lock().artefact(built.artefact).model_dump_json().encode())
@@ -124,7 +134,8 @@ def pull_models(
         source: a folder that has them, instead of the sources of the lock.
         console: where progress is shown; None shows nothing.
         models_dir: the model repository.
-        precision: what to build, ``int8`` for CPU or ``fp16`` for GPU; default: what is there, else int8.
+        precision: what to build, ``int8`` for CPU or ``fp16`` for GPU; default: what is there, else int8. The
+            classifier is built in it only if it was calibrated for it.
 
     Raises:
         ConfigError: no weights have such a name.
@@ -143,7 +154,7 @@ def pull_models(
         origin = f"from {pulled.source}" if pulled.is_new else f"here already, from {pulled.source}"
         console.print(f"{pulled.title}: {pulled.licence}, {pulled.num_bytes / 1e6:.0f} MB, {origin}", markup=False)
     for built in _builds(models_dir):
-        wanted = precision or _held_precision(models_dir, built)
+        wanted = _wanted(precision, models_dir, built)
         if (not names or built.artefact in names) and not _is_current(models_dir, built, wanted):
             if console is not None:
                 console.print(f"building {', '.join(built.names)} ({wanted}) in {models_dir}", markup=False)
@@ -187,7 +198,7 @@ def build_stages(settings: "Settings") -> Stages:
     engine = build_engine(settings)
     try:
         is_remote = settings.engine.url is not None
-        require_precision(engine, (WHOLE if is_remote else ENCODER, settings.intent.model), settings.engine.precision)
+        require_precision(engine, WHOLE if is_remote else ENCODER, settings.engine.precision)
         recogniser = Recogniser(engine, speech_tokenizer_path(models_dir), settings.speech, is_remote=is_remote)
         return Stages(recogniser, build_scorer(settings, engine), engine)
     except ScamTapError:
