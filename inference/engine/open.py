@@ -166,7 +166,7 @@ def open_engine(
 
 
 def require_precision(engine: Engine, model: str, precision: Precision) -> None:
-    """Refuse a model of another precision than was asked for.
+    """Refuse a model of another precision than was asked for, or calibrated.
 
     Raises:
         EngineError: ``model`` is of another, or cannot be asked.
@@ -174,6 +174,6 @@ def require_precision(engine: Engine, model: str, precision: Precision) -> None:
     found = engine.spec(model).metadata.get("precision", "unknown")
     if found != precision:
         raise EngineError(
-            f"model {model} is {found}, engine.precision is {precision}: set it, or run: scamtap models pull "
-            f"--precision {precision}"
+            f"model {model} is {found}, and {precision} was expected: set engine.precision to what is served, or build "
+            "the other (scamtap models pull --precision)"
         )

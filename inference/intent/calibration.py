@@ -6,7 +6,6 @@ from pathlib import Path
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from inference.audio import Leg
-from inference.engine.graph import Precision
 from inference.errors import WeightsError
 from inference.intent.scores import STAGES
 
@@ -36,8 +35,6 @@ class Calibration(BaseModel):
 
     Attributes:
         head_sha256: of the head.safetensors that it belongs to; another head is refused.
-        precisions: of the graphs that it was fitted on. In another a graph judges differently: fp16 gave 2 of 214
-            calls another level than int8, 6 another first alert, and moved a call's evidence by up to 1.05 nats.
         languages: ISO 639-1 codes that the model was trained on; in any other an utterance is no evidence.
         far_scale, near_scale: factors on the raw log-likelihood ratio per leg. They temper: what follows one another
             in a call is correlated, so the raw values together claim too much.
@@ -56,7 +53,6 @@ class Calibration(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True)
 
     head_sha256: str = Field(pattern=r"^[0-9a-f]{64}$")
-    precisions: tuple[Precision, ...] = Field(default=("int8",), min_length=1)
     languages: tuple[str, ...] = Field(min_length=1)
     far_scale: float = Field(ge=0)
     near_scale: float = Field(ge=0)

@@ -49,7 +49,7 @@ class IntentScorer:
 
     Raises:
         EngineError: the model is not there, or not one of ours.
-        WeightsError: tokenizer or calibration is missing, malformed, or belongs to another head or precision.
+        WeightsError: tokenizer or calibration is missing, malformed, or belongs to another head.
     """
 
     def __init__(
@@ -64,12 +64,6 @@ class IntentScorer:
         if metadata.get("head_sha256") != self.calibration.head_sha256:
             raise WeightsError(
                 f"{calibration_path}: belongs to another head than model {self.config.model}; run: scamtap models pull"
-            )
-        precision = metadata.get("precision", "unknown")
-        if precision not in self.calibration.precisions:
-            raise WeightsError(
-                f"model {self.config.model} is {precision}, and was calibrated for "
-                f"{', '.join(self.calibration.precisions)} alone; run: scamtap models pull"
             )
         try:
             tokenizer = Tokenizer.from_file(str(tokenizer_path))
