@@ -85,8 +85,9 @@ def serve(installed, until):
             server = LocalTriton(models_dir, flags=flags, **more)
 
             def stop():
-                server.signal(signal.SIGCONT)
-                server.signal(signal.SIGKILL)  # quicker than asking
+                with contextlib.suppress(ProcessLookupError):  # it has ended already
+                    server.signal(signal.SIGCONT)
+                    server.signal(signal.SIGKILL)  # quicker than asking
                 server.stop()
                 until(lambda: left_of(server) == ([], []))  # what was killed takes a moment to die
 

@@ -16,7 +16,7 @@ from inference.errors import EngineError
 pytestmark = pytest.mark.triton
 
 X = {"x": np.ones((1, 3), np.float32)}
-BRIEF = {"timeout_s": 2, "attempt_timeout_s": 1}
+BRIEF = {"timeout_s": 1, "attempt_timeout_s": 0.5}
 
 
 def test_control_is_refused_without_the_key(serve, connect, admin, repository):
