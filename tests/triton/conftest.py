@@ -1,6 +1,8 @@
 """Real tritonservers on loopback, small models for them, and the check that nothing is left of either."""
 
 import contextlib
+import datetime
+import ipaddress
 import signal
 import threading
 import time
@@ -9,6 +11,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 import tritonclient.grpc
+from cryptography import x509
+from cryptography.hazmat.primitives import hashes, serialization
+from cryptography.hazmat.primitives.asymmetric import ec
+from cryptography.x509.oid import NameOID
 
 from inference.engine.graph import GraphBuilder
 from inference.engine.open import EngineConfig
@@ -192,3 +198,39 @@ def repository(tmp_path):
     made = Repository()
     made.put(scaled(1))
     return made
+
+
+@pytest.fixture(scope="session")
+def certificates(tmp_path_factory):
+    """``folder`` with ca.pem, server.pem/.key, client.pem/.key, and other-ca.pem of somebody else."""
+    folder = tmp_path_factory.mktemp("tls")
+    now = datetime.datetime.now(datetime.UTC)
+
+    def make(name, issuer=None, issuer_key=None):
+        key = ec.generate_private_key(ec.SECP256R1())
+        subject = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, name)])
+        names = x509.SubjectAlternativeName([x509.IPAddress(ipaddress.ip_address("127.0.0.1")), x509.DNSName(name)])
+        certificate = (
+            x509.CertificateBuilder()
+            .subject_name(subject)
+            .issuer_name(issuer or subject)
+            .public_key(key.public_key())
+            .serial_number(x509.random_serial_number())
+            .not_valid_before(now - datetime.timedelta(hours=1))
+            .not_valid_after(now + datetime.timedelta(days=1))
+            .add_extension(x509.BasicConstraints(ca=issuer is None, path_length=None), critical=True)
+            .add_extension(names, critical=False)
+            .sign(issuer_key or key, hashes.SHA256())
+        )
+        (folder / f"{name}.pem").write_bytes(certificate.public_bytes(serialization.Encoding.PEM))
+        pem = key.private_bytes(
+            serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption()
+        )
+        (folder / f"{name}.key").write_bytes(pem)
+        return subject, key
+
+    ca = make("ca")
+    make("server", *ca)
+    make("client", *ca)
+    make("other-ca")
+    return folder

@@ -1,14 +1,7 @@
 """Who may ask a real server for what: restricted protocols, certificates."""
 
-import datetime
-import ipaddress
-
 import numpy as np
 import pytest
-from cryptography import x509
-from cryptography.hazmat.primitives import hashes, serialization
-from cryptography.hazmat.primitives.asymmetric import ec
-from cryptography.x509.oid import NameOID
 from tritonclient.utils import InferenceServerException
 
 from inference.errors import EngineError
@@ -54,42 +47,6 @@ def test_a_server_that_guards_inference_takes_our_header(serve, connect, reposit
         connect(server, **BRIEF).infer("scaled", X)
     engine = connect(server, headers={"triton-grpc-protocol-tap-key": "sesame"})
     assert engine.infer("scaled", X)["y"][0, 0] == 1
-
-
-@pytest.fixture(scope="module")
-def certificates(tmp_path_factory):
-    """``folder`` with ca.pem, server.pem/.key, client.pem/.key, and other-ca.pem of somebody else."""
-    folder = tmp_path_factory.mktemp("tls")
-    now = datetime.datetime.now(datetime.UTC)
-
-    def make(name, issuer=None, issuer_key=None):
-        key = ec.generate_private_key(ec.SECP256R1())
-        subject = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, name)])
-        names = x509.SubjectAlternativeName([x509.IPAddress(ipaddress.ip_address("127.0.0.1")), x509.DNSName(name)])
-        certificate = (
-            x509.CertificateBuilder()
-            .subject_name(subject)
-            .issuer_name(issuer or subject)
-            .public_key(key.public_key())
-            .serial_number(x509.random_serial_number())
-            .not_valid_before(now - datetime.timedelta(hours=1))
-            .not_valid_after(now + datetime.timedelta(days=1))
-            .add_extension(x509.BasicConstraints(ca=issuer is None, path_length=None), critical=True)
-            .add_extension(names, critical=False)
-            .sign(issuer_key or key, hashes.SHA256())
-        )
-        (folder / f"{name}.pem").write_bytes(certificate.public_bytes(serialization.Encoding.PEM))
-        pem = key.private_bytes(
-            serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption()
-        )
-        (folder / f"{name}.key").write_bytes(pem)
-        return subject, key
-
-    ca = make("ca")
-    make("server", *ca)
-    make("client", *ca)
-    make("other-ca")
-    return folder
 
 
 def test_mutual_tls(serve, connect, repository, certificates):
