@@ -2,6 +2,7 @@
 
 import asyncio
 import importlib.util
+import os
 import signal
 import sys
 import threading
@@ -142,3 +143,12 @@ def test_calls_outlive_their_server_and_nothing_of_them_is_lost(
         assert told([event for event in events if event["call"] == f"c{number}"]) == alone
     # The batch that met the crash was answered soon after the server was there again: 3 to 5 s on an idle machine.
     assert 0.5 < outage.longest_s <= outage.down_s + RECOVERY_S
+
+
+def test_a_command_tells_of_its_servers_on_standard_error(scamtap, recording):
+    """The results are for programs."""
+    brief = {**os.environ, "SCAMTAP__ENGINE__TIMEOUT_S": "1", "SCAMTAP__ENGINE__ATTEMPT_TIMEOUT_S": "1"}
+    ran = scamtap("replay", "--json", "--engine", "triton://127.0.0.1:9", recording, scripted=False, env=brief)
+    assert (ran.exit_code, ran.out) == (1, "")
+    assert "inference servers away" in ran.err
+    assert ran.err.splitlines()[-1].startswith("scamtap: the Triton server has been away for")
