@@ -32,7 +32,7 @@ GROWTH = 1.25
 Result = dict[str, Any]
 
 
-# --- the worker --------------------------------------------------------------------------------------------------------
+# --- the worker ------------------------------------------------------------------------------------------------------
 
 
 class StubModels:
@@ -118,7 +118,7 @@ def resident_bytes() -> int:
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
 
 
-# --- the load ----------------------------------------------------------------------------------------------------------
+# --- the load --------------------------------------------------------------------------------------------------------
 
 
 def legs_of(folder: Path, num_calls: int) -> list[Any]:
@@ -253,7 +253,8 @@ def show(r: Result) -> None:
     print(
         f"{r['calls']:>5} calls: speech to verdict p50 {verdict['p50']} s, p99 {verdict['p99']} s "
         f"(due to verdict {due['p50']}, {due['p99']}); {r['cores']} cores, {r['cpu_ms_per_call_s']} ms/s a call, "
-        f"{r['rss_mb']} MB, {r['kb_per_call']} kB a further call; shed {r['shed_s']} s, refused {r['refused_calls']}; packets sent {r['sent']}, "
+        f"{r['rss_mb']} MB, {r['kb_per_call']} kB a further call; shed {r['shed_s']} s, refused {r['refused_calls']}; "
+        f"packets sent {r['sent']}, "
         f"received {packets['received']}, lost {packets['lost']}, late {packets['late']}, dropped "
         f"{packets['queue_drops']}; {r['rows_per_batch']} rows a batch, {r['joined']} joined, padding "
         f"{r['padding_share']:.0%}; speech {r['speech_share_of_a_leg']:.0%} of a leg; load {r['load_average']}",

@@ -6,8 +6,9 @@
 FOLDER is as for benchmarks/speech.py. All modes hear the same segments, those that the live segmenter cuts, in batches
 as the live scheduler makes them of many calls; in turn, so that all meet the same load of the machine. Peers hear them
 one at a time: faster-whisper (CTranslate2, int8) and whisper.cpp (Q8_0), same weights, one thread, greedy, English.
-Cost is CPU time, for Triton with that of the server (--triton-pid, its process group). A call is two legs, each speaking
---speech of the time; a leg pays for its segmenter all the time. --buckets tells what padding costs, by window step.
+Cost is CPU time, for Triton with that of the server (--triton-pid, its process group). A call is two legs, each
+speaking --speech of the time; a leg pays for its segmenter all the time. --buckets tells what padding costs, by window
+step.
 """
 
 import argparse
@@ -121,15 +122,15 @@ def group_cpu_s(pid: int) -> float:
 
 
 def open_triton(address: str) -> Engine:
-    """The Triton engine, however this version of it is made.
+    """The Triton engine.
 
     Raises:
         ImportError: this installation has none.
     """
-    from inference.engine.triton import TritonConfig, TritonEngine  # type: ignore[import-not-found,unused-ignore]
+    from inference.engine.open import EngineConfig
+    from inference.engine.triton import TritonEngine
 
-    engine: Engine = TritonEngine(TritonConfig(servers=(address,)))
-    return engine
+    return TritonEngine(EngineConfig(url=f"triton://{address}"))
 
 
 def peers_of(folder: Path) -> tuple[dict[str, Callable[[Any], str]], dict[str, str]]:
@@ -230,7 +231,7 @@ def measure(options: argparse.Namespace) -> dict[str, Any]:
     cpu = dict.fromkeys(modes, own_cpu_s)
     if options.triton is not None:
         try:
-            modes["triton"] = Mode(Recogniser(open_triton(options.triton), tokenizer), gated=False)
+            modes["triton"] = Mode(Recogniser(open_triton(options.triton), tokenizer, is_remote=True), gated=False)
             server = options.triton_pid
             cpu["triton"] = own_cpu_s if server is None else lambda: own_cpu_s() + group_cpu_s(server)
         except ImportError as error:

@@ -108,10 +108,9 @@ def open_whisper_cpp(path: Path) -> Callable[[npt.NDArray[np.float32]], str]:
     """
     from pywhispercpp.model import Model
 
-    model = Model(
-        str(path), n_threads=1, language="en", single_segment=True, no_context=True, temperature_inc=0.0,
-        no_timestamps=True, suppress_blank=True, print_progress=False, print_realtime=False, print_timestamps=False, redirect_whispercpp_logs_to=None,
-    )  # fmt: skip
+    quiet = dict.fromkeys(("print_progress", "print_realtime", "print_timestamps"), False)
+    greedy = {"single_segment": True, "no_context": True, "no_timestamps": True, "temperature_inc": 0.0}
+    model = Model(str(path), n_threads=1, language="en", redirect_whispercpp_logs_to=None, **quiet, **greedy)
 
     def hear(wave: npt.NDArray[np.float32]) -> str:
         return " ".join(segment.text.strip() for segment in model.transcribe(wave))
