@@ -5,9 +5,9 @@
 
 Prints, in order: the ceiling (a large matrix product, a large copy); parity with the ONNX graphs of these weights;
 windows a second of the encoder by batch, with the share of the ceiling (MFU) and where the roofline bends; decoder
-steps with batched keys and values; and, in real time, 500 to 10,000 calls of two legs, each speaking 40 % of the time:
-speech arrives as it would (lengths are those of the turns in FOLDER, µ-law, in host memory), every 10 ms all that is due is
-uploaded in length buckets, encoded and gated (a stand-in: pooling and one product), and --decode of it decoded.
+steps with batched keys and values; and, in real time, 500 to 10,000 calls of two legs, each speaking 40 % of the time.
+Speech arrives as it would (lengths are those of the turns in FOLDER, µ-law, in host memory); every 10 ms all that is
+due is uploaded in length buckets, encoded and gated (a stand-in: pooling and one product), and --decode of it decoded.
 """
 
 import argparse
@@ -145,6 +145,7 @@ def _onnx(engine: Engine, pcm: Any, prompt: list[int], num_steps: int) -> tuple[
     """States and greedy tokens of the graphs; ``end`` may be chosen and is gone on from, as the benchmark does."""
     encoded = engine.infer(ENCODER, {"audio": pcm})
     kept = {name: tensor for name, tensor in encoded.items() if name.startswith("cross_")}
+    kept["heard"] = np.ones((len(pcm), kept["cross_key_0"].shape[2]), np.int32)
     for spec in engine.spec(DECODER).inputs:
         if spec.name.startswith("past_"):
             kept[spec.name] = np.zeros([len(pcm), *(size or 0 for size in spec.shape[1:])], spec.dtype)

@@ -14,7 +14,7 @@ from inference.rtp.plane import PacketPlane
 from inference.service.call import Call, Heard, hear_all
 from inference.service.stages import Outcome
 
-PLAIN_CODECS = frozenset(("PCMU", "PCMA", "CN", "telephone-event"))
+PLAIN_CODECS = frozenset(("PCMU", "PCMA", "CN", "telephone-event", "red"))  # red holds another, which counts itself
 """What the packet plane itself makes of a packet, at once."""
 
 

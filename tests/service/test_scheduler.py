@@ -57,6 +57,8 @@ class Models(Executor):
         self.batches, self.failure = [], None
         self.out, self.max_out = [], 0
 
+    is_mixing = False
+
     def window_samples(self, num_samples):
         return math.ceil((num_samples + RATE_HZ) / 4000) * 4000
 
@@ -247,7 +249,7 @@ def test_models_that_hang_are_overload_long_before_the_queue_is_full():
         return steps
 
     steps = play(scenario)
-    assert list(steps) == ["long_hop", "gate_only", "refusing"]
+    assert list(steps) == ["normal", "long_hop", "gate_only", "refusing"]
     assert steps["refusing"] <= 5
 
 
