@@ -1,14 +1,14 @@
 """How many calls a core carries: encoder only, the cascade, full decoding; in process, through Triton, against peers.
 
     python benchmarks/engine.py [FOLDER] [--json] [--limit N] [--triton HOST:PORT [--triton-pid PID]] [--no-peers]
-                                [--buckets]
+                                [--buckets] [--hop]
 
 FOLDER is as for benchmarks/speech.py. All modes hear the same segments, those that the live segmenter cuts, in batches
 as the live scheduler makes them of many calls; in turn, so that all meet the same load of the machine. Peers hear them
 one at a time: faster-whisper (CTranslate2, int8) and whisper.cpp (Q8_0), same weights, one thread, greedy, English.
 Cost is CPU time, for Triton with that of the server (--triton-pid, its process group). A call is two legs, each
 speaking --speech of the time; a leg pays for its segmenter all the time. --buckets tells what padding costs, by window
-step.
+step; --hop what the longer hop of overload saves, and costs in words.
 """
 
 import argparse
@@ -42,6 +42,7 @@ ROOT = Path(__file__).resolve().parents[1]
 WEIGHTS = "whisper-base"
 TARGETS = {"full": 0.045, "ratio": 1 / 3, "gate_legs": 110, "triton": 1.15}
 COST = 0.02  # seconds a second of window, by which batches are cut here as on a machine of this class
+TICK_S = 0.06  # of a worker
 TICKS_PER_S = 100  # of /proc's CPU times
 
 Work = list[tuple[str, SpeechSegment]]
@@ -88,11 +89,10 @@ class Mode:
             self.heard.texts[key].append(utterance.text)
 
 
-def as_scheduled(work: Work, recogniser: Recogniser) -> list[Work]:
+def as_scheduled(work: Work, recogniser: Recogniser, *, is_mixing: bool) -> list[Work]:
     """The batches that the scheduler makes of these segments, each leg a call of its own and all of them due."""
-    queue = DueQueue(
-        DueConfig(max_waiting_s=1e6, max_wait_s=1e6), recogniser.window_samples, is_mixing=recogniser.is_mixing
-    )
+    config = DueConfig(max_waiting_s=1e6, max_wait_s=1e6)
+    queue = DueQueue(config, recogniser.window_samples, is_mixing=is_mixing)
     calls: dict[str, AnyCall] = {}
     keys: dict[int, str] = {}
     for key, segment in work:
@@ -183,28 +183,69 @@ def percentile_ms(latencies_s: Sequence[float], percent: float) -> float:
     return round(1000 * float(np.percentile(latencies_s, percent)), 1) if latencies_s else 0.0
 
 
-def buckets(work: Work, engine: Engine, models: Path) -> list[dict[str, float]]:
-    """What padding and small batches cost, by the step that windows are a multiple of."""
+def buckets(work: Work, engine: Engine, models: Path) -> list[dict[str, Any]]:
+    """What padding and small batches cost, by the step that windows are a multiple of; in turn, as all else here."""
+    speech = sum(len(segment.samples) for _, segment in work)
+    silence = round(RecogniserConfig().silence_s * SAMPLE_RATE_HZ) * len(work)
     rows = []
     for step_s in (0.1, 0.25, 0.5, 1.0, 2.0):
         recogniser = Recogniser(engine, tokenizer_path(models), RecogniserConfig(window_step_s=step_s))
-        batches = as_scheduled(work, recogniser)
-        mode = Mode(recogniser, gated=False)
-        for batch in batches:
-            mode.run(batch, own_cpu_s)
-        speech = sum(len(segment.samples) for _, segment in work)
         windows = sum(recogniser.window_samples(len(segment.samples)) for _, segment in work)
-        silence = round(RecogniserConfig().silence_s * SAMPLE_RATE_HZ) * len(work)
-        rows.append(
-            {
-                "window_step_s": step_s,
-                "rows_per_batch": round(len(work) / len(batches), 2),
-                "padding_share": round((windows - silence - speech) / windows, 4),
-                "silence_share": round(silence / windows, 4),
-                "cpu_s_per_speech_s": round(mode.heard.cpu_s / speech * SAMPLE_RATE_HZ, 5),
-            }
-        )
+        row: dict[str, Any] = {
+            "window_step_s": step_s,
+            "padding_share": round((windows - silence - speech) / windows, 4),
+            "silence_share": round(silence / windows, 4),
+        }
+        for name, is_mixing in (("one_length", False), ("mixed", True)):
+            batches, mode = as_scheduled(work, recogniser, is_mixing=is_mixing), Mode(recogniser, gated=False)
+            for batch in batches:
+                mode.run(batch, own_cpu_s)
+            row[f"rows_per_batch_{name}"] = round(len(work) / len(batches), 2)
+            row[f"cpu_s_per_speech_s_{name}"] = round(mode.heard.cpu_s / speech * SAMPLE_RATE_HZ, 5)
+        rows.append(row)
     return rows
+
+
+def hopping(work: Work, recogniser: Recogniser, references: dict[str, str]) -> dict[str, Any]:
+    """What the longer hop of overload saves and costs: the same speech as it comes, at once and joined, in turn."""
+    speech = sum(len(segment.samples) for _, segment in work) / SAMPLE_RATE_HZ
+    out: dict[str, Any] = {}
+    plans = {
+        name: _as_heard(work, recogniser, is_hopping=is_hopping)
+        for name, is_hopping in (("at_once", False), ("hop", True))
+    }
+    modes = {name: Mode(recogniser, gated=False) for name in plans}
+    for row in range(max(map(len, plans.values()))):
+        for name, plan in plans.items():
+            if row < len(plan):
+                modes[name].run([plan[row]], own_cpu_s)
+    for name, mode in modes.items():
+        out[name] = {
+            "windows": len(plans[name]),
+            "cpu_s_per_speech_s": round(mode.heard.cpu_s / speech, 5),
+            "wer": round(mode.heard.wer(references), 4),
+        }
+    out["cpu_ratio"] = round(out["hop"]["cpu_s_per_speech_s"] / out["at_once"]["cpu_s_per_speech_s"], 3)
+    return out
+
+
+def _as_heard(work: Work, recogniser: Recogniser, *, is_hopping: bool) -> Work:
+    """The windows that the queue makes of each leg as time goes by."""
+    queue = DueQueue(DueConfig(max_waiting_s=1e6, max_wait_s=1e6), recogniser.window_samples)
+    calls = {key: AnyCall() for key, _ in work}
+    key_of, out = {call: key for key, call in calls.items()}, []
+    coming = sorted(work, key=lambda one: one[1].known_s)
+    now_s = 0.0
+    while coming or len(queue):
+        now_s += TICK_S
+        while coming and coming[0][1].known_s <= now_s:
+            key, segment = coming.pop(0)
+            due = DueSegment(calls[key], segment, segment.known_s)  # type: ignore[arg-type]
+            queue.add(Waiting(due), now_s, is_hopping=is_hopping)
+        while rows := queue.take(now_s, COST):
+            queue.give_back(rows)
+            out += [(key_of[row.due.call], row.due.segment) for row in rows]  # type: ignore[index]
+    return out
 
 
 def measure(options: argparse.Namespace) -> dict[str, Any]:
@@ -238,7 +279,7 @@ def measure(options: argparse.Namespace) -> dict[str, Any]:
             cpu["triton"] = own_cpu_s if server is None else lambda: own_cpu_s() + group_cpu_s(server)
         except ImportError as error:
             why_no_triton = f"this installation has no Triton engine: {error}"
-    batches = as_scheduled(work, full)
+    batches = as_scheduled(work, full, is_mixing=True)
     for name, mode in modes.items():  # load what is loaded lazily, and allocate
         mode.run(batches[0], cpu[name])
         modes[name] = Mode(mode.recogniser, mode.gated)
@@ -279,6 +320,7 @@ def measure(options: argparse.Namespace) -> dict[str, Any]:
         else None,
         "missing": missing | ({"triton": why_no_triton} if why_no_triton else {}),
         "buckets": buckets(work, engine, options.models) if options.buckets else None,
+        "hop": hopping(work, full, references) if options.hop else None,
     }
 
 
@@ -322,6 +364,8 @@ def show(r: dict[str, Any]) -> None:
     print(f"word error {r['wer']}")
     for row in r["buckets"] or []:
         print(f"buckets: {row}")
+    if r["hop"]:
+        print(f"longer hop: {r['hop']}")
     for name, why in r["missing"].items():
         print(f"skipped {name}: {why}")
     for target, is_reached in reached(r).items():
@@ -355,6 +399,7 @@ def main() -> None:
     parser.add_argument("--triton-pid", type=int, help="its process, if here: its CPU time is then counted")
     parser.add_argument("--no-peers", action="store_true")
     parser.add_argument("--buckets", action="store_true", help="also measure padding by window step")
+    parser.add_argument("--hop", action="store_true", help="also measure the longer hop of overload")
     parser.add_argument("--json", action="store_true", help="print one JSON object last")
     options = parser.parse_args()
     result = measure(options)
