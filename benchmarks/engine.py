@@ -1,5 +1,6 @@
 """How many calls a core carries: encoder only, the cascade, full decoding; in process, through Triton, against peers.
 
+    python -m inference.triton -- python benchmarks/engine.py      # with the server that make triton-install put here
     python benchmarks/engine.py [FOLDER] [--json] [--limit N] [--triton HOST:PORT [--triton-pid PID]] [--no-peers]
                                 [--buckets] [--hop]
 
@@ -19,21 +20,18 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+from engine_modes import Mode, PassesEvery, Work, as_heard, as_scheduled, group_cpu_s, own_cpu_s, sibling_server
 from speech import Heard, cut, neural_vad, open_peer, read_legs
 from speech_peer import write_peer_model
 from whisper_cpp_peer import open_whisper_cpp, write_whisper_cpp_model
 
 from inference.audio import SAMPLE_RATE_HZ
-from inference.audio.segment import SpeechSegment
 from inference.engine.base import Engine
 from inference.engine.onnx import OnnxEngine
-from inference.service.due import DueConfig, DueQueue, Waiting
-from inference.service.stages import DueSegment
 from inference.speech.install import tokenizer_path
 from inference.speech.recogniser import Recogniser, RecogniserConfig
 from inference.weights import file, open_tensors
@@ -41,86 +39,6 @@ from inference.weights import file, open_tensors
 ROOT = Path(__file__).resolve().parents[1]
 WEIGHTS = "whisper-base"
 TARGETS = {"full": 0.045, "ratio": 1 / 3, "gate_legs": 110, "triton": 1.15}
-COST = 0.02  # seconds a second of window, by which batches are cut here as on a machine of this class
-TICK_S = 0.06  # of a worker
-TICKS_PER_S = 100  # of /proc's CPU times
-
-Work = list[tuple[str, SpeechSegment]]
-
-
-@dataclass(eq=False)
-class AnyCall:
-    """A call as the queue sees it."""
-
-    level: str = "none"
-    suspect_in_llr: float = 3.0
-
-
-class PassesEvery:
-    """A gate that passes every ``n``-th window, none for 0; what it would cost itself is not in the figures."""
-
-    def __init__(self, n: int) -> None:
-        self._n, self._seen = n, 0
-
-    def passes(self, states: Any) -> Any:
-        numbers = np.arange(self._seen, self._seen + len(states))
-        self._seen += len(states)
-        return numbers % self._n == 0 if self._n else np.zeros(len(states), np.bool_)
-
-
-@dataclass
-class Mode:
-    """One way to run the models, and what it took."""
-
-    recogniser: Recogniser
-    gated: bool
-    heard: Heard = field(default_factory=Heard)
-    wall_s: float = 0.0
-    latencies_s: list[float] = field(default_factory=list)
-
-    def run(self, batch: Work, cpu_s: Callable[[], float]) -> None:
-        before, began_s = cpu_s(), time.perf_counter()
-        segments = [segment for _, segment in batch]
-        out = self.recogniser.transcribe(segments, ["en"] * len(batch), [self.gated] * len(batch))
-        self.latencies_s.append(time.perf_counter() - began_s)
-        self.wall_s += self.latencies_s[-1]
-        self.heard.cpu_s += cpu_s() - before
-        for (key, _), utterance in zip(batch, out, strict=True):
-            self.heard.texts[key].append(utterance.text)
-
-
-def as_scheduled(work: Work, recogniser: Recogniser, *, is_mixing: bool) -> list[Work]:
-    """The batches that the scheduler makes of these segments, each leg a call of its own and all of them due."""
-    config = DueConfig(max_waiting_s=1e6, max_wait_s=1e6)
-    queue = DueQueue(config, recogniser.window_samples, is_mixing=is_mixing)
-    calls: dict[str, AnyCall] = {}
-    keys: dict[int, str] = {}
-    for key, segment in work:
-        call = calls.setdefault(key, AnyCall())
-        keys[id(segment)] = key
-        queue.add(Waiting(DueSegment(call, segment, 0.0)), 0.0)  # type: ignore[arg-type]
-    batches: list[Work] = []
-    while rows := queue.take(len(batches) + 1.0, COST):
-        queue.give_back(rows)
-        batches.append([(keys[id(row.due.segment)], row.due.segment) for row in rows])
-    return batches
-
-
-def own_cpu_s() -> float:
-    return time.process_time()
-
-
-def group_cpu_s(pid: int) -> float:
-    """CPU time of a process group: the server and its children."""
-    total, group = 0, os.getpgid(pid)
-    for stat in Path("/proc").glob("[0-9]*/stat"):
-        try:
-            fields = stat.read_text().rpartition(")")[2].split()
-        except OSError:
-            continue  # it has just ended
-        if int(fields[2]) == group:
-            total += int(fields[11]) + int(fields[12])
-    return total / TICKS_PER_S
 
 
 def open_triton(address: str) -> Engine:
@@ -211,7 +129,7 @@ def hopping(work: Work, recogniser: Recogniser, references: dict[str, str]) -> d
     speech = sum(len(segment.samples) for _, segment in work) / SAMPLE_RATE_HZ
     out: dict[str, Any] = {}
     plans = {
-        name: _as_heard(work, recogniser, is_hopping=is_hopping)
+        name: as_heard(work, recogniser, is_hopping=is_hopping)
         for name, is_hopping in (("at_once", False), ("hop", True))
     }
     modes = {name: Mode(recogniser, gated=False) for name in plans}
@@ -226,25 +144,6 @@ def hopping(work: Work, recogniser: Recogniser, references: dict[str, str]) -> d
             "wer": round(mode.heard.wer(references), 4),
         }
     out["cpu_ratio"] = round(out["hop"]["cpu_s_per_speech_s"] / out["at_once"]["cpu_s_per_speech_s"], 3)
-    return out
-
-
-def _as_heard(work: Work, recogniser: Recogniser, *, is_hopping: bool) -> Work:
-    """The windows that the queue makes of each leg as time goes by."""
-    queue = DueQueue(DueConfig(max_waiting_s=1e6, max_wait_s=1e6), recogniser.window_samples)
-    calls = {key: AnyCall() for key, _ in work}
-    key_of, out = {call: key for key, call in calls.items()}, []
-    coming = sorted(work, key=lambda one: one[1].known_s)
-    now_s = 0.0
-    while coming or len(queue):
-        now_s += TICK_S
-        while coming and coming[0][1].known_s <= now_s:
-            key, segment = coming.pop(0)
-            due = DueSegment(calls[key], segment, segment.known_s)  # type: ignore[arg-type]
-            queue.add(Waiting(due), now_s, is_hopping=is_hopping)
-        while rows := queue.take(now_s, COST):
-            queue.give_back(rows)
-            out += [(key_of[row.due.call], row.due.segment) for row in rows]  # type: ignore[index]
     return out
 
 
@@ -395,8 +294,11 @@ def main() -> None:
     parser.add_argument("--limit", type=int, default=0, help="recordings to take at most; 0 = all")
     parser.add_argument("--speech", type=float, default=0.4, help="share of time that a leg speaks")
     parser.add_argument("--every", type=int, default=10, help="the cascade decodes every so many segments")
-    parser.add_argument("--triton", metavar="HOST:PORT", help="a Triton server of the same models")
-    parser.add_argument("--triton-pid", type=int, help="its process, if here: its CPU time is then counted")
+    started = os.environ.get("SCAMTAP__ENGINE__URL", "").removeprefix("triton://") or None
+    parser.add_argument("--triton", metavar="HOST:PORT", default=started, help="a Triton server of the same models")
+    parser.add_argument(
+        "--triton-pid", type=int, default=sibling_server(), help="its process, if here: its CPU time is then counted"
+    )
     parser.add_argument("--no-peers", action="store_true")
     parser.add_argument("--buckets", action="store_true", help="also measure padding by window step")
     parser.add_argument("--hop", action="store_true", help="also measure the longer hop of overload")
