@@ -24,12 +24,14 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from engine_modes import Mode, PassesEvery, Work, as_heard, as_scheduled, group_cpu_s, own_cpu_s, sibling_server
+from engine_modes import TICK_S, Mode, PassesEvery, Work, as_heard, as_scheduled, group_cpu_s, own_cpu_s, sibling_server
 from speech import Heard, cut, neural_vad, open_peer, read_legs
 from speech_peer import write_peer_model
 from whisper_cpp_peer import open_whisper_cpp, write_whisper_cpp_model
 
 from inference.audio import SAMPLE_RATE_HZ
+from inference.audio.segmenter import Segmenter, SegmenterConfig, push_all
+from inference.audio.vad import Vad
 from inference.engine.base import Engine
 from inference.engine.onnx import OnnxEngine
 from inference.speech.install import tokenizer_path
@@ -38,6 +40,7 @@ from inference.weights import file, open_tensors
 
 ROOT = Path(__file__).resolve().parents[1]
 WEIGHTS = "whisper-base"
+SEGMENTED_LEGS, SEGMENTED_TICKS = 100, 150
 TARGETS = {"full": 0.045, "ratio": 1 / 3, "gate_legs": 110, "triton": 1.15}
 
 
@@ -147,20 +150,32 @@ def hopping(work: Work, recogniser: Recogniser, references: dict[str, str]) -> d
     return out
 
 
+def segmenter_cost(audio: list[Any], vad: Vad) -> float:
+    """CPU seconds that a second of a leg costs the segmenter, with many legs a tick as a worker has them."""
+    step = round(TICK_S * SAMPLE_RATE_HZ)
+    legs = [np.roll(audio[i % len(audio)], -i * 3 * SAMPLE_RATE_HZ) for i in range(SEGMENTED_LEGS)]
+    segmenters = [Segmenter("far", SegmenterConfig(), vad) for _ in legs]
+    num_ticks = min(SEGMENTED_TICKS, min(map(len, legs)) // step)
+    before = own_cpu_s()
+    for start in range(0, num_ticks * step, step):
+        push_all([(one, leg[start : start + step], start, None) for one, leg in zip(segmenters, legs, strict=True)])
+    return (own_cpu_s() - before) / (num_ticks * TICK_S * SEGMENTED_LEGS)
+
+
 def measure(options: argparse.Namespace) -> dict[str, Any]:
     engine = OnnxEngine(options.models)
     tokenizer = tokenizer_path(options.models)
     vad = neural_vad(engine)
     references: dict[str, str] = {}
     work: Work = []
-    audio_samples, before = 0, own_cpu_s()
+    audio: list[Any] = []
     for key, leg, samples, turns in read_legs(options.folder, options.limit):
         references[key] = " ".join(turn["text"] for turn in turns)
         work += [(key, segment) for segment in cut(leg, samples, turns, "vad", vad)]
-        audio_samples += len(samples)
-    segmenter = (own_cpu_s() - before) * SAMPLE_RATE_HZ / audio_samples
+        audio.append(samples)
     if not work:
         sys.exit(f"{options.folder}: no recordings with speech (<name>.wav beside <name>.json)")
+    segmenter = segmenter_cost(audio, vad)
     speech_s = sum(len(segment.samples) for _, segment in work) / SAMPLE_RATE_HZ
 
     full = Recogniser(engine, tokenizer)
