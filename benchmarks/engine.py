@@ -232,6 +232,7 @@ def measure(options: argparse.Namespace) -> dict[str, Any]:
         }
         if "triton" in modes
         else None,
+        "triton_cpu_is_known": options.triton_pid is not None,
         "missing": missing | ({"triton": why_no_triton} if why_no_triton else {}),
         "buckets": buckets(work, engine, options.models) if options.buckets else None,
         "hop": hopping(work, full, references) if options.hop else None,
@@ -276,6 +277,8 @@ def show(r: dict[str, Any]) -> None:
             f"word error {row['wer']}, p50 {row['ms_p50']} ms, p99 {row['ms_p99']} ms"
         )
     print(f"word error {r['wer']}")
+    if r["triton_over_in_process"]:
+        print(f"through Triton over in process: {r['triton_over_in_process']}")
     for row in r["buckets"] or []:
         print(f"buckets: {row}")
     if r["hop"]:
@@ -296,9 +299,9 @@ def reached(r: dict[str, Any]) -> dict[str, bool]:
         ratio = beside["faster-whisper"]["ours_over_it"]
         out[f"full decode <= {TARGETS['ratio']:.2f} of faster-whisper"] = ratio <= TARGETS["ratio"]
     if r["triton_over_in_process"]:
-        out[f"through Triton <= {TARGETS['triton']} of in process"] = (
-            r["triton_over_in_process"]["wall"] <= TARGETS["triton"]
-        )
+        # Wall time tells little where others share the machine: two processes then get more of it than one.
+        over = r["triton_over_in_process"]["cpu" if r["triton_cpu_is_known"] else "wall"]
+        out[f"through Triton <= {TARGETS['triton']} of in process, CPU time"] = over <= TARGETS["triton"]
     return out
 
 
