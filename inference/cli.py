@@ -212,6 +212,33 @@ def serve(
 
 
 @app.command()
+def top(
+    config: ConfigOption = None,
+    once: Annotated[bool, typer.Option("--once", help="One look, not one a second.")] = False,
+    as_json: JsonOption = False,
+) -> None:
+    """How a running worker copes: overload, lag, what speech was shed, its riskiest calls. Ctrl-C ends it."""
+    from rich.live import Live
+
+    from inference.config import load_settings
+    from inference.service.top import looks, open_api, view
+
+    with open_api(load_settings(config).api) as api:
+        seen = looks(api, every_s=1.0)
+        if once or as_json:
+            for load, calls in seen:
+                if as_json:
+                    _print_json({"load": load, "calls": calls})
+                else:
+                    stdout.print(view(load, calls))
+                if once:
+                    return
+        with Live(console=stdout, auto_refresh=False) as live:
+            for load, calls in seen:
+                live.update(view(load, calls), refresh=True)
+
+
+@app.command()
 def demo(
     out: Annotated[Path, typer.Option(help="Where what the subscriber heard is written.")] = Path("demo-warning.wav"),
     plain: Annotated[bool, typer.Option(help="Lines instead of a live picture (as when piped).")] = False,

@@ -29,6 +29,7 @@ from inference.intent.scorer import IntentScorer
 from inference.service.call import CallParts
 from inference.service.engines import build_engine
 from inference.service.stages import Stages
+from inference.speech.gate import ModelGate
 from inference.speech.graph import DECODER, ENCODER
 from inference.speech.install import install_speech
 from inference.speech.install import tokenizer_path as speech_tokenizer_path
@@ -195,8 +196,11 @@ def build_stages(settings: "Settings") -> Stages:
     engine, is_remote = build_engine(settings.engine, models_dir), settings.engine.url is not None
     try:
         require_precision(engine, WHOLE if is_remote else ENCODER, settings.engine.precision)
-        recogniser = Recogniser(engine, speech_tokenizer_path(models_dir), settings.speech, is_remote=is_remote)
-        return Stages(recogniser, build_scorer(settings, engine), engine)
+        gate = None if settings.cascade.gate is None else ModelGate(engine, settings.cascade)
+        tokenizer = speech_tokenizer_path(models_dir)
+        recogniser = Recogniser(engine, tokenizer, settings.speech, gate, is_remote=is_remote)
+        gates = "never" if gate is None else settings.cascade.when
+        return Stages(recogniser, build_scorer(settings, engine), engine, gates=gates)
     except ScamTapError:
         engine.close()
         raise

@@ -81,11 +81,14 @@ def sample(spec):
     made = {}
     for tensor in spec.inputs:
         names = {"audio": ("batch", "samples"), "frames": ("batch",), "state": (None, "batch")}.get(tensor.name)
+        names = ("batch", "time") if tensor.name == "heard" else names
         names = names or ("batch", "heads", "past" if tensor.name.startswith("past") else "time")
         if tensor.dtype == "int64":
             names = ("batch", "steps" if tensor.name == "tokens" else "tokens")
         shape = [FREE[names[i]] if dim is None else dim for i, dim in enumerate(tensor.shape)]
-        if tensor.dtype == "int16":
+        if tensor.dtype == "int32":
+            made[tensor.name] = np.ones(shape, np.int32)
+        elif tensor.dtype == "int16":
             made[tensor.name] = RNG.integers(-8000, 8000, shape).astype(np.int16)
         elif tensor.dtype == "int64":
             high = {"phase": 3, "part": 3, "language": 0, "guard": 40}.get(tensor.name, 9)
