@@ -182,9 +182,9 @@ def serve(
     settings = load_settings(config)
     set_up_logs(settings.log)
     if only is Part.screening:
-        from inference.service.screening_worker import serve_screening
+        from inference.service.screening_worker import run_screening
 
-        asyncio.run(serve_screening(settings))
+        run_screening(settings)
         return
     from inference.service.worker import serve_until_signal
 

@@ -6,7 +6,7 @@ caller of this API allows when no answer comes in time.
 
 import time
 from collections.abc import Sequence
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, Protocol
 
 import structlog
 from fastapi import APIRouter, HTTPException, Path
@@ -14,7 +14,7 @@ from fastapi.params import Depends
 from pydantic import BaseModel, ConfigDict, Field
 
 from inference.errors import CapacityError, StoreError
-from inference.screening.attempt import CallAttempt, CallOutcome
+from inference.screening.attempt import CallAttempt, CallOutcome, Decision
 from inference.screening.config import Screening
 from inference.screening.numbers import Number, parse_number
 from inference.screening.store import Preferences
@@ -103,6 +103,27 @@ KEYWORDS: dict[str, tuple[str, bool]] = {
 }
 
 
+class Decides(Protocol):
+    """:class:`inference.screening.screener.Screener`, as far as calls are asked about here."""
+
+    async def decide(self, attempt: CallAttempt) -> Decision:
+        """What is done with an attempt."""
+        ...
+
+    def undecided(self, attempt: CallAttempt) -> Decision:
+        """What is answered when deciding broke."""
+        ...
+
+
+async def decide_openly(screener: Decides, attempt: CallAttempt) -> Decision:
+    """Decide a call attempt; whatever breaks inside, the telephone rings."""
+    try:
+        return await screener.decide(attempt)
+    except Exception as error:  # noqa: BLE001 - see above
+        log.error("a call was not decided", kind=type(error).__name__)
+        return screener.undecided(attempt)
+
+
 def screening_router(screening: Screening, guarded: Sequence[Depends]) -> APIRouter:
     """Routes under ``/v1/screening``.
 
@@ -129,12 +150,7 @@ def screening_router(screening: Screening, guarded: Sequence[Depends]) -> APIRou
 
     @router.post("/calls")
     async def decide(attempt: CallAttempt) -> dict[str, Any]:
-        try:
-            decision = await screening.screener.decide(attempt)
-        except Exception as error:  # noqa: BLE001 - whatever breaks here, the telephone rings
-            log.error("a call was not decided", kind=type(error).__name__)
-            decision = screening.screener.undecided(attempt)
-        return decision.to_json()
+        return (await decide_openly(screening.screener, attempt)).to_json()
 
     @router.post("/outcomes", status_code=204)
     async def ended(outcome: CallOutcome) -> None:
@@ -150,7 +166,7 @@ def screening_router(screening: Screening, guarded: Sequence[Depends]) -> APIRou
     @router.get("/subscribers/{number}")
     async def wishes(number: Digits) -> dict[str, Any]:
         try:
-            wants = await store.preferences(number_of(number))
+            wants = await store.preferences(number_of(number), time.time())
         except StoreError as error:
             raise HTTPException(503, str(error), {"Retry-After": "1"}) from error
         return {
@@ -198,7 +214,7 @@ def screening_router(screening: Screening, guarded: Sequence[Depends]) -> APIRou
             await _shield(number, SHIELD_HOURS if is_on else 0.0)
             return {"reply": f"Shield {'on for 24 hours' if is_on else 'off'}."}
         try:
-            wants = await store.preferences(number)
+            wants = await store.preferences(number, time.time())
         except StoreError as error:
             raise HTTPException(503, str(error), {"Retry-After": "1"}) from error
         await change(store.prefer(number, Preferences(is_on, wants.reminders, wants.guardian, wants.language)))

@@ -130,6 +130,7 @@ class NumberLists:
         self._clock = clock
         self._bulk: tuple[BulkList, ...] = tuple(bulk)
         self._by_number: dict[tuple[str, bool], tuple[ListEntry, ...]] = {}
+        self._sizes: tuple[int, ...] = ()
         self._entries_version = entries_version
         self.replace_entries(entries, entries_version)
 
@@ -149,7 +150,11 @@ class NumberLists:
         for entry in entries:
             key = (entry.number, entry.is_prefix)
             found[key] = (*found.get(key, ()), entry)
+        # Lengths of numbers first: whoever looks up meanwhile probes one too many, never one too few.
+        sizes = {len(number) for number, _ in found}
+        self._sizes = tuple(sorted(sizes.union(self._sizes), reverse=True))
         self._by_number, self._entries_version = found, version
+        self._sizes = tuple(sorted(sizes, reverse=True))
 
     def replace_bulk(self, bulk: Iterable[BulkList]) -> None:
         """Swap all published lists at once."""
@@ -166,7 +171,9 @@ class NumberLists:
             return []
         now_s = self._clock() if at_s is None else at_s
         hits = [hit for bulk in self._bulk if (hit := bulk.find(number)) is not None]
-        for size in range(len(number), 0, -1):
+        for size in self._sizes:
+            if size > len(number):
+                continue
             for is_exact in (True, False) if size == len(number) else (False,):
                 hits += [
                     Hit(entry.kind, "entries", entry.category, size, is_exact)

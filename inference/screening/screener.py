@@ -4,10 +4,10 @@ import asyncio
 import contextlib
 import hashlib
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Coroutine
 from dataclasses import replace
 from datetime import datetime
-from typing import Protocol
+from typing import Any, Protocol, TypeVar
 from zoneinfo import ZoneInfo
 
 import structlog
@@ -21,6 +21,8 @@ from inference.screening.rules import RULES_VERSION, Known, RiskModel, RulesConf
 from inference.screening.store import CalleeWindow, ScreeningStore
 
 log = structlog.get_logger(__name__)
+
+T = TypeVar("T")
 
 SIP_REJECTIONS = {"CALL_BOMBING": (603, "Decline"), "DENY_LISTED": (607, "Unwanted")}
 """The rest is 608: an analytics engine rejected it, and its owner must be told where to appeal (RFC 8688)."""
@@ -116,8 +118,7 @@ class Screener:
         self._on_decision(attempt, known, decision)
         if decision.label is not None and not is_degraded:
             with contextlib.suppress(StoreError, TimeoutError):
-                async with asyncio.timeout(self._store_timeout_s):
-                    await self._store.shown(known.callee.key or UNKNOWN, at_s)
+                await self._in_time(self._store.told(known.callee.key or UNKNOWN, "label", at_s))
         return decision
 
     def _time(self, said_s: float | None) -> float:
@@ -137,12 +138,18 @@ class Screener:
             caller, callee, attempt.trunk, passport, hits, is_callback_window=attempt.is_callback_window, at_s=at_s
         )
         try:
-            async with asyncio.timeout(self._store_timeout_s):
-                known, is_degraded = await self._with_memory(plain, at_s), False
+            known, is_degraded = await self._in_time(self._with_memory(plain, at_s)), False
         except (StoreError, TimeoutError):
             known, is_degraded = plain, True
         self._note_degraded(is_degraded)
         return known, is_degraded
+
+    async def _in_time(self, asking: Coroutine[Any, Any, T]) -> T:
+        """Await the store; a deadline costs a timer, and is for a store that may make a call wait."""
+        if not self._store.waits:
+            return await asking
+        async with asyncio.timeout(self._store_timeout_s):
+            return await asking
 
     async def _with_memory(self, known: Known, at_s: float) -> Known:
         to = known.callee.key or UNKNOWN

@@ -24,6 +24,7 @@ from inference.gateway.ports import MediaPorts
 from inference.rtp.plane import PacketPlane
 from inference.screening.api import screening_router
 from inference.service.api import create_app
+from inference.service.attempt_door import AttemptDoor
 from inference.service.bus import EventBus
 from inference.service.events import VerdictEvent
 from inference.service.models import build_parts, build_stages, default_language
@@ -174,7 +175,10 @@ class Worker:
         self, listener: socket.socket, announcements: Announcements, doors: Sequence[APIRouter]
     ) -> None:
         app = create_app(self.watch, self.bus, self.telemetry, self.settings.api, announcements, doors)
-        config = uvicorn.Config(app, log_config=None, access_log=False, lifespan="off", timeout_graceful_shutdown=2)
+        door = app if self.screened is None else AttemptDoor(app, self.screened.screening.screener, self.settings.api)
+        config = uvicorn.Config(
+            door, http="h11", log_config=None, access_log=False, lifespan="off", timeout_graceful_shutdown=2
+        )
         self._server = server = Server(config)
         host, port = listener.getsockname()[:2]
         self.api_address = (host, port)

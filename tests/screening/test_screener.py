@@ -22,6 +22,8 @@ CONFIG = RulesConfig(region="GB", own_ranges=("441632",))
 class Away:
     """A backend that is gone, or slow."""
 
+    waits = True
+
     def __init__(self, wait_s: float = 0.0) -> None:
         self.wait_s, self.is_away = wait_s, True
         self.memory = MemoryBackend(clock=lambda: NOW_S)

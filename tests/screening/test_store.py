@@ -390,7 +390,7 @@ def test_labels_shown_are_counted_a_day(opened):
         for day in range(6):
             at_s = NOW_S + day * DAY_S
             for _ in range(day):
-                await store.shown(CALLEE, at_s)
+                await store.told(CALLEE, "label", at_s)
             counts.append((await call(store, at_s=at_s)).wants.prompts_today)
         return counts
 
