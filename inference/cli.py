@@ -12,7 +12,7 @@ from typing import Annotated, Any
 import typer
 from rich.console import Console
 
-from inference import __version__
+from inference import __version__, cli_lists, cli_simulate
 from inference import cli_alerts as alerts
 from inference import cli_screening as screening
 from inference.errors import ScamTapError
@@ -30,8 +30,8 @@ models_app = typer.Typer(no_args_is_help=True, help="Fetch, build and check the 
 app.add_typer(models_app, name="models")
 app.command()(screening.screen)
 app.command()(screening.report)
-app.add_typer(screening.lists, name="lists")
-app.add_typer(screening.simulate, name="simulate")
+app.add_typer(cli_lists.lists, name="lists")
+app.add_typer(cli_simulate.simulate, name="simulate")
 app.add_typer(alerts.alerts, name="alerts")
 
 stdout = Console(highlight=False, soft_wrap=True)

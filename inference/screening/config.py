@@ -11,6 +11,7 @@ from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 from pydantic import BaseModel, ConfigDict, Field, field_validator
 
 from inference.errors import ConfigError
+from inference.screening.appeals import Appeals
 from inference.screening.backend import Backend, MemoryBackend
 from inference.screening.bombing import BombingConfig, BombingDetector
 from inference.screening.bulk import load_bulk
@@ -112,6 +113,7 @@ class Screening:
         store: what is remembered.
         lists: as they are now.
         entries: list entries and their history.
+        appeals: against lists.
         journal: what was decided.
         heard: takes what listening heard.
         background: what must run beside it for ever: certificates fetched, memory written.
@@ -121,6 +123,7 @@ class Screening:
     store: WindowStore
     lists: NumberLists
     entries: EntryBook
+    appeals: Appeals
     journal: Journal
     heard: HeardBook
     background: tuple[Callable[[], Coroutine[Any, Any, None]], ...]
@@ -192,7 +195,8 @@ def open_screening(
         on_shield=shielded,
     )
     heard = HeardBook(store, journal, labels, region=config.rules.region, time_zone=config.time_zone)
-    return Screening(screener, store, lists, entries, journal, heard, tuple(background))
+    appeals = Appeals(entries, lists, journal)
+    return Screening(screener, store, lists, entries, appeals, journal, heard, tuple(background))
 
 
 def _entries_path(config: ScreeningConfig) -> Path | None:

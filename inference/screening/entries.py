@@ -14,6 +14,7 @@ from inference.errors import StoreError
 from inference.screening.chain import ChainedLog, Line
 from inference.screening.lists import ListEntry
 
+Key = tuple[str, str, bool, str | None]
 Change = Literal["added", "removed", "appealed", "appeal_granted", "appeal_refused"]
 _STATES = {"appealed": "open", "appeal_granted": "granted", "appeal_refused": "refused"}
 
@@ -67,7 +68,7 @@ class EntryBook:
         Raises:
             StoreError: the file cannot be read.
         """
-        held: dict[tuple[str, str, bool], ListEntry] = {}
+        held: dict[Key, ListEntry] = {}
         for changed in self.log():
             if changed.what == "removed":
                 held.pop(_key(changed.entry), None)
@@ -104,13 +105,19 @@ class EntryBook:
     ) -> Changed:
         """A number's owner asks, or somebody decides: a granted appeal switches the entry off.
 
+        An appeal against a published list (``entry.of_list``) makes its entry.
+
         Raises:
             StoreError: the entry is not there, nobody appealed, or the disk refused.
         """
-        held = self._held(entry)
+        is_first = what == "appealed" and entry.of_list is not None and entry not in self
+        held = entry if is_first else self._held(entry)
         if what != "appealed" and held.appeal != "open":
             raise StoreError("nobody appealed against this entry, or it was decided already")
         return self._append(what, who, why, held.model_copy(update={"appeal": _STATES[what]}))
+
+    def __contains__(self, entry: object) -> bool:
+        return isinstance(entry, ListEntry) and any(_key(held) == _key(entry) for held in self.entries())
 
     def _held(self, entry: ListEntry) -> ListEntry:
         for held in self.entries():
@@ -142,5 +149,5 @@ def _changed(line: Line) -> Changed:
     return Changed(line.number, line.at_s, line.what, body["who"], body["why"], entry)
 
 
-def _key(entry: ListEntry) -> tuple[str, str, bool]:
-    return entry.kind, entry.number, entry.is_prefix
+def _key(entry: ListEntry) -> Key:
+    return entry.kind, entry.number, entry.is_prefix, entry.of_list

@@ -33,6 +33,9 @@ MAX_AHEAD_S = 60.0
 SHIELD_STEP_S = 30.0
 """A shield that is up is prolonged by no less: not a write for every call of an attack."""
 
+BACK_AFTER_S = 10.0
+"""A store that misses no call for so long is back; one that only misses some is not said to come and go."""
+
 UNKNOWN = "unknown"
 """Whoever was dialled with no number: counted together, never shielded together."""
 
@@ -105,7 +108,7 @@ class Screener:
         self._on_decision = on_decision
         self._on_shield = on_shield
         self.num_degraded = 0
-        self._is_degraded = False
+        self._degraded_s: float | None = None
         digest = hashlib.sha256(config.model_dump_json().encode()).hexdigest()[:12]
         self.rules_version = f"{RULES_VERSION}.{digest}" + (f".{model.version}" if model is not None else "")
 
@@ -187,13 +190,15 @@ class Screener:
         return hour >= NIGHT_BEGINS_H or hour < NIGHT_ENDS_H
 
     def _note_degraded(self, is_degraded: bool) -> None:
+        """Say once that the store is away, and once that it is back: when it answered every call for a while."""
         self.num_degraded += is_degraded
-        if is_degraded != self._is_degraded:
-            self._is_degraded = is_degraded
-            if is_degraded:
+        if is_degraded:
+            if self._degraded_s is None:
                 log.error("screening without its store: decided by lists and numbering plan alone, open for the rest")
-            else:
-                log.info("screening has its store again")
+            self._degraded_s = self._clock()
+        elif self._degraded_s is not None and abs(self._clock() - self._degraded_s) >= BACK_AFTER_S:
+            self._degraded_s = None
+            log.info("screening has its store again", num_degraded=self.num_degraded)
 
     def _decision(self, attempt: CallAttempt, known: Known, ruling: Ruling, is_degraded: bool) -> Decision:
         label, (code, reason) = None, (None, None)
@@ -213,6 +218,7 @@ class Screener:
             reason,
             is_degraded,
             ruling.contributions or {},
+            tuple(map(str, ruling.matched)),
         )
 
     def undecided(self, attempt: CallAttempt) -> Decision:
