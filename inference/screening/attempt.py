@@ -19,8 +19,15 @@ MAX_IDENTITY_CHARACTERS = 8193
 
 
 def _cut(size: int) -> BeforeValidator:
-    """Texts of callers are cut, not refused: what is refused is decided by nobody, and its call rings."""
-    return BeforeValidator(lambda text: text[:size] if isinstance(text, str) else text)
+    """Texts of callers are cut, not refused: what is refused is decided by nobody, and its call rings.
+
+    Half a surrogate pair, which JSON can hold and UTF-8 cannot, becomes a question mark.
+    """
+    return BeforeValidator(lambda text: _writable(text[:size]) if isinstance(text, str) else text)
+
+
+def _writable(text: str) -> str:
+    return text if text.isascii() else text.encode("utf-8", "replace").decode()
 
 
 Text = Annotated[str, _cut(MAX_TEXT_CHARACTERS)]
