@@ -17,7 +17,7 @@ from inference.errors import StoreError
 MAX_UNION = 512
 """Members beyond which no union is made any more, and those in two sets count twice: nobody so busy is told apart."""
 
-COUNTED_KEYS = frozenset(("c:", "d:", "f:", "l:", "v:", "w:", "b:"))
+COUNTED_KEYS = frozenset(("c:", "d:", "f:", "l:", "v:", "w:", "b:", "p:"))
 """What traffic alone makes: the longest idle goes when memory is full. What people said and decided never goes so."""
 
 SWEPT_AT_ONCE = 64

@@ -6,7 +6,7 @@ from dataclasses import dataclass, replace
 
 from inference.screening.backend import Add, Answer, Command, Distinct, Field, Fields, Include, Put
 from inference.screening.preferences import preferences_of, told_today_command
-from inference.screening.store import BUCKET_S, CALLEE_BASELINE_S, CalleeWindow, Preferences
+from inference.screening.store import BUCKET_S, CALLEE_BASELINE_S, CalleeWindow, Preferences, Screened
 from inference.screening.windows import DAY_S, HOUR_S, SHORT_RING_S, fields_of
 
 FINE_S, COARSE_S = 2, 10
@@ -18,6 +18,12 @@ SHIELD_S = 31 * DAY_S
 
 EMERGENCY_CALLBACK_S = 2 * HOUR_S
 """So long after a call for help whoever calls is let through: the centre, a hospital, a neighbour."""
+
+SCREENED_S = 6 * HOUR_S
+"""So long is kept that a caller was vouched for: until the call was heard to its end."""
+
+LABEL_S = 180.0
+"""A call that is answered later after its label was shown is another call."""
 
 NUM_CALLED = 256
 """Places in the table of whom a subscriber called; one more call may push another out of its place."""
@@ -37,7 +43,9 @@ def _place(number: str) -> str:
     return str(zlib.crc32(number.encode()) % NUM_CALLED)
 
 
-def callee_commands(caller: str | None, callee: str, at_s: float, *, is_odd: bool) -> list[Command]:
+def callee_commands(
+    caller: str | None, callee: str, at_s: float, *, is_odd: bool, is_attested: bool = False
+) -> list[Command]:
     """What an attempt adds to its callee, and then asks; the first answer is the caller before this one."""
     fine, coarse, ten = int(at_s // FINE_S), int(at_s // COARSE_S), int(at_s // BUCKET_S)
     minute = tuple(f"w:{callee}:{b}" for b in range(coarse - 6, coarse + 1))
@@ -49,6 +57,7 @@ def callee_commands(caller: str | None, callee: str, at_s: float, *, is_odd: boo
         Add(f"v:{callee}", f"10:{coarse}", 1, 2 * BUCKET_S),
         Add(f"b:{callee}:{int(at_s // WEEK_S)}", f"{ten}", 1, CALLEE_BASELINE_S + WEEK_S),
         Include(minute[-1], caller or f"withheld {at_s:.3f}", 120),  # each withheld caller may be another one
+        *_attested(caller, callee, at_s, is_attested=is_attested),
         Fields(f"v:{callee}"),
         Distinct(minute),
         Fields(f"g:{callee}"),
@@ -57,6 +66,33 @@ def callee_commands(caller: str | None, callee: str, at_s: float, *, is_odd: boo
         Fields(f"o:{callee}"),
         told_today_command(callee),
     ]
+
+
+def _attested(caller: str | None, callee: str, at_s: float, *, is_attested: bool) -> list[Command]:
+    """Notes that a caller was vouched for, or that this time it was not: a spoofer may follow its owner."""
+    if caller is None:
+        return []
+    value = f"{at_s:.0f}|{caller}" if is_attested else None
+    return [Put(f"p:{callee}", _place(caller), value, SCREENED_S)]
+
+
+def label_command(caller: str, callee: str, text: str, language: str, at_s: float) -> Command:
+    """Notes a label that is shown."""
+    return Put(f"p:{callee}", f"l{_place(caller)}", f"{at_s:.0f}|{caller}|{language}|{text}", SCREENED_S)
+
+
+def screened_commands(caller: str, callee: str) -> list[Command]:
+    """Asks what was noted of a call."""
+    return [Field(f"p:{callee}", _place(caller)), Field(f"p:{callee}", f"l{_place(caller)}")]
+
+
+def screened_of(answers: Sequence[Answer], caller: str, at_s: float) -> Screened:
+    """Out of the answers to :func:`screened_commands`: what is of that caller, and not too old."""
+    vouched, labelled = (str(answer or "").split("|", 3) for answer in answers)
+    is_attested = len(vouched) == 2 and vouched[1] == caller and 0 <= at_s - float(vouched[0]) <= SCREENED_S
+    if len(labelled) < 4 or labelled[1] != caller or not -1 <= at_s - float(labelled[0]) <= LABEL_S:
+        return Screened(is_attested)
+    return Screened(is_attested, labelled[3], "zh" if labelled[2] == "zh" else "en")
 
 
 NUM_CALLEE_ANSWERS = 7

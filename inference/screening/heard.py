@@ -4,7 +4,7 @@ And the message after a call: what the call was, to the subscriber, and to a gua
 """
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime
 from typing import Any, Literal
 from zoneinfo import ZoneInfo
@@ -15,7 +15,7 @@ from inference.errors import StoreError
 from inference.screening.journal import Journal
 from inference.screening.labels import Labels
 from inference.screening.numbers import parse_number
-from inference.screening.store import Preferences, ScreeningStore
+from inference.screening.store import Preferences, Screened, ScreeningStore
 
 log = structlog.get_logger(__name__)
 
@@ -111,7 +111,7 @@ class HeardBook:
         if callee.key is None:
             return []
         try:
-            await self._mark(call, caller.key, callee.key)
+            await self._mark(await self._with_attestation(call, caller.key, callee.key), caller.key, callee.key)
             if call.level != "danger" or call.said_not_a_scam:
                 self._note_back()
                 return []
@@ -124,6 +124,31 @@ class HeardBook:
             body: dict[str, object] = {"call_id": call.call_id, "callee": self._journal.pseudonym(callee.key)}
             self._journal.noted(message.kind, body | {"category": call.family or "other", "reason": "HEARD"})
         return messages
+
+    async def _with_attestation(self, call: HeardCall, caller: str | None, callee: str) -> HeardCall:
+        """With what was known of the caller when the call was set up."""
+        if caller is None or call.is_attested:
+            return call
+        screened = await self._store.screened(caller, callee, call.ended_s)
+        return replace(call, is_attested=screened.is_attested)
+
+    async def label_of(self, caller: str | None, callee: str, at_s: float) -> Screened | None:
+        """The label that a call had before it rang, to be said now that it is answered; None where it had none.
+
+        Args:
+            caller: number as signalled.
+            callee: the subscriber's.
+            at_s: when it was answered, seconds since the epoch.
+        """
+        by, to = parse_number(caller, self._region).key, parse_number(callee, self._region).key
+        if by is None or to is None:
+            return None
+        try:
+            screened = await self._store.screened(by, to, at_s)
+        except StoreError as error:
+            self._note_away(error)
+            return None
+        return None if screened.label is None else screened
 
     async def _messages(self, call: HeardCall, callee: str) -> list[Message]:
         """To the subscriber and the guardian: to each who did not opt out, and was not told enough that day."""

@@ -12,7 +12,10 @@ from inference.screening.callees import (
     callee_commands,
     callee_outcome_command,
     callee_window,
+    label_command,
     odd_command,
+    screened_commands,
+    screened_of,
     stale_callee_fields,
     with_habit,
 )
@@ -32,7 +35,7 @@ from inference.screening.preferences import (
     told_commands,
     told_today_command,
 )
-from inference.screening.store import BASELINE_FROM, CallerWindow, Mark, Preferences, Seen, Told
+from inference.screening.store import BASELINE_FROM, CallerWindow, Mark, Preferences, Screened, Seen, Told
 from inference.screening.windows import fields_of, is_sequential
 
 
@@ -60,13 +63,15 @@ class WindowStore:
         is_odd: bool = False,
         is_outgoing: bool = False,
         is_emergency: bool = False,
+        is_attested: bool = False,
     ) -> Seen:
         """Count an attempt and return both windows.
 
         Raises:
             StoreError: the backend is away.
         """
-        commands, num_called, num_of_caller = callee_commands(caller, callee, at_s, is_odd=is_odd), 0, 0
+        commands = callee_commands(caller, callee, at_s, is_odd=is_odd, is_attested=is_attested)
+        num_called = num_of_caller = 0
         if caller is not None:
             of_caller = caller_commands(caller, callee, at_s, is_night=is_night)
             if is_outgoing:
@@ -180,6 +185,23 @@ class WindowStore:
             StoreError: the backend is away.
         """
         await self._backend.run(preference_commands(subscriber, wants))
+
+    async def labelled(self, caller: str | None, callee: str, text: str, language: str, at_s: float) -> None:
+        """Count a label that is shown, and keep it until the call is answered.
+
+        Raises:
+            StoreError: the backend is away.
+        """
+        kept = [] if caller is None else [label_command(caller, callee, text, language, at_s)]
+        await self._backend.run([*told_commands(callee, "label", at_s), *kept])
+
+    async def screened(self, caller: str, callee: str, at_s: float) -> Screened:
+        """What was decided of late about a call between these two.
+
+        Raises:
+            StoreError: the backend is away.
+        """
+        return screened_of(await self._backend.run(screened_commands(caller, callee)), caller, at_s)
 
     async def told(self, subscriber: str, what: Told, at_s: float) -> None:
         """Count a label that was shown, or a message that was sent.

@@ -121,7 +121,9 @@ class Screener:
         self._on_decision(attempt, known, decision)
         if decision.label is not None and not is_degraded:
             with contextlib.suppress(StoreError, TimeoutError):
-                await self._in_time(self._store.told(known.callee.key or UNKNOWN, "label", at_s))
+                text, language = decision.label.text, decision.label.language
+                to = known.callee.key or UNKNOWN
+                await self._in_time(self._store.labelled(known.caller.key, to, text, language, at_s))
         return decision
 
     def _time(self, said_s: float | None) -> float:
@@ -164,6 +166,7 @@ class Screener:
             is_odd=known.caller.kind not in ("valid", "short", "emergency"),
             is_outgoing=known.trunk == "own" and known.callee.key is not None,
             is_emergency=known.callee.kind == "emergency",
+            is_attested=known.passport.state == "valid" and known.passport.attestation == "A",
         )
         until_s = seen.callee.shielded_until_s
         begun_s = None

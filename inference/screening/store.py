@@ -119,6 +119,21 @@ DEFAULT_PREFERENCES = Preferences()
 
 
 @dataclass(frozen=True, slots=True)
+class Screened:
+    """What is remembered of a decision, for when its call is answered and heard.
+
+    Attributes:
+        is_attested: the caller's number was vouched for in full.
+        label: text that the callee was shown just before; None for none.
+        language: of it.
+    """
+
+    is_attested: bool = False
+    label: str | None = None
+    language: Literal["en", "zh"] = "en"
+
+
+@dataclass(frozen=True, slots=True)
 class Seen:
     """What is remembered of both parties of one attempt.
 
@@ -157,11 +172,12 @@ class ScreeningStore(Protocol):
         is_odd: bool = False,
         is_outgoing: bool = False,
         is_emergency: bool = False,
+        is_attested: bool = False,
     ) -> Seen:
         """Count an attempt and return both windows, in one round trip.
 
         An outgoing one is a subscriber's own: the called number may call back, and so may whoever helps after an
-        emergency call.
+        emergency call. Whether the caller was vouched for in full is kept until the call was heard.
         """
         ...
 
@@ -197,6 +213,14 @@ class ScreeningStore(Protocol):
 
     async def prefer(self, subscriber: str, wants: Preferences) -> None:
         """Remember what a subscriber wants."""
+        ...
+
+    async def labelled(self, caller: str | None, callee: str, text: str, language: str, at_s: float) -> None:
+        """Count a label that is shown, and keep it until the call is answered."""
+        ...
+
+    async def screened(self, caller: str, callee: str, at_s: float) -> Screened:
+        """What was decided of late about a call between these two."""
         ...
 
     async def told(self, subscriber: str, what: Told, at_s: float) -> None:

@@ -4,7 +4,8 @@ Keys: ``c:<caller>`` counters per hour and attempts per ten minutes; ``d:<caller
 ``f:<caller>`` first seen, last callee; ``m:<caller>`` what was said of it; ``l:<callee>`` its last caller;
 ``v:<callee>`` attempts per two and ten seconds; ``w:<callee>:<b>`` its callers; ``b:<callee>:<week>`` attempts per ten
 minutes; ``k:<callee>`` contacts; ``r:<subscriber>`` whom it called; ``g:<callee>`` its shield, and until when an
-emergency service may call back; ``o:<subscriber>`` preferences; ``s:<subscriber>`` labels and messages a day.
+emergency service may call back; ``p:<callee>`` callers that were vouched for, and labels that were shown;
+``o:<subscriber>`` preferences; ``s:<subscriber>`` labels and messages a day.
 
 Each key is bounded: counters older than any window are dropped once a key holds too many (a busy number's key never
 expires), marks and contacts have a most, and calls made are kept in a table of fixed size.

@@ -97,7 +97,7 @@ class Worker:
             build_parts(settings, stages),
             stages,
             settings.watch,
-            publisher=Publisher(self.telemetry, self.bus, dispatcher, self.warner, self._on_verdict),
+            publisher=Publisher(self.telemetry, self.bus, dispatcher, self.warner, self._on_verdict, self._on_begun),
             default_language=default_language(settings),
         )
         # While calls drain the API still answers (no new calls) and followers see how each call ends.
@@ -136,6 +136,10 @@ class Worker:
     def _on_verdict(self, verdict: VerdictEvent, reach: Reach | None) -> None:
         if self.screened is not None:
             self.screened.ended(verdict, reach)
+
+    def _on_begun(self, reach: Reach | None) -> None:
+        if self.screened is not None:
+            self.screened.begun(reach, self.warner)
 
     def _make_gateways(self) -> list[Gateway]:
         media, gateways = self.settings.media, self.settings.gateways

@@ -55,6 +55,52 @@ def test_what_is_heard_in_two_calls_is_shown_before_the_third(live, doubles):
     assert sum(count for (what, _, _), count in counts.items() if what == "reminder") == 2
 
 
+class Speaks:
+    """An ear that keeps what it is to say."""
+
+    name = "speaks"
+
+    def __init__(self):
+        self.said = []
+
+    async def play(self, reach, announcement):
+        self.said.append((reach.subscriber.get_secret_value(), announcement.level, announcement.text))
+
+    async def stop(self, reach):
+        pass
+
+    async def aclose(self):
+        pass
+
+
+def test_a_label_is_said_when_the_call_is_answered_and_only_to_whom_it_was_shown(live):
+    rules = RulesConfig(region="GB", own_ranges=("441632",), spoofed="prompt")
+    spoofed, ear = "+441632960001", Speaks()
+
+    async def run():
+        async with live(screening=ScreeningConfig(enabled=True, rules=rules)) as (worker, api, gateway):
+            worker.warner.add(ear)
+            for call, caller in (("c1", spoofed), ("c2", CALLER)):
+                body = {"call_id": call, "caller": caller, "callee": CALLEES[0], "trunk": "international"}
+                decided = (await api.post("/v1/screening/calls", json=body)).json()
+                assert (decided["label"] is not None) == (caller == spoofed)
+                reach = {"caller": caller, "subscriber": CALLEES[0], "via": "speaks"}
+                spec = gateway.spec(call, reach=reach, language="en")
+                assert (await api.post("/v1/calls", json=spec)).status_code == 201
+                await doubles_until(worker)
+                await api.delete(f"/v1/calls/{call}")
+            return decided
+
+    async def doubles_until(worker):
+        async with asyncio.timeout(5):
+            while worker.screened._telling or worker.warner._tasks:  # noqa: ASYNC110
+                await asyncio.sleep(0.01)
+
+    asyncio.run(run())
+    text = "Possibly a disguised number: this number should not call; operator security centre"
+    assert ear.said == [(CALLEES[0], "suspect", text)]
+
+
 def test_a_worker_without_screening_has_no_such_door(live):
     async def run():
         async with live() as (_, api, _gateway):
