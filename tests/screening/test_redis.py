@@ -6,7 +6,7 @@ import pytest
 
 from inference.errors import ConfigError
 from inference.screening.attempt import CallAttempt
-from inference.screening.backend import MemoryBackend
+from inference.screening.backend import Fields, MemoryBackend
 from inference.screening.bombing import BombingDetector
 from inference.screening.lists import NumberLists
 from inference.screening.redis import RedisBackend, RedisConfig
@@ -129,6 +129,31 @@ def test_a_full_redis_is_open(redis_server):
     finally:
         admin("CONFIG SET maxmemory 0")
     assert (decision.action, decision.is_degraded) == ("allow", True)
+
+
+@pytest.mark.gateway
+def test_a_thousand_questions_at_once_are_all_answered_by_few_requests(redis_server):
+    """They share requests, and connections: none is refused for want of one, and each is counted once."""
+    num_calls = 1000
+
+    async def go():
+        redis_server.flush()
+        backend = RedisBackend(RedisConfig(url=redis_server.url, timeout_s=5, max_connections=2))
+        made = worker(backend, Clock())
+        made._store_timeout_s = 30
+        attempts = [
+            CallAttempt(call_id=str(n), caller="+441212345678", callee=f"+44207946{n:04}") for n in range(num_calls)
+        ]
+        decisions = await asyncio.gather(*map(made.decide, attempts))
+        (counted,) = await backend.run([Fields(f"c:{attempts[0].caller[1:]}")])
+        asked = (await backend._redis.info("commandstats"))["cmdstat_evalsha"]["calls"]
+        await backend.aclose()
+        return decisions, counted, asked
+
+    decisions, counted, asked = asyncio.run(go())
+    assert not any(d.is_degraded for d in decisions)
+    assert sum(int(v) for field, v in counted.items() if field.startswith("a:")) == num_calls
+    assert asked < num_calls / 2
 
 
 @pytest.mark.gateway
