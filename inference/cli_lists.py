@@ -2,6 +2,7 @@
 
 import asyncio
 import json
+from collections.abc import Mapping
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, get_args
@@ -16,7 +17,7 @@ from inference.errors import ConfigError
 
 if TYPE_CHECKING:
     from inference.screening.config import ScreeningConfig
-    from inference.screening.entries import EntryBook
+    from inference.screening.entries import EntryBook, Import
     from inference.screening.lists import BulkList, ListEntry
 
 stderr = Console(stderr=True, highlight=False, soft_wrap=True)
@@ -127,16 +128,23 @@ def _published(config: "ScreeningConfig") -> "list[BulkList]":
     return [] if config.lists_dir is None else load_bulk(config.lists_dir)
 
 
+def _origin(made: "BulkList", imports: "Mapping[str, Import]") -> dict[str, str | None]:
+    """Who imported it and why; None where the file was put there, or changed, by another way."""
+    found = imports.get(made.name)
+    is_known = found is not None and found.version == made.version
+    return {"who": found.who if found and is_known else None, "why": found.why if found and is_known else None}
+
+
 @lists.command()
 def show(config: ConfigOption = None, as_json: JsonOption = False) -> None:
     """What is on the lists now, which published ones are in force; and whether the log behind it is whole."""
     chosen = settings(config)
     book, published = _book(chosen), _published(chosen)
-    broken = book.verify()
+    broken, imports = book.verify(), book.imports()
     imported = [
         {
             "name": made.name, "kind": made.kind, "version": made.version[:12], "numbers": len(made.numbers),
-            "prefixes": len(made.prefixes), "categories": sorted(made.category_names),
+            "prefixes": len(made.prefixes), "categories": sorted(made.category_names), **_origin(made, imports),
         }
         for made in published
     ]  # fmt: skip
@@ -152,10 +160,13 @@ def show(config: ConfigOption = None, as_json: JsonOption = False) -> None:
         table.add_row(of_list, e.number + "*" * e.is_prefix, e.category, e.who, e.why, until, e.appeal)
     stdout.print(table)
     if imported:
-        table = Table("published list", "kind", "version", "numbers", "prefixes")
+        columns = ("name", "kind", "version", "numbers", "prefixes", "who", "why")
+        table = Table("published list", *columns[1:])
         for one in imported:
-            table.add_row(*(str(one[name]) for name in ("name", "kind", "version", "numbers", "prefixes")))
+            table.add_row(*("?" if one[name] is None else str(one[name]) for name in columns))
         stdout.print(table)
+    for unknown in (one["name"] for one in imported if one["who"] is None):
+        stdout.print(f"{unknown}: is not what was imported by this name: ask who put it there", markup=False)
     stdout.print("the log is whole" if broken is None else f"the log was altered at line {broken}: ask who did it")
 
 
@@ -164,9 +175,13 @@ def import_(
     file: Annotated[Path, typer.Argument(help="Text: a number a line, 'number,category', 'prefix*'.")],
     name: Annotated[str, typer.Option(help="Of the list; the former one of this name is replaced.")],
     kind: Annotated[str, typer.Option(help="allow, deny, do_not_originate or business.")] = "deny",
+    who: Annotated[str, typer.Option(help="Who imports; kept in the log.", show_default="who is logged in")] = "",
+    why: WhyOption = "published list",
     config: ConfigOption = None,
 ) -> None:
     """Import a published list of up to tens of millions of numbers; bad lines are reported and skipped."""
+    import getpass
+
     from inference.screening.bulk import read_bulk, save_bulk
 
     chosen = settings(config)
@@ -176,6 +191,8 @@ def import_(
     with Progress(*columns, console=stderr, transient=True) as progress:
         task = progress.add_task("reading", total=file.stat().st_size if file.is_file() else None)
         made, report = read_bulk(file, name, kind, lambda size: progress.advance(task, size))  # type: ignore[arg-type]
+    book = _book(chosen)
+    book.imported(made, who=who or getpass.getuser(), why=why)  # said before it is in force, so never in force unsaid
     save_bulk(chosen.lists_dir, made)
     for line, why in report.bad_lines:
         stderr.print(f"{file}:{line}: {why}; skipped", markup=False)

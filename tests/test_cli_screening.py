@@ -97,8 +97,22 @@ def test_what_is_imported_is_shown_and_a_decision_names_list_and_version(scamtap
         1,
     )
     assert re.search(r"regulator.*deny.*1 .*1 ", scamtap("lists", "show")[1])
+    assert (bool(imported["who"]), imported["why"]) == (True, "published list")
     decision = decide(scamtap, "+8613700137000")
     assert decision["lists"] == [f"deny:regulator@{imported['version']}"]
+
+
+def test_a_list_that_nobody_imported_is_shown_as_such(scamtap, tmp_path):
+    from inference.screening.bulk import read_bulk, save_bulk
+
+    file = tmp_path / "numbers.txt"
+    file.write_text("+8613700137000\n")
+    scamtap("lists", "import", file, "--name", "regulator", "--who", "desk 3", "--why", "order 12")
+    assert re.search(r"regulator.*desk 3.*order 12", scamtap("lists", "show")[1])
+    file.write_text("+8613700137001\n")
+    save_bulk(tmp_path / "lists", read_bulk(file, "regulator", "deny")[0])
+    assert "regulator: is not what was imported" in scamtap("lists", "show")[1]
+    assert "the log is whole" in scamtap("lists", "show")[1]
 
 
 def test_an_appeal_takes_one_number_off_a_published_list_and_no_other(scamtap, tmp_path):

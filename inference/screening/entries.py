@@ -1,4 +1,4 @@
-"""List entries and everything that was ever done to them; what holds now is the last word on each.
+"""List entries and everything that was ever done to lists; what holds now is the last word on each.
 
 Nothing is changed in place: a change names who, when and why, and goes to a chained log
 (:mod:`inference.screening.chain`).
@@ -12,10 +12,11 @@ from typing import Literal
 
 from inference.errors import StoreError
 from inference.screening.chain import ChainedLog, Line
-from inference.screening.lists import ListEntry
+from inference.screening.lists import BulkList, ListEntry
 
 Key = tuple[str, str, bool, str | None]
 Change = Literal["added", "removed", "appealed", "appeal_granted", "appeal_refused"]
+IMPORTED = "imported"
 _STATES = {"appealed": "open", "appeal_granted": "granted", "appeal_refused": "refused"}
 
 
@@ -36,6 +37,22 @@ class Changed:
     who: str
     why: str
     entry: ListEntry
+
+
+@dataclass(frozen=True, slots=True)
+class Import:
+    """A published list was imported.
+
+    Attributes:
+        at_s: when, seconds since the epoch.
+        who, why: by whom, on what ground.
+        version: digest of its content.
+    """
+
+    at_s: float
+    who: str
+    why: str
+    version: str
 
 
 class EntryBook:
@@ -82,7 +99,30 @@ class EntryBook:
         Raises:
             StoreError: the file cannot be read.
         """
-        return (_changed(line) for line in self._log.lines(since_s, until_s))
+        return (_changed(line) for line in self._log.lines(since_s, until_s) if line.what != IMPORTED)
+
+    def imports(self) -> dict[str, Import]:
+        """The latest import of each published list, by its name.
+
+        Raises:
+            StoreError: the file cannot be read.
+        """
+        lines = ((line, line.values()) for line in self._log.lines() if line.what == IMPORTED)
+        found = ((line.at_s, body["who"], body["why"], body["list"]) for line, body in lines)
+        return {made["name"]: Import(at_s, who, why, made["version"]) for at_s, who, why, made in found}
+
+    def imported(self, made: BulkList, *, who: str, why: str) -> Line:
+        """Note that a published list was imported, in place of the former one of its name.
+
+        Raises:
+            StoreError: the disk refused.
+        """
+        about = {
+            "name": made.name, "kind": made.kind, "version": made.version, "numbers": len(made.numbers),
+            "prefixes": len(made.prefixes),
+        }  # fmt: skip
+        (line,) = self._log.append([(self._clock(), IMPORTED, {"who": who, "why": why, "list": about})])
+        return line
 
     def add(self, entry: ListEntry) -> Changed:
         """Put an entry on its list; one of the same number and kind is replaced.
