@@ -29,11 +29,12 @@ lists = typer.Typer(no_args_is_help=True, help="Lists of numbers: allow, deny, d
 
 
 def _book(config: "ScreeningConfig") -> "EntryBook":
-    from inference.screening.entries import EntryBook
+    from inference.screening.config import open_entries
 
-    if config.path is None:
+    is_shared = config.redis is not None and config.redis.share_lists
+    if config.path is None and not is_shared:
         raise ConfigError("list entries need a file to stay in: set screening.path in the settings, and give --config")
-    return EntryBook(config.path.with_suffix(".entries"))
+    return open_entries(config)
 
 
 def _entry(config: "ScreeningConfig", kind: str, number: str, who: str, why: str, **more: Any) -> "ListEntry":

@@ -113,7 +113,15 @@ def bombing(
     """Simulated call-bombing attacks, and the crowds that must not be taken for them: what is noticed and stopped."""
     from inference.screening.rehearsal import CROWD_KINDS, rehearse_attack, rehearse_crowd
 
-    attacks = (("random", 50.0), ("random", 1000.0), ("sequential", 50.0), ("sequential", 1000.0), ("withheld", 200.0))
+    attacks = (
+        ("random", 50.0),
+        ("random", 1000.0),
+        ("random", 5000.0),
+        ("sequential", 50.0),
+        ("sequential", 1000.0),
+        ("sequential", 5000.0),
+        ("withheld", 200.0),
+    )
     table = Table(
         "simulated attack", "a minute", "noticed", "after attempts (most)", "stopped since", "contacts through"
     )

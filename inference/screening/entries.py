@@ -11,11 +11,12 @@ from pathlib import Path
 from typing import Literal
 
 from inference.errors import StoreError
-from inference.screening.chain import ChainedLog, Line
+from inference.screening.chain import AuditLog, ChainedLog, Line
 from inference.screening.lists import BulkList, ListEntry
 
 Key = tuple[str, str, bool, str | None]
 Change = Literal["added", "removed", "appealed", "appeal_granted", "appeal_refused"]
+PURPOSE = "list entries"
 IMPORTED = "imported"
 _STATES = {"appealed": "open", "appeal_granted": "granted", "appeal_refused": "refused"}
 
@@ -59,16 +60,17 @@ class EntryBook:
     """The log of list entries, and what holds now.
 
     Args:
-        path: the file; None keeps it in the process.
+        where: the file, or a log that lies elsewhere; None keeps it in the process.
         clock: seconds since the epoch.
 
     Raises:
         ConfigError: the file cannot be used.
     """
 
-    def __init__(self, path: Path | None, *, clock: Callable[[], float] = time.time) -> None:
+    def __init__(self, where: Path | AuditLog | None, *, clock: Callable[[], float] = time.time) -> None:
         self._clock = clock
-        self._log = ChainedLog(path, "list entries")
+        self._log: AuditLog
+        self._log = ChainedLog(where, PURPOSE) if where is None or isinstance(where, Path) else where
 
     @property
     def version(self) -> str:

@@ -67,6 +67,9 @@ class RedisConfig(BaseModel):
         password: of the server.
         prefix: of every key of ours.
         timeout_s: on connecting and on each request.
+        share_lists: keep list entries, appeals and their log in Redis too: one book for all hosts, in place of the file
+            beside ``screening.path``. That Redis must keep its data on disk (``appendonly yes``). Published lists stay
+            files of each host.
         max_connections: of one worker: so many requests are under way at once, each with all questions that waited.
     """
 
@@ -76,6 +79,7 @@ class RedisConfig(BaseModel):
     password: SecretStr | None = None
     prefix: str = Field(default="scamtap:", max_length=64)
     timeout_s: float = Field(default=0.02, gt=0, le=10)
+    share_lists: bool = False
     max_connections: int = Field(default=4, ge=1, le=4096)
 
     @field_validator("url")
