@@ -136,7 +136,7 @@ def bombing(
             f"{len(seen)} of {seeds}",
             str(max(seen, default=0)),
             f"{stopped / after:.1%}" if after else "-",
-            f"{through} of {known}",
+            f"{through} of {known}" if known else "none called",
         )
     stdout.print(table)
     for crowd in CROWD_KINDS:
