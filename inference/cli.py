@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 import typer
 from rich.console import Console
 
-from inference import __version__
+from inference import __version__, cli_lists, cli_simulate
 from inference import cli_alerts as alerts
 from inference import cli_screening as screening
 from inference.errors import ScamTapError
@@ -33,8 +33,8 @@ models_app = typer.Typer(no_args_is_help=True, help="Fetch, build and check the 
 app.add_typer(models_app, name="models")
 app.command()(screening.screen)
 app.command()(screening.report)
-app.add_typer(screening.lists, name="lists")
-app.add_typer(screening.simulate, name="simulate")
+app.add_typer(cli_lists.lists, name="lists")
+app.add_typer(cli_simulate.simulate, name="simulate")
 app.add_typer(alerts.alerts, name="alerts")
 
 stdout = Console(highlight=False, soft_wrap=True)
@@ -202,9 +202,9 @@ def serve(
     settings = load_settings(config, engine=engine)
     set_up_logs(settings.log)
     if only is Part.screening:
-        from inference.service.screening_worker import serve_screening
+        from inference.service.screening_worker import run_screening
 
-        asyncio.run(serve_screening(settings))
+        run_screening(settings)
         return
     from inference.service.worker import serve_until_signal
 

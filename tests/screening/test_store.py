@@ -390,7 +390,7 @@ def test_labels_shown_are_counted_a_day(opened):
         for day in range(6):
             at_s = NOW_S + day * DAY_S
             for _ in range(day):
-                await store.shown(CALLEE, at_s)
+                await store.told(CALLEE, "label", at_s)
             counts.append((await call(store, at_s=at_s)).wants.prompts_today)
         return counts
 
@@ -448,3 +448,37 @@ def test_expired_keys_leave_the_file_too(tmp_path):
         return left
 
     assert asyncio.run(go()) == 0
+
+
+def test_what_was_decided_is_known_until_the_call_is_answered_and_heard(opened):
+    async def steps(store):
+        async def attempt(at_s, *, is_attested, caller=CALLER):
+            await store.attempt(caller, CALLEE, at_s, is_night=False, is_attested=is_attested)
+
+        await attempt(NOW_S, is_attested=True)
+        await store.labelled(CALLER, CALLEE, "Listed | as fraud", "zh", NOW_S)
+        await store.labelled(None, CALLEE, "of nobody", "en", NOW_S)
+        ages_s = (5, 179, 200, 5 * HOUR_S, 7 * HOUR_S)
+        seen = [await store.screened(CALLER, CALLEE, NOW_S + age_s) for age_s in ages_s]
+        other = await store.screened("441632960009", CALLEE, NOW_S)
+        wants = (await call(store)).wants.prompts_today
+        await attempt(NOW_S + 60, is_attested=False)  # somebody else shows the number now
+        return seen, other, wants, await store.screened(CALLER, CALLEE, NOW_S + 61)
+
+    seen, other, prompts_today, spoofed = run(opened, steps)
+    assert [s.label for s in seen] == ["Listed | as fraud"] * 2 + [None] * 3
+    assert [s.is_attested for s in seen] == [True] * 4 + [False]
+    assert (seen[0].language, prompts_today) == ("zh", 2)
+    assert (other.label, other.is_attested, spoofed.is_attested) == (None, False, False)
+
+
+def test_messages_are_counted_a_day_apart_from_labels(opened):
+    async def steps(store):
+        await store.told(CALLEE, "reminder", NOW_S)
+        await store.told(CALLEE, "reminder", NOW_S)
+        await store.told(CALLEE, "shield", NOW_S)
+        return await store.preferences(CALLEE, NOW_S), await store.preferences(CALLEE, NOW_S + DAY_S)
+
+    today, tomorrow = run(opened, steps)
+    assert (today.prompts_today, today.reminders_today, today.shields_today) == (0, 2, 1)
+    assert (tomorrow.reminders_today, tomorrow.shields_today) == (0, 0)
