@@ -9,9 +9,10 @@ from hypothesis import strategies as st
 
 from inference.errors import ConfigError
 from training.scripts import Script, parse_turns
-from training.voice.call import is_voiced, place_turns, save_call, voice_call
+from training.voice.call import is_voiced, save_call, voice_call
+from training.voice.placing import place_turns
 from training.voice.recipe import draw_recipe, generator
-from training.voice.voices import VOICES
+from training.voice.voices import MANDARIN_VOICES, VOICES
 
 from .conftest import Hummer, make_script
 
@@ -103,10 +104,38 @@ def test_voices_that_must_not_be_are_refused(script, voices, message):
         draw_recipe(script, 1, voices=voices)
 
 
-def test_a_language_without_voices_is_refused():
+def foreign(name):
     turns = parse_turns("far: 你好\nnear: 你好")
-    with pytest.raises(ConfigError, match="no voices for language 'zh' yet"):
-        draw_recipe(Script(id="zh-genuine-x", label="genuine", topic="bank", turns=turns), 1)
+    return Script(id=name, label="genuine", topic="bank", turns=turns)
+
+
+def test_mandarin_scripts_are_read_by_mandarin_voices_of_their_own_split():
+    scripts = [foreign(f"zh-genuine-{i}") for i in range(40)]
+    for script in scripts:
+        if script.split != "test":
+            assert set(draw_recipe(script, 1).voices.values()) == set(MANDARIN_VOICES[script.split])
+    assert {script.split for script in scripts} == {"train", "dev", "test"}
+    assert not set(MANDARIN_VOICES["train"]) & set(MANDARIN_VOICES["dev"])
+
+
+@pytest.mark.parametrize(
+    ("name", "synthesiser", "message"),
+    [
+        (next(n for i in range(99) if foreign(n := f"zh-genuine-{i}").split == "test"), "kokoro", "'zh' in split test"),
+        ("zh-genuine-x", "espeak", "espeak has no voices for language 'zh'"),
+        ("fr-genuine-x", "kokoro", "no voices for language 'fr'"),
+    ],
+)
+def test_a_language_without_voices_is_refused(name, synthesiser, message):
+    with pytest.raises(ConfigError, match=message):
+        draw_recipe(foreign(name), 1, synthesiser=synthesiser)
+
+
+def test_a_voice_of_another_language_is_refused(script):
+    with pytest.raises(ConfigError, match="zm_yunxia speaks Mandarin; give an English one"):
+        draw_recipe(script, 1, voices={"far": "zm_yunxia", "near": "af_nova"})
+    with pytest.raises(ConfigError, match="af_nova speaks English; give a Mandarin one"):
+        draw_recipe(foreign("zh-genuine-x"), 1, voices={"far": "zm_yunxia", "near": "af_nova"})
 
 
 def test_each_purpose_has_random_numbers_of_its_own():

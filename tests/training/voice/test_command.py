@@ -8,7 +8,8 @@ from rich.console import Console
 from typer.testing import CliRunner
 
 from inference.errors import ConfigError
-from training.voice.command import choose_scripts, default_cache, voice, voice_all
+from training.voice.batch import voice_all
+from training.voice.command import choose_scripts, default_cache, voice
 from training.voice.manifest import ManifestCall, load_manifest, manifest_call, save_manifest
 from training.voice.recipe import draw_recipe
 from training.voice.speaker import CachedSpeaker, KokoroSpeaker
