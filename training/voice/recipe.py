@@ -15,15 +15,19 @@ from training.voice.line import Line
 from training.voice.presets import LINE_PRESETS, MIXED, LinePreset, Preset, draw_lines, draw_sounds
 from training.voice.sounds import Sound
 from training.voice.voices import (
-    MANDARIN_CODE,
+    ACCENTS_OF,
+    MANDARIN,
     Synthesiser,
     babblers_of,
     draw_voices,
-    phoneme_language,
+    language_of,
     the_synthesiser,
 )
 
 _CLEAN: dict[Leg, Channel] = {"far": Channel(level_dbfs=-20.0), "near": Channel(level_dbfs=-22.0)}
+_ALONE = {name for names in MANDARIN.values() if len(names) == 1 for name in names}
+"""Voices that have no other beside them in their split: they may speak both legs."""
+
 _LONG_CALL_NUM_TURNS = 10  # people start to talk into one another once the call has warmed up
 
 
@@ -84,22 +88,21 @@ def draw_recipe(
 ) -> Recipe:
     """The recipe of ``script`` under ``seed``; ``voices`` and ``speeds`` pin what would be drawn.
 
-    Drawn voices are those of ``synthesiser`` for the script's own language and split, two different ones, and the same
-    whatever the preset: another line costs no new speech.
+    Drawn voices are those of ``synthesiser`` for the script's own language and split, and the same whatever the
+    preset: another line costs no new speech.
 
     Raises:
         ConfigError: a language without voices, a reserved or unknown voice, one of another language, voices of two
             synthesisers, or one voice for both legs.
     """
+    if script.lang not in ACCENTS_OF:
+        raise ConfigError(
+            f"script {script.id}: no voices for language {script.lang!r}; {', '.join(ACCENTS_OF)} have some"
+        )
     rng = generator(script.id, seed, "recipe")
     if voices is not None:
         synthesiser = the_synthesiser(voices)
-    try:
-        far, near = draw_voices(synthesiser, script.split, rng, script.lang)
-    except ConfigError as error:
-        if voices is None:
-            raise ConfigError(f"script {script.id}: {error}") from None
-        far, near = voices["far"], voices["near"]  # none to draw from, but some were given
+    far, near = draw_voices(synthesiser, script.split, rng, script.lang)
     drawn_voices: dict[Leg, str] = {"far": far, "near": near}
     drawn_speeds: dict[Leg, float] = {leg: round(float(rng.uniform(0.92, 1.12)), 2) for leg in LEGS}
     channels = {leg: draw_channel(rng) for leg in LEGS}
@@ -127,13 +130,9 @@ def draw_recipe(
 
 
 def _check_voices(script: Script, voices: Mapping[Leg, str]) -> None:
-    is_mandarin = script.lang == "zh"
-    if the_synthesiser(voices) == "kokoro":
-        for voice in voices.values():
-            if (phoneme_language(voice) == MANDARIN_CODE) != is_mandarin:
-                speaks, want = ("English", "a Mandarin") if is_mandarin else ("Mandarin", "an English")
-                raise ConfigError(f"script {script.id}: the voice {voice} speaks {speaks}; give {want} one")
-    elif is_mandarin:
-        raise ConfigError(f"script {script.id}: espeak's voices speak English; give two Mandarin ones of kokoro")
-    if voices["far"] == voices["near"]:
+    the_synthesiser(voices)
+    for voice in voices.values():
+        if language_of(voice) != script.lang:
+            raise ConfigError(f"script {script.id}: the voice {voice} does not speak {script.lang}; give one that does")
+    if voices["far"] == voices["near"] and voices["far"] not in _ALONE:
         raise ConfigError(f"script {script.id}: both legs have the voice {voices['far']}; give two different ones")
