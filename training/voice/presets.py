@@ -83,7 +83,7 @@ def _draw_line(preset: LinePreset, babblers: Sequence[str], rng: np.random.Gener
     noise = ranges.noises[rng.integers(len(ranges.noises))]
     num_talking = min(int(rng.integers(*_NUM_BABBLERS, endpoint=True)), len(babblers))
     talking = tuple(str(name) for name in rng.permutation(np.array(babblers, dtype=str))[:num_talking])
-    echo_kind, echo_draws = rng.random(), rng.random(2)
+    echo_kind, echo_draws = rng.random(), rng.random(2).tolist()
     bit_rates = _AMR_BIT_RATES if "amr" in codec else _OPUS_BIT_RATES
     bit_rate = bit_rates[rng.integers(3)]
     dtx, lossy, loss = rng.random() < 0.4, rng.random() < ranges.share_lossy, rng.uniform(0.002, ranges.max_loss)
