@@ -2,10 +2,10 @@
 
 import multiprocessing
 import signal
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterator, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
 from concurrent.futures.process import BrokenProcessPool
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -88,10 +88,11 @@ def voice_all(
         voiced = (
             _one_by_one(todo, speaker, on_turns) if num_workers == 1 else _abreast(todo, speaker, on_turns, num_workers)
         )
-        for each in voiced:
-            made.append(each)
-            ask = "genuine" if each.ask_s is None else f"scam, ask at {each.ask_s:.1f} s"
-            progress.console.print(f"{each.stem}: {each.duration_s:.1f} s, {ask}", markup=False, highlight=False)
+        with closing(voiced):  # Ctrl-C here ends the processes at once, not when the memory is tidied
+            for each in voiced:
+                made.append(each)
+                ask = "genuine" if each.ask_s is None else f"scam, ask at {each.ask_s:.1f} s"
+                progress.console.print(f"{each.stem}: {each.duration_s:.1f} s, {ask}", markup=False, highlight=False)
     return VoicedSummary(
         num_made=len(made),
         num_kept=len(tasks) - len(todo),
@@ -111,7 +112,9 @@ def _voice(task: _Task, speaker: Speaker, on_turn: Callable[[], None]) -> _Made:
     return _Made(task.stem, call.duration_s, call.ask_s, _num_spoken(speaker) - before)
 
 
-def _one_by_one(tasks: Sequence[_Task], speaker: Speaker, on_turns: Callable[[int], None]) -> Iterator[_Made]:
+def _one_by_one(
+    tasks: Sequence[_Task], speaker: Speaker, on_turns: Callable[[int], None]
+) -> Generator[_Made, None, None]:
     num = 0
 
     def on_turn() -> None:
@@ -136,7 +139,6 @@ class _Here:
 
 
 def _begin(speaker: Speaker, stop: Any, num_turns: Any) -> None:
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches all processes; the first one tells the others
     _Here.speaker, _Here.stop, _Here.num_turns = speaker, stop, num_turns
 
 
@@ -148,6 +150,19 @@ def _work(task: _Task) -> _Made:
             _Here.num_turns.value += 1
 
     return _voice(task, _Here.speaker, on_turn)
+
+
+@contextmanager
+def _without_interrupts() -> Iterator[None]:
+    """Ctrl-C waits until the block is done; processes begun in it never hear of it.
+
+    It reaches all processes of a terminal at once: the first one is to tell the others.
+    """
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
+    try:
+        yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
 
 
 @contextmanager
@@ -165,11 +180,12 @@ def _pool(speaker: Speaker, stop: Any, num_turns: Any, num_workers: int) -> Iter
 
 def _abreast(
     tasks: Sequence[_Task], speaker: Speaker, on_turns: Callable[[int], None], num_workers: int
-) -> Iterator[_Made]:
+) -> Generator[_Made, None, None]:
     context = multiprocessing.get_context("spawn")
     stop, num_turns = context.Event(), context.Value("q", 0)
     with _pool(speaker, stop, num_turns, max(1, min(num_workers, len(tasks)))) as pool:
-        running: set[Future[_Made]] = {pool.submit(_work, task) for task in tasks}
+        with _without_interrupts():  # the pool begins its processes with the first task
+            running: set[Future[_Made]] = {pool.submit(_work, task) for task in tasks}
         try:
             while running:
                 done, running = wait(running, timeout=_REFRESH_S, return_when=FIRST_COMPLETED)
