@@ -13,6 +13,7 @@ from training.announce.command import announce
 from training.data.command import app as data_app
 from training.screening.command import reputation, screening
 from training.voice.command import voice
+from training.voice.sheet import voice_sheet
 
 # torch and onnxruntime are imported by the commands that need them: `scamtap-train --help` answers at once.
 
@@ -138,6 +139,7 @@ def evaluate(
 
 
 app.command()(voice)
+app.command("voice-sheet")(voice_sheet)
 app.command()(announce)
 app.command()(screening)
 app.command()(reputation)
