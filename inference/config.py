@@ -20,6 +20,7 @@ from inference.rtp.plane import PlaneConfig
 from inference.screening.config import ScreeningConfig
 from inference.service.api import ApiConfig
 from inference.service.watch import WatchConfig
+from inference.speech.gate import CascadeConfig
 from inference.speech.recogniser import MAX_WINDOW_S, RecogniserConfig
 from inference.verdict.verdict import VerdictConfig
 
@@ -61,6 +62,7 @@ class Settings(BaseSettings):
     media: PlaneConfig = PlaneConfig()
     segmenter: SegmenterConfig = SegmenterConfig()
     speech: RecogniserConfig = RecogniserConfig()
+    cascade: CascadeConfig = CascadeConfig()
     intent: IntentConfig = IntentConfig()
     verdict: VerdictConfig = VerdictConfig()
     alerts: AlertsConfig = AlertsConfig()
@@ -74,12 +76,17 @@ class Settings(BaseSettings):
 
     @model_validator(mode="after")
     def _segments_fit_the_recogniser(self) -> Self:
-        longest_s = self.segmenter.max_segment_s + self.speech.silence_s + self.speech.window_step_s
-        if longest_s > MAX_WINDOW_S:
-            raise ValueError(
-                f"segmenter.max_segment_s + speech.silence_s + speech.window_step_s is {longest_s:g} s, "
-                f"and must not exceed {MAX_WINDOW_S:g}"
-            )
+        lengths_s = {
+            "segmenter.max_segment_s": self.segmenter.max_segment_s,
+            "watch.scheduler.due.max_joined_s": self.watch.scheduler.due.max_joined_s,
+        }
+        for name, length_s in lengths_s.items():
+            longest_s = length_s + self.speech.silence_s + self.speech.window_step_s
+            if longest_s > MAX_WINDOW_S:
+                raise ValueError(
+                    f"{name} + speech.silence_s + speech.window_step_s is {longest_s:g} s, "
+                    f"and must not exceed {MAX_WINDOW_S:g}"
+                )
         return self
 
     @model_validator(mode="after")

@@ -171,6 +171,10 @@ def create_app(
     async def list_calls() -> list[dict[str, Any]]:
         return [watch.describe(call_id) for call_id in watch.call_ids]
 
+    @app.get("/v1/load", dependencies=guarded)
+    async def load() -> dict[str, Any]:
+        return watch.load()
+
     @app.get("/v1/calls/{call_id}", dependencies=guarded)
     async def show(call_id: CallId) -> dict[str, Any]:
         if call_id not in watch.call_ids:

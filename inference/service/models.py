@@ -27,6 +27,7 @@ from inference.intent.install import tokenizer_path as intent_tokenizer_path
 from inference.intent.scorer import IntentScorer
 from inference.service.call import CallParts
 from inference.service.stages import Stages
+from inference.speech.gate import ModelGate
 from inference.speech.graph import DECODER, ENCODER
 from inference.speech.install import install_speech
 from inference.speech.install import tokenizer_path as speech_tokenizer_path
@@ -165,8 +166,11 @@ def build_stages(settings: "Settings") -> Stages:
     """
     models_dir = settings.models_dir or default_models_dir()
     engine = OnnxEngine(models_dir)
-    recogniser = Recogniser(engine, speech_tokenizer_path(models_dir), settings.speech)
-    return Stages(recogniser, build_scorer(settings, engine), engine)
+    cascade = settings.cascade
+    gate = None if cascade.gate is None else ModelGate(engine, cascade)
+    recogniser = Recogniser(engine, speech_tokenizer_path(models_dir), settings.speech, gate)
+    gates = "never" if gate is None else cascade.when
+    return Stages(recogniser, build_scorer(settings, engine), engine, gates=gates)
 
 
 def build_scorer(settings: "Settings", engine: Engine | None = None) -> IntentScorer:

@@ -19,6 +19,7 @@ from inference.audio import SAMPLE_RATE_HZ
 from inference.audio.segment import SpeechSegment
 from inference.engine.base import Engine, Tensor
 from inference.errors import WeightsError
+from inference.speech.gate import STATES, Gate
 from inference.speech.graph import DECODER, ENCODER, PHASE_FIRST, PHASE_LANGUAGE, PHASE_TEXT
 from inference.speech.utterance import Utterance
 from inference.speech.vocabulary import Vocabulary
@@ -63,6 +64,8 @@ class _Row:
     prompt: list[int]
     max_tokens: int
     language: str | None
+    is_gated: bool = False  # decoded only if the gate passes it
+    is_held: bool = False  # and it did not
     tokens: list[int] = field(default_factory=list)
     no_speech: float = 0.0
     log_probs: list[float] = field(default_factory=list)  # of all tokens chosen, the end too
@@ -80,13 +83,16 @@ class _Step:
 class Recogniser:
     """Greedy Whisper over an engine; stateless between calls of :meth:`transcribe` and thread-safe."""
 
-    def __init__(self, engine: Engine, tokenizer_path: Path, config: RecogniserConfig | None = None) -> None:
+    def __init__(
+        self, engine: Engine, tokenizer_path: Path, config: RecogniserConfig | None = None, gate: Gate | None = None
+    ) -> None:
         """Decode with the models ``speech`` and ``speech_decoder`` of ``engine``.
 
         Args:
             engine: runs the models.
             tokenizer_path: ``tokenizer.json`` of the same Whisper.
             config: how.
+            gate: decides about segments that need not be decoded; None passes them all.
 
         Raises:
             WeightsError: the tokenizer is missing or not Whisper's.
@@ -97,6 +103,7 @@ class Recogniser:
         self._tokenizer = Tokenizer.from_file(str(tokenizer_path))
         self._vocabulary = Vocabulary.from_tokenizer(self._tokenizer)
         self._engine = engine
+        self._gate = gate
         self._config = config or RecogniserConfig()
         # Empty memory of earlier steps: the decoder's past inputs, [0, heads, 0, head width].
         self._past = {
@@ -105,17 +112,27 @@ class Recogniser:
             if spec.name.startswith("past_")
         }
 
+    @property
+    def has_gate(self) -> bool:
+        """Whether anything can be held back."""
+        return self._gate is not None
+
     def transcribe(
-        self, segments: Sequence[SpeechSegment], languages: Sequence[str | None] | None = None
+        self,
+        segments: Sequence[SpeechSegment],
+        languages: Sequence[str | None] | None = None,
+        gated: Sequence[bool] | None = None,
     ) -> list[Utterance]:
         """Recognise ``segments``, which may be of any calls and legs.
 
         Args:
             segments: int16 at 8 kHz, each below ``MAX_WINDOW_S - silence_s``.
             languages: per segment, None where it should be detected; default: the configured language for all.
+            gated: per segment, true where it is decoded only if the gate passes it; default: all are decoded.
 
         Returns:
             One utterance per segment, in order, the same whatever else was in the batch; ``known_s`` is the segment's.
+            Those that the gate held back have no text and ``is_held``.
 
         Raises:
             EngineError: the engine failed.
@@ -124,10 +141,12 @@ class Recogniser:
         if languages is None:
             default = None if self._config.language == "auto" else self._config.language
             languages = [default] * len(segments)
+        gated = [False] * len(segments) if gated is None else gated
         groups: dict[tuple[int, bool], list[_Row]] = {}
-        for index, (segment, language) in enumerate(zip(segments, languages, strict=True)):
+        for index, (segment, language, is_gated) in enumerate(zip(segments, languages, gated, strict=True)):
             row = self._row(index, segment, language)
-            groups.setdefault((self._window_samples(segment), language is None), []).append(row)
+            row.is_gated = is_gated and self._gate is not None
+            groups.setdefault((self.window_samples(len(segment.samples)), language is None), []).append(row)
         for (num_samples, _), rows in groups.items():
             for first in range(0, len(rows), self._config.max_rows):
                 self._decode(rows[first : first + self._config.max_rows], segments, num_samples)
@@ -143,12 +162,17 @@ class Recogniser:
         prompt = [start] if language is None else [start, *self._vocabulary.prompt(language)]
         return _Row(index, prompt, max_tokens, language)
 
-    def _window_samples(self, segment: SpeechSegment) -> int:
+    def window_samples(self, num_samples: int) -> int:
+        """Samples that are encoded for a segment of ``num_samples``; segments of one length share a batch.
+
+        Raises:
+            ValueError: the segment is too long.
+        """
         step = 2 * round(self._config.window_step_s * SAMPLE_RATE_HZ / 160) * 80  # the encoder halves 10 ms frames
-        wanted = len(segment.samples) + round(self._config.silence_s * SAMPLE_RATE_HZ)
+        wanted = num_samples + round(self._config.silence_s * SAMPLE_RATE_HZ)
         window = max(1, math.ceil(wanted / step)) * step
         if window > MAX_WINDOW_S * SAMPLE_RATE_HZ:
-            seconds = len(segment.samples) / SAMPLE_RATE_HZ
+            seconds = num_samples / SAMPLE_RATE_HZ
             raise ValueError(f"speech segment of {seconds:.1f} s does not fit Whisper's {MAX_WINDOW_S:.0f} s; cap it")
         return window
 
@@ -159,6 +183,9 @@ class Recogniser:
             samples = segments[row.index].samples
             audio[line, : len(samples)] = samples
         encoded = self._engine.infer(ENCODER, {"audio": audio})
+        rows, encoded = self._through_gate(rows, encoded)
+        if not rows:
+            return
         kept = {name: tensor for name, tensor in encoded.items() if name.startswith("cross_")}
         kept |= {name: np.zeros((len(rows), *empty.shape[1:]), empty.dtype) for name, empty in self._past.items()}
         tokens = np.array([row.prompt for row in rows], np.int64)
@@ -184,6 +211,17 @@ class Recogniser:
                 kept = {name: tensor[stay] for name, tensor in kept.items()}
             step, kept = self._step(tokens, PHASE_TEXT, kept)
 
+    def _through_gate(self, rows: list[_Row], encoded: dict[str, Tensor]) -> tuple[list[_Row], dict[str, Tensor]]:
+        """The rows that are to be decoded, and what was encoded of them."""
+        if self._gate is None or not any(row.is_gated for row in rows):
+            return rows, encoded
+        for row, passes in zip(rows, self._gate.passes(encoded[STATES]), strict=True):
+            row.is_held = row.is_gated and not passes
+        stay = [line for line, row in enumerate(rows) if not row.is_held]
+        if len(stay) == len(rows):
+            return rows, encoded
+        return [rows[line] for line in stay], {name: tensor[stay] for name, tensor in encoded.items()}
+
     def _step(self, tokens: Tensor, phase: int, kept: Mapping[str, Tensor]) -> tuple[_Step, dict[str, Tensor]]:
         """One decoder step: what it chose, and what the step after it needs."""
         phases = np.full(len(tokens), phase, np.int64)
@@ -208,7 +246,11 @@ class Recogniser:
 
     def _utterance(self, segment: SpeechSegment, row: _Row) -> Utterance:
         # Whisper's own rule against inventing words for noise: both signs must hold, either alone is often wrong.
-        if row.no_speech > self._config.no_speech and np.mean(row.log_probs) < self._config.min_log_prob:
+        if (
+            row.log_probs
+            and row.no_speech > self._config.no_speech
+            and np.mean(row.log_probs) < self._config.min_log_prob
+        ):
             row.tokens.clear()
         # A cap may cut a character of several tokens in half: what is left of it is not text.
         text = without_echo(self._tokenizer.decode(row.tokens).strip().strip("\N{REPLACEMENT CHARACTER}").strip())
@@ -219,6 +261,7 @@ class Recogniser:
             known_s=segment.known_s,
             text=text,
             language=row.language or "en",
+            is_held=row.is_held,
         )
 
 

@@ -61,6 +61,10 @@ class NoStages:
         """See :class:`inference.service.stages.Stages`."""
         raise AssertionError("silence became speech")
 
+    def window_samples(self, num_samples: int) -> int:
+        """See :class:`inference.service.stages.Stages`."""
+        raise AssertionError("silence became speech")
+
 
 def make() -> tuple[Watch, httpx.AsyncClient]:
     """One app over a real plane."""

@@ -83,6 +83,10 @@ class NoStages:
         """See :class:`inference.service.stages.Stages`."""
         raise AssertionError("silence became speech")
 
+    def window_samples(self, num_samples: int) -> int:
+        """See :class:`inference.service.stages.Stages`."""
+        raise AssertionError("silence became speech")
+
 
 class Sent:
     """A connection's other direction that remembers nothing."""
