@@ -7,7 +7,7 @@ import sys
 from collections.abc import Callable
 from enum import StrEnum
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 import typer
 from rich.console import Console
@@ -52,9 +52,14 @@ class Part(StrEnum):
     screening = "screening"
 
 
+Precision = Literal["int8", "fp16", "fp32"]  # inference.engine.graph's, whose import takes a while
 ConfigOption = Annotated[
     Path | None,
     typer.Option("--config", "-c", help="YAML settings; see configs/scamtap.yaml.", show_default="built in"),
+]
+EngineOption = Annotated[
+    str | None,
+    typer.Option("--engine", help="triton://HOST:PORT, or onnx: in this process.", show_default="engine.url"),
 ]
 JsonOption = Annotated[bool, typer.Option("--json", help="JSON Lines on standard output, for programs.")]
 
@@ -99,6 +104,7 @@ def replay(
     realtime: Annotated[bool, typer.Option(help="As fast as it was spoken, not as fast as possible.")] = False,
     as_json: JsonOption = False,
     config: ConfigOption = None,
+    engine: EngineOption = None,
 ) -> None:
     """Run recordings through the very stages live calls go through.
 
@@ -112,7 +118,7 @@ def replay(
     from inference.service.replay import replay as replay_call
     from inference.service.terminal import event_line, printable
 
-    settings = load_settings(config)
+    settings = load_settings(config, engine=engine)
     spoken = default_language(settings) if language is None else None if language == "auto" else str(language)
     stages = build_stages(settings)
     parts = build_parts(settings, stages)
@@ -143,6 +149,7 @@ def score(
     files: Annotated[list[Path], typer.Argument(help="JSON Lines of call texts.", show_default=False)],
     as_json: JsonOption = False,
     config: ConfigOption = None,
+    engine: EngineOption = None,
 ) -> None:
     """Score call texts through intent and verdict, as if they were heard.
 
@@ -153,7 +160,7 @@ def score(
     from inference.service.models import build_scorer
     from inference.service.score import read_texts, score_line, score_text
 
-    settings = load_settings(config)
+    settings = load_settings(config, engine=engine)
     scorer = build_scorer(settings)
     verdict = settings.verdict.calibrated(scorer.calibration)
 
@@ -174,12 +181,13 @@ def serve(
     only: Annotated[
         Part | None, typer.Option(help="screening: a worker that screens, without models or media.")
     ] = None,
+    engine: EngineOption = None,
 ) -> None:
     """Follow live calls: RTP in, alerts out, until SIGTERM (drains) or Ctrl-C. Screens call attempts where enabled."""
     from inference.config import load_settings
     from inference.service.logs import set_up_logs
 
-    settings = load_settings(config)
+    settings = load_settings(config, engine=engine)
     set_up_logs(settings.log)
     if only is Part.screening:
         from inference.service.screening_worker import serve_screening
@@ -195,6 +203,7 @@ def serve(
 def demo(
     out: Annotated[Path, typer.Option(help="Where what the subscriber heard is written.")] = Path("demo-warning.wav"),
     plain: Annotated[bool, typer.Option(help="Lines instead of a live picture (as when piped).")] = False,
+    engine: EngineOption = None,
 ) -> None:
     """Two live calls over RTP on this machine: a scam, and the real bank. Takes as long as the calls do (~80 s).
 
@@ -206,18 +215,18 @@ def demo(
     from inference.service.logs import set_up_logs
 
     set_up_logs(LogConfig(level="error"))  # the picture says the rest
-    if not show_demo(stdout, out, plain=plain):
+    if not show_demo(stdout, out, plain=plain, engine=engine):
         raise typer.Exit(1)
 
 
 @app.command()
-def doctor(config: ConfigOption = None) -> None:
+def doctor(config: ConfigOption = None, engine: EngineOption = None) -> None:
     """What is missing or slow on this machine, one line each with the remedy."""
     from inference.config import load_settings
     from inference.service.doctor import examine
 
     is_fit = True
-    for finding in examine(load_settings(config)):
+    for finding in examine(load_settings(config, engine=engine)):
         is_fit &= finding.is_ok or not finding.is_needed
         stdout.print(finding.line())
     if not is_fit:
@@ -233,11 +242,25 @@ def pull(
         Path | None, typer.Option("--from", help="A folder that has the weights already; else the sources of the lock.")
     ] = None,
     quiet: Annotated[bool, typer.Option(help="Only errors.")] = False,
+    precision: Annotated[
+        Precision | None,
+        typer.Option(help="int8 for CPU, fp16 for GPU.", show_default="what is there, else int8"),
+    ] = None,
 ) -> None:
     """Fetch the published weights once, verify them, and build the ONNX models (about 160 MB, resumable)."""
     from inference.service.models import pull_models
 
-    pull_models(names or (), source, console=None if quiet else stderr)
+    pull_models(names or (), source, console=None if quiet else stderr, precision=precision)
+
+
+@models_app.command(name="config")
+def configure_models() -> None:
+    """Write each model's config.pbtxt, what a Triton server must know of it, from its graph (models pull does too)."""
+    from inference.engine.pbtxt import write_configs
+    from inference.service.models import default_models_dir
+
+    for path in write_configs(default_models_dir()):
+        stdout.print(f"written: {path}", markup=False)
 
 
 @models_app.command(name="list")

@@ -12,6 +12,7 @@ from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, Settings
 from inference.alerts.config import AlertsConfig
 from inference.alerts.ears.open import WarningsConfig
 from inference.audio.segmenter import SegmenterConfig
+from inference.engine.open import EngineConfig
 from inference.errors import ConfigError
 from inference.gateway.open import GatewaysConfig
 from inference.gateway.spec import CallSpec
@@ -23,6 +24,9 @@ from inference.service.watch import WatchConfig
 from inference.speech.gate import CascadeConfig
 from inference.speech.recogniser import MAX_WINDOW_S, RecogniserConfig
 from inference.verdict.verdict import VerdictConfig
+
+IN_PROCESS = "onnx"
+"""What the command line calls the engine that needs no server."""
 
 
 class PrivacyConfig(BaseModel):
@@ -61,6 +65,7 @@ class Settings(BaseSettings):
     models_dir: Path | None = None
     media: PlaneConfig = PlaneConfig()
     segmenter: SegmenterConfig = SegmenterConfig()
+    engine: EngineConfig = EngineConfig()
     speech: RecogniserConfig = RecogniserConfig()
     cascade: CascadeConfig = CascadeConfig()
     intent: IntentConfig = IntentConfig()
@@ -118,6 +123,21 @@ class Settings(BaseSettings):
         return env_settings, init_settings
 
 
+def with_engine(settings: Settings, engine: str | None) -> Settings:
+    """``settings`` with the engine that the command line asks for, if it does.
+
+    Raises:
+        ConfigError: it is not an engine's URL.
+    """
+    if engine is None:
+        return settings
+    values = {**settings.engine.model_dump(), "url": None if engine == IN_PROCESS else engine}
+    try:
+        return settings.model_copy(update={"engine": EngineConfig.model_validate(values)})
+    except ValidationError as error:
+        raise ConfigError(f"--engine: {error.errors()[0]['msg']}, or {IN_PROCESS}") from None
+
+
 def _known_names(location: tuple[int | str, ...]) -> list[str]:
     model: Any = Settings
     for part in location[:-1]:
@@ -143,8 +163,12 @@ def _one_line(error: ValidationError, source: str) -> str:
     return f"{source}: {where}: {first['msg']}{more}"
 
 
-def load_settings(path: Path | None = None) -> Settings:
+def load_settings(path: Path | None = None, *, engine: str | None = None) -> Settings:
     """Read ``path`` (YAML), or take the defaults; the environment is laid over it.
+
+    Args:
+        path: the file.
+        engine: ``engine.url`` from the command line, over both; :data:`IN_PROCESS` for none.
 
     Raises:
         ConfigError: no such file, not YAML, an unknown or invalid setting; one line, naming file and setting.
@@ -171,7 +195,7 @@ def load_settings(path: Path | None = None) -> Settings:
         if variable.startswith("SCAMTAP__") and "__".join(variable.split("__")[:2]).upper() not in known:
             raise ConfigError(f"environment: unknown setting '{variable}'")
     try:
-        return Settings(**values)
+        return with_engine(Settings(**values), engine)
     except ValidationError as error:
         raise ConfigError(_one_line(error, source)) from error
     except SettingsError as error:

@@ -6,9 +6,10 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, get_args
 
 import numpy as np
+import structlog
 from rich.console import Console
 
 from inference import intent, speech
@@ -19,9 +20,10 @@ from inference.audio.vad import VAD_MODEL, Probabilities, default_vad
 from inference.engine import graph
 from inference.engine.base import Engine
 from inference.engine.graph import Precision
-from inference.engine.onnx import OnnxEngine
+from inference.engine.open import open_engine, require_precision
+from inference.engine.pbtxt import write_configs
 from inference.engine.repository import MODEL_FILE, write_atomically
-from inference.errors import ConfigError, WeightsError
+from inference.errors import ConfigError, ScamTapError, WeightsError
 from inference.intent.install import HEAD_FILE, INTENT_MODEL, calibration_path, install_intent
 from inference.intent.install import tokenizer_path as intent_tokenizer_path
 from inference.intent.scorer import IntentScorer
@@ -32,6 +34,7 @@ from inference.speech.graph import DECODER, ENCODER
 from inference.speech.install import install_speech
 from inference.speech.install import tokenizer_path as speech_tokenizer_path
 from inference.speech.recogniser import Recogniser
+from inference.speech.whole import WHOLE
 from inference.verdict.verdict import Verdict
 from inference.weights import cache_dir, file, load_lock, open_tensors, pull, status
 from inference.weights.bar import progress_bars
@@ -39,9 +42,11 @@ from inference.weights.bar import progress_bars
 if TYPE_CHECKING:
     from inference.config import Settings
 
+log = structlog.get_logger(__name__)
+
 SPEECH_WEIGHTS, TEXT_WEIGHTS = "whisper-base", "all-minilm-l6-v2"
 BUILD_KEY_FILE = "build.sha256"
-PRECISION: Precision = "int8"
+PRECISION: Precision = "int8"  # where nothing else was asked for and nothing was built before
 MODEL_HEX_DIGITS = 12
 
 
@@ -71,7 +76,9 @@ def default_models_dir() -> Path:
 def _builds(models_dir: Path) -> tuple[_Built, _Built]:
     shared = Path(graph.__file__)
     return (
-        _Built(SPEECH_WEIGHTS, (ENCODER, DECODER), (shared, *sorted(Path(speech.__path__[0]).glob("[gmv]*.py")))),
+        _Built(
+            SPEECH_WEIGHTS, (ENCODER, DECODER, WHOLE), (shared, *sorted(Path(speech.__path__[0]).glob("[gmvw]*.py")))
+        ),
         _Built(
             TEXT_WEIGHTS,
             (INTENT_MODEL,),
@@ -80,20 +87,27 @@ def _builds(models_dir: Path) -> tuple[_Built, _Built]:
     )
 
 
-def _build_key(built: _Built) -> str:
+def _held_precision(models_dir: Path, built: _Built) -> Precision:
+    """What the model was last built in; what is fetched again stays what it was."""
+    key_file = models_dir / built.names[0] / "1" / BUILD_KEY_FILE
+    last = key_file.read_text().split()[-1:] if key_file.is_file() else []
+    return next((precision for precision in get_args(Precision) if [precision] == last), PRECISION)
+
+
+def _build_key(built: _Built, precision: Precision) -> str:
     """What the result depends on: a model built with the same key need not be built again."""
     digest = hashlib.sha256(load_lock().artefact(built.artefact).model_dump_json().encode())
     for path in built.sources:
         digest.update(path.read_bytes())
-    return f"{digest.hexdigest()} {PRECISION}\n"
+    return f"{digest.hexdigest()} {precision}\n"
 
 
-def _is_current(models_dir: Path, built: _Built) -> bool:
+def _is_current(models_dir: Path, built: _Built, precision: Precision) -> bool:
     folders = [models_dir / name / "1" for name in built.names]
     if not all((folder / MODEL_FILE).is_file() for folder in folders):
         return False
     key_file = folders[0] / BUILD_KEY_FILE
-    return key_file.is_file() and key_file.read_text() == _build_key(built)
+    return key_file.is_file() and key_file.read_text() == _build_key(built, precision)
 
 
 def pull_models(
@@ -102,6 +116,7 @@ def pull_models(
     *,
     console: Console | None,
     models_dir: Path | None = None,
+    precision: Precision | None = None,
 ) -> None:
     """Fetch what is missing and build what is out of date; a second run does nothing.
 
@@ -110,6 +125,7 @@ def pull_models(
         source: a folder that has them, instead of the sources of the lock.
         console: where progress is shown; None shows nothing.
         models_dir: the model repository.
+        precision: what to build, ``int8`` for CPU or ``fp16`` for GPU; default: what is there, else int8.
 
     Raises:
         ConfigError: no weights have such a name.
@@ -128,19 +144,21 @@ def pull_models(
         origin = f"from {pulled.source}" if pulled.is_new else f"here already, from {pulled.source}"
         console.print(f"{pulled.title}: {pulled.licence}, {pulled.num_bytes / 1e6:.0f} MB, {origin}", markup=False)
     for built in _builds(models_dir):
-        if (not names or built.artefact in names) and not _is_current(models_dir, built):
+        wanted = precision or _held_precision(models_dir, built)
+        if (not names or built.artefact in names) and not _is_current(models_dir, built, wanted):
             if console is not None:
-                console.print(f"building {', '.join(built.names)} ({PRECISION}) in {models_dir}", markup=False)
-            _build(models_dir, built)
+                console.print(f"building {', '.join(built.names)} ({wanted}) in {models_dir}", markup=False)
+            _build(models_dir, built, wanted)
+    write_configs(models_dir)
 
 
-def _build(models_dir: Path, built: _Built) -> None:
+def _build(models_dir: Path, built: _Built, precision: Precision) -> None:
     tensors, tokenizer = open_tensors(built.artefact), file(built.artefact, "tokenizer.json")
     if built.artefact == SPEECH_WEIGHTS:
-        install_speech(models_dir, tensors, tokenizer, PRECISION)
+        install_speech(models_dir, tensors, tokenizer, precision)
     else:
-        install_intent(models_dir, tensors, tokenizer, PRECISION)
-    key = _build_key(built)
+        install_intent(models_dir, tensors, tokenizer, precision)
+    key = _build_key(built, precision)
     write_atomically(models_dir / built.names[0] / "1" / BUILD_KEY_FILE, partial(Path.write_text, data=key))
 
 
@@ -153,8 +171,10 @@ def model_lines(models_dir: Path | None = None) -> Iterator[str]:
         use = " (training only)" if held.training_only else ""
         yield f"{held.name}: {held.state}, {artefact.licence}, {artefact.homepage}{use} {held.detail}".rstrip()
     for built in _builds(models_dir):
-        state = "built" if _is_current(models_dir, built) else "not built or out of date; run: scamtap models pull"
-        yield f"{', '.join(built.names)}: {state}, {PRECISION}, in {models_dir}"
+        precision = _held_precision(models_dir, built)
+        is_current = _is_current(models_dir, built, precision)
+        state = "built" if is_current else "not built or out of date; run: scamtap models pull"
+        yield f"{', '.join(built.names)}: {state}, {precision}, in {models_dir}"
     yield f"weights are kept in {cache_dir()}"
 
 
@@ -165,18 +185,41 @@ def build_stages(settings: "Settings") -> Stages:
         WeightsError, EngineError: they were not pulled or are damaged; the remedy is in the message.
     """
     models_dir = settings.models_dir or default_models_dir()
-    engine = OnnxEngine(models_dir)
-    cascade = settings.cascade
-    gate = None if cascade.gate is None else ModelGate(engine, cascade)
-    recogniser = Recogniser(engine, speech_tokenizer_path(models_dir), settings.speech, gate)
-    gates = "never" if gate is None else cascade.when
-    return Stages(recogniser, build_scorer(settings, engine), engine, gates=gates)
+    engine = build_engine(settings)
+    try:
+        is_remote = settings.engine.url is not None
+        require_precision(engine, (WHOLE if is_remote else ENCODER, settings.intent.model), settings.engine.precision)
+        gate = None if settings.cascade.gate is None else ModelGate(engine, settings.cascade)
+        tokenizer = speech_tokenizer_path(models_dir)
+        recogniser = Recogniser(engine, tokenizer, settings.speech, gate, is_remote=is_remote)
+        gates = "never" if gate is None else settings.cascade.when
+        return Stages(recogniser, build_scorer(settings, engine), engine, gates=gates)
+    except ScamTapError:
+        engine.close()
+        raise
+
+
+def build_engine(settings: "Settings") -> Engine:
+    """What the models run on, as configured; tells the log when servers go and come.
+
+    Raises:
+        EngineError: the Triton client is not installed.
+    """
+
+    def on_change(is_away: bool, why: str) -> None:
+        if is_away:
+            log.error("inference servers away", why=why)
+        else:
+            log.info("inference servers back", why=why)
+
+    models_dir = settings.models_dir or default_models_dir()
+    return open_engine(settings.engine, models_dir, in_process=(VAD_MODEL,), on_change=on_change)
 
 
 def build_scorer(settings: "Settings", engine: Engine | None = None) -> IntentScorer:
     """Load the intent model alone."""
     models_dir = settings.models_dir or default_models_dir()
-    engine = engine or OnnxEngine(models_dir)
+    engine = engine or build_engine(settings)
     return IntentScorer(engine, intent_tokenizer_path(models_dir), calibration_path(models_dir), settings.intent)
 
 

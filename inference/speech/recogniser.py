@@ -23,6 +23,7 @@ from inference.speech.gate import STATES, Gate
 from inference.speech.graph import DECODER, ENCODER, PHASE_FIRST, PHASE_LANGUAGE, PHASE_TEXT
 from inference.speech.utterance import Utterance
 from inference.speech.vocabulary import Vocabulary
+from inference.speech.whole import MAX_GUARD, UNKNOWN, WHOLE
 
 MAX_WINDOW_S = 30.0  # positions that Whisper has
 TINY = 1e-9  # below any probability worth telling apart; its logarithm is finite
@@ -48,7 +49,7 @@ class RecogniserConfig(BaseModel):
     guard_min_tokens: int = Field(
         default=3, ge=1, description="shortest phrase whose immediate repetition ends a transcript"
     )
-    guard_max_tokens: int = Field(default=40, ge=1, description="longest such phrase")
+    guard_max_tokens: int = Field(default=40, ge=1, le=MAX_GUARD, description="longest such phrase")
     no_speech: float = Field(default=0.6, ge=0, le=1, description="probability of no speech from which text is doubted")
     min_log_prob: float = Field(default=-1.0, le=0, description="doubted text stays if its tokens' mean is above this")
     max_rows: int = Field(
@@ -61,7 +62,6 @@ class _Row:
     """One segment on its way through a batch."""
 
     index: int
-    prompt: list[int]
     max_tokens: int
     language: str | None
     is_gated: bool = False  # decoded only if the gate passes it
@@ -84,15 +84,22 @@ class Recogniser:
     """Greedy Whisper over an engine; stateless between calls of :meth:`transcribe` and thread-safe."""
 
     def __init__(
-        self, engine: Engine, tokenizer_path: Path, config: RecogniserConfig | None = None, gate: Gate | None = None
+        self,
+        engine: Engine,
+        tokenizer_path: Path,
+        config: RecogniserConfig | None = None,
+        gate: Gate | None = None,
+        *,
+        is_remote: bool = False,
     ) -> None:
-        """Decode with the models ``speech`` and ``speech_decoder`` of ``engine``.
+        """Decode with the models ``speech`` and ``speech_decoder`` of ``engine``, or with ``speech_text``.
 
         Args:
             engine: runs the models.
             tokenizer_path: ``tokenizer.json`` of the same Whisper.
             config: how.
             gate: decides about segments that need not be decoded; None passes them all.
+            is_remote: the engine is a network away, so the decoder's steps are left to it: the model ``speech_text``.
 
         Raises:
             WeightsError: the tokenizer is missing or not Whisper's.
@@ -105,10 +112,11 @@ class Recogniser:
         self._engine = engine
         self._gate = gate
         self._config = config or RecogniserConfig()
+        self._is_remote = is_remote
         # Empty memory of earlier steps: the decoder's past inputs, [0, heads, 0, head width].
         self._past = {
             spec.name: np.zeros([size or 0 for size in spec.shape], spec.dtype)
-            for spec in engine.spec(DECODER).inputs
+            for spec in engine.spec(WHOLE if is_remote else DECODER).inputs
             if spec.name.startswith("past_")
         }
 
@@ -158,9 +166,7 @@ class Recogniser:
             raise ValueError(f"language {language!r} is not one that Whisper knows")
         duration_s = len(segment.samples) / SAMPLE_RATE_HZ
         max_tokens = self._config.min_tokens + math.ceil(duration_s * self._config.max_tokens_per_s)
-        start = self._vocabulary.start
-        prompt = [start] if language is None else [start, *self._vocabulary.prompt(language)]
-        return _Row(index, prompt, max_tokens, language)
+        return _Row(index, max_tokens, language)
 
     def window_samples(self, num_samples: int) -> int:
         """Samples that are encoded for a segment of ``num_samples``; segments of one length share a batch.
@@ -178,25 +184,34 @@ class Recogniser:
 
     def _decode(self, rows: list[_Row], segments: Sequence[SpeechSegment], num_samples: int) -> None:
         """Fill ``tokens`` and ``language`` of ``rows``, whose windows are all ``num_samples`` long."""
-        audio = np.zeros((len(rows), num_samples), np.int16)
+        audio: Tensor = np.zeros((len(rows), num_samples), np.int16)
         for line, row in enumerate(rows):
             samples = segments[row.index].samples
             audio[line, : len(samples)] = samples
+        if self._is_remote:
+            if any(row.is_gated for row in rows):
+                rows, passed = self._through_gate(
+                    rows, {**self._engine.infer(ENCODER, {"audio": audio}), "audio": audio}
+                )
+                audio = passed["audio"]
+            if rows:
+                self._decode_whole(rows, audio)
+            return
         encoded = self._engine.infer(ENCODER, {"audio": audio})
         rows, encoded = self._through_gate(rows, encoded)
         if not rows:
             return
         kept = {name: tensor for name, tensor in encoded.items() if name.startswith("cross_")}
         kept |= {name: np.zeros((len(rows), *empty.shape[1:]), empty.dtype) for name, empty in self._past.items()}
-        tokens = np.array([row.prompt for row in rows], np.int64)
-        is_detecting = rows[0].language is None
-        step, kept = self._step(tokens, PHASE_LANGUAGE if is_detecting else PHASE_FIRST, kept)
-        for row, no_speech, token in zip(rows, step.no_speech, step.tokens, strict=True):
+        if rows[0].language is None:
+            # The prompt is then put anew, start token and all: so `speech_text` does, and so both say the same.
+            start = np.full((len(rows), 1), self._vocabulary.start, np.int64)
+            for row, token in zip(rows, self._step(start, PHASE_LANGUAGE, kept)[0].tokens, strict=True):
+                row.language = self._vocabulary.language_of[token]
+        prompts = [[self._vocabulary.start, *self._vocabulary.prompt(str(row.language))] for row in rows]
+        step, kept = self._step(np.array(prompts, np.int64), PHASE_FIRST, kept)
+        for row, no_speech in zip(rows, step.no_speech, strict=True):
             row.no_speech = no_speech
-            row.language = self._vocabulary.language_of[token] if is_detecting else row.language
-        if is_detecting:
-            tokens = np.array([self._vocabulary.prompt(str(row.language)) for row in rows], np.int64)
-            step, kept = self._step(tokens, PHASE_FIRST, kept)
         alive: list[_Row | None] = list(rows)
         while True:
             for line, (row_alive, token, log_prob) in enumerate(zip(alive, step.tokens, step.log_probs, strict=True)):
@@ -221,6 +236,25 @@ class Recogniser:
         if len(stay) == len(rows):
             return rows, encoded
         return [rows[line] for line in stay], {name: tensor[stay] for name, tensor in encoded.items()}
+
+    def _decode_whole(self, rows: list[_Row], audio: Tensor) -> None:
+        """All steps in one request; what ends a row there ends it here too, by the same rule."""
+        guard = [self._config.guard_min_tokens, self._config.guard_max_tokens]
+        languages = [UNKNOWN if row.language is None else self._vocabulary.languages[row.language] for row in rows]
+        batch = {
+            "audio": audio,
+            "language": np.array(languages, np.int64),
+            "max_tokens": np.array([row.max_tokens for row in rows], np.int64),
+            "guard": np.array([guard] * len(rows), np.int64),
+        }
+        outputs = self._engine.infer(WHOLE, batch)
+        log_probs = np.log(np.maximum(outputs["probability"].astype(np.float64), TINY))
+        for line, row in enumerate(rows):
+            row.no_speech = float(outputs["no_speech"][line])
+            row.language = self._vocabulary.language_of[int(outputs["spoken"][line])]
+            for token, log_prob in zip(outputs["tokens"][line].tolist(), log_probs[line].tolist(), strict=True):
+                if self._is_over(row, token, log_prob):
+                    break
 
     def _step(self, tokens: Tensor, phase: int, kept: Mapping[str, Tensor]) -> tuple[_Step, dict[str, Tensor]]:
         """One decoder step: what it chose, and what the step after it needs."""

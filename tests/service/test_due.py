@@ -160,7 +160,7 @@ def test_low_risk_speech_that_waits_too_long_is_shed_and_no_other():
     low, near, suspect, ended = FakeCall(), FakeCall(suspect_in_llr=1.0), FakeCall("danger"), FakeCall()
     q = queue(max_wait_s=10)
     said = {call: say(call, 1.0) for call in (low, near, suspect, ended)}
-    for call, waiting in said.items():
+    for waiting in said.values():
         q.add(waiting, 1.0)
     q.hurry(ended)
     assert q.shed_late(11.0) == []

@@ -11,7 +11,6 @@ from inference.errors import CapacityError, ConfigError, EngineError
 from inference.gateway.spec import CallSpec
 from inference.rtp.packet import RtpPacket
 from inference.rtp.plane import Datagram
-from inference.service.watch import WatchConfig
 
 
 def collect(bus):
