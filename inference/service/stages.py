@@ -22,7 +22,7 @@ class DueSegment:
         segment: the speech.
         due_s: reading of the pipeline's clock when it became due; what passes since then is the pipeline's own
             delay and is added to the time at which the words are known.
-        is_gated: whether it is decoded only if the gate of the cascade passes it.
+        is_gated: whether it is decoded only if its call passes the gate of the cascade.
     """
 
     call: Call
@@ -83,9 +83,16 @@ class Stages:
             What came of each segment, in the order of ``batch``.
         """
         segments, languages = [due.segment for due in batch], [due.call.language for due in batch]
-        gated = [due.is_gated for due in batch]
-        # Most often nothing is to be gated, and then the recogniser need not know of it.
-        heard = self.recogniser.transcribe(segments, languages, *([gated] if any(gated) else []))
+        said: dict[int, float] = {}
+
+        def weigh(index: int, llr: float) -> bool:
+            due = batch[index]
+            said[index] = llr
+            return due.call.weigh(due.segment.leg, llr) or not due.is_gated
+
+        # Where it costs next to nothing the gate hears all, so that it knows a call by the time it is asked about it.
+        is_weighed = self.gates != "never" and (self.recogniser.is_gate_free or any(due.is_gated for due in batch))
+        heard = self.recogniser.transcribe(segments, languages, *([weigh] if is_weighed else []))
         worded = [index for index, utterance in enumerate(heard) if utterance.text]
         windows = [batch[index].call.remember(heard[index]) for index in worded]
         scores = self.scorer.score(windows)

@@ -19,7 +19,7 @@ from inference.audio import SAMPLE_RATE_HZ
 from inference.audio.segment import SpeechSegment
 from inference.engine.base import Engine, Tensor
 from inference.errors import WeightsError
-from inference.speech.gate import STATES, Gate
+from inference.speech.gate import STATES, Gate, Weigh
 from inference.speech.graph import DECODER, ENCODER, PHASE_FIRST, PHASE_LANGUAGE, PHASE_TEXT
 from inference.speech.utterance import Utterance
 from inference.speech.vocabulary import Vocabulary
@@ -64,8 +64,7 @@ class _Row:
     index: int
     max_tokens: int
     language: str | None
-    is_gated: bool = False  # decoded only if the gate passes it
-    is_held: bool = False  # and it did not
+    is_held: bool = False  # behind the gate
     tokens: list[int] = field(default_factory=list)
     no_speech: float = 0.0
     log_probs: list[float] = field(default_factory=list)  # of all tokens chosen, the end too
@@ -98,7 +97,7 @@ class Recogniser:
             engine: runs the models.
             tokenizer_path: ``tokenizer.json`` of the same Whisper.
             config: how.
-            gate: decides about segments that need not be decoded; None passes them all.
+            gate: what it hears decides about segments that need not be decoded; None: all are decoded.
             is_remote: the engine is a network away, so the decoder's steps are left to it: the model ``speech_text``.
 
         Raises:
@@ -125,22 +124,28 @@ class Recogniser:
         """Whether anything can be held back."""
         return self._gate is not None
 
+    @property
+    def is_gate_free(self) -> bool:
+        """Whether the gate costs next to nothing, as states are here anyway; a remote engine would encode twice."""
+        return self._gate is not None and not self._is_remote
+
     def transcribe(
         self,
         segments: Sequence[SpeechSegment],
         languages: Sequence[str | None] | None = None,
-        gated: Sequence[bool] | None = None,
+        weigh: Weigh | None = None,
     ) -> list[Utterance]:
         """Recognise ``segments``, which may be of any calls and legs.
 
         Args:
             segments: int16 at 8 kHz, each below ``MAX_WINDOW_S - silence_s``.
             languages: per segment, None where it should be detected; default: the configured language for all.
-            gated: per segment, true where it is decoded only if the gate passes it; default: all are decoded.
+            weigh: told what the gate makes of each segment, those of equal windows in the order given; says which are
+                decoded. Default: all are, and the gate is not asked.
 
         Returns:
             One utterance per segment, in order, the same whatever else was in the batch; ``known_s`` is the segment's.
-            Those that the gate held back have no text and ``is_held``.
+            Those held back have no text and ``is_held``.
 
         Raises:
             EngineError: the engine failed.
@@ -149,15 +154,13 @@ class Recogniser:
         if languages is None:
             default = None if self._config.language == "auto" else self._config.language
             languages = [default] * len(segments)
-        gated = [False] * len(segments) if gated is None else gated
         groups: dict[tuple[int, bool], list[_Row]] = {}
-        for index, (segment, language, is_gated) in enumerate(zip(segments, languages, gated, strict=True)):
+        for index, (segment, language) in enumerate(zip(segments, languages, strict=True)):
             row = self._row(index, segment, language)
-            row.is_gated = is_gated and self._gate is not None
             groups.setdefault((self.window_samples(len(segment.samples)), language is None), []).append(row)
         for (num_samples, _), rows in groups.items():
             for first in range(0, len(rows), self._config.max_rows):
-                self._decode(rows[first : first + self._config.max_rows], segments, num_samples)
+                self._decode(rows[first : first + self._config.max_rows], segments, num_samples, weigh)
         done = {row.index: row for rows in groups.values() for row in rows}
         return [self._utterance(segment, done[index]) for index, segment in enumerate(segments)]
 
@@ -182,25 +185,30 @@ class Recogniser:
             raise ValueError(f"speech segment of {seconds:.1f} s does not fit Whisper's {MAX_WINDOW_S:.0f} s; cap it")
         return window
 
-    def _decode(self, rows: list[_Row], segments: Sequence[SpeechSegment], num_samples: int) -> None:
+    def _decode(
+        self, rows: list[_Row], segments: Sequence[SpeechSegment], num_samples: int, weigh: Weigh | None
+    ) -> None:
         """Fill ``tokens`` and ``language`` of ``rows``, whose windows are all ``num_samples`` long."""
         audio: Tensor = np.zeros((len(rows), num_samples), np.int16)
         for line, row in enumerate(rows):
             samples = segments[row.index].samples
             audio[line, : len(samples)] = samples
         if self._is_remote:
-            if any(row.is_gated for row in rows):
-                rows, passed = self._through_gate(
-                    rows, {**self._engine.infer(ENCODER, {"audio": audio}), "audio": audio}
-                )
-                audio = passed["audio"]
+            if weigh is not None:
+                states = self._engine.infer(ENCODER, {"audio": audio})[STATES]
+                stay = self._through_gate(rows, states, segments, weigh)
+                rows, audio = [rows[line] for line in stay], audio[stay]
             if rows:
                 self._decode_whole(rows, audio)
             return
         encoded = self._engine.infer(ENCODER, {"audio": audio})
-        rows, encoded = self._through_gate(rows, encoded)
-        if not rows:
-            return
+        if weigh is not None:
+            stay = self._through_gate(rows, encoded[STATES], segments, weigh)
+            if not stay:
+                return
+            if len(stay) < len(rows):
+                rows = [rows[line] for line in stay]
+                encoded = {name: tensor[stay] for name, tensor in encoded.items()}
         kept = {name: tensor for name, tensor in encoded.items() if name.startswith("cross_")}
         kept |= {name: np.zeros((len(rows), *empty.shape[1:]), empty.dtype) for name, empty in self._past.items()}
         if rows[0].language is None:
@@ -226,16 +234,16 @@ class Recogniser:
                 kept = {name: tensor[stay] for name, tensor in kept.items()}
             step, kept = self._step(tokens, PHASE_TEXT, kept)
 
-    def _through_gate(self, rows: list[_Row], encoded: dict[str, Tensor]) -> tuple[list[_Row], dict[str, Tensor]]:
-        """The rows that are to be decoded, and what was encoded of them."""
-        if self._gate is None or not any(row.is_gated for row in rows):
-            return rows, encoded
-        for row, passes in zip(rows, self._gate.passes(encoded[STATES]), strict=True):
-            row.is_held = row.is_gated and not passes
-        stay = [line for line, row in enumerate(rows) if not row.is_held]
-        if len(stay) == len(rows):
-            return rows, encoded
-        return [rows[line] for line in stay], {name: tensor[stay] for name, tensor in encoded.items()}
+    def _through_gate(
+        self, rows: list[_Row], states: Tensor, segments: Sequence[SpeechSegment], weigh: Weigh
+    ) -> list[int]:
+        """Lines of the rows that are to be decoded."""
+        if self._gate is None:
+            return list(range(len(rows)))
+        said = self._gate.llr(states, [len(segments[row.index].samples) for row in rows])
+        for row, llr in zip(rows, said, strict=True):
+            row.is_held = not weigh(row.index, llr)
+        return [line for line, row in enumerate(rows) if not row.is_held]
 
     def _decode_whole(self, rows: list[_Row], audio: Tensor) -> None:
         """All steps in one request; what ends a row there ends it here too, by the same rule."""
