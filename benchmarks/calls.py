@@ -190,7 +190,7 @@ def ladder(options: argparse.Namespace) -> Iterator[Result]:
         with httpx.Client(base_url=worker.api, trust_env=False, timeout=30) as api:
             first: Result | None = None
             sender.start()
-            begun = refused = 0
+            begun = refused = over = 0
             for calls in options.calls:
                 for call in range(begun, calls):
                     legs = {
@@ -213,7 +213,9 @@ def ladder(options: argparse.Namespace) -> Iterator[Result]:
                 result["sender_worst_lag_ms"] = round(1000 * sender.worst_lag_s, 1)
                 result["refused_calls"] = refused
                 yield result
-                if result["speech_to_verdict_s"]["p99"] > LIMIT_S or result["shed_s"] or refused:
+                is_too_much = result["speech_to_verdict_s"]["p99"] > LIMIT_S or result["shed_s"] or refused
+                over = over + 1 if is_too_much else 0
+                if over == options.over:
                     return
     finally:
         sender.stop()
@@ -278,6 +280,7 @@ def main() -> None:
     parser.add_argument("folder", nargs="?", type=Path, default=ROOT / "datasets" / "tiny")
     parser.add_argument("--calls", type=numbers, default=rising(8, 400), help="loads, ascending, e.g. 10,20,40")
     parser.add_argument("--seconds", type=float, default=30.0, help="measured, per load")
+    parser.add_argument("--over", type=int, default=2, help="loads in a row over the limit that end it")
     parser.add_argument("--settle", type=float, default=12.0, help="before that: every call has said something")
     parser.add_argument("--stub", type=float, help="seconds that models take for a second of window")
     parser.add_argument("--models", type=Path, default=ROOT / "models", help="model repository")

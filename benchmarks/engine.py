@@ -90,7 +90,9 @@ class Mode:
 
 def as_scheduled(work: Work, recogniser: Recogniser) -> list[Work]:
     """The batches that the scheduler makes of these segments, each leg a call of its own and all of them due."""
-    queue = DueQueue(DueConfig(max_waiting_s=1e6, max_wait_s=1e6), recogniser.window_samples)
+    queue = DueQueue(
+        DueConfig(max_waiting_s=1e6, max_wait_s=1e6), recogniser.window_samples, is_mixing=recogniser.is_mixing
+    )
     calls: dict[str, AnyCall] = {}
     keys: dict[int, str] = {}
     for key, segment in work:

@@ -135,7 +135,8 @@ def with_engine(settings: Settings, engine: str | None) -> Settings:
     try:
         return settings.model_copy(update={"engine": EngineConfig.model_validate(values)})
     except ValidationError as error:
-        raise ConfigError(f"--engine: {error.errors()[0]['msg']}, or {IN_PROCESS}") from None
+        why = error.errors(include_url=False, include_input=False)[0]["msg"].removeprefix("Value error, ")
+        raise ConfigError(f"--engine {IN_PROCESS} or a URL: {why}") from None
 
 
 def _known_names(location: tuple[int | str, ...]) -> list[str]:

@@ -66,7 +66,7 @@ class CircuitBreaker:
             await asyncio.wait_for(self._closed.wait(), max(0.0, until_s - self._clock()))
         except TimeoutError:
             away_s = self._clock() - self._opened_s
-            raise EngineError(f"the Triton server is away since {away_s:.0f} s ({self._why})") from None
+            raise EngineError(f"the Triton server has been away for {away_s:.0f} s ({self._why})") from None
 
     def succeeded(self) -> None:
         """A request was answered, well or badly."""

@@ -46,7 +46,8 @@ class EngineConfig(BaseModel):
     Attributes:
         url: ``triton://HOST[:PORT]``; all addresses of the name are used in turn, or give several, with commas. Null:
             the models run in this process, on the CPU. Voice activity is always detected in this process.
-        precision: of the graphs, ``int8`` for CPU or ``fp16`` for GPU; models of another are refused.
+        precision: of the speech models, ``int8`` for CPU or ``fp16`` for GPU; others are refused. The classifier's is
+            a matter of its calibration.
         timeout_s: how long a batch may take, every attempt included; a warning after that comes too late.
         attempt_timeout_s: how long one attempt may take before another server is asked, or the same again.
         canary_timeout_s: how soon a server that seems away must answer a small request to be trusted again.
@@ -164,16 +165,15 @@ def open_engine(
     return RoutedEngine(TritonEngine(config, on_change=on_change), local, in_process)
 
 
-def require_precision(engine: Engine, models: tuple[str, ...], precision: Precision) -> None:
-    """Refuse models of another precision: thresholds and calibration were measured with the configured one.
+def require_precision(engine: Engine, model: str, precision: Precision) -> None:
+    """Refuse a model of another precision than was asked for, or calibrated.
 
     Raises:
-        EngineError: one of ``models`` is of another, or cannot be asked.
+        EngineError: ``model`` is of another, or cannot be asked.
     """
-    for model in models:
-        found = engine.spec(model).metadata.get("precision", "unknown")
-        if found != precision:
-            raise EngineError(
-                f"model {model} is {found}, engine.precision is {precision}: set it, or run: scamtap models pull "
-                f"--precision {precision}"
-            )
+    found = engine.spec(model).metadata.get("precision", "unknown")
+    if found != precision:
+        raise EngineError(
+            f"model {model} is {found}, and {precision} was expected: set engine.precision to what is served, or build "
+            "the other (scamtap models pull --precision)"
+        )

@@ -19,6 +19,7 @@ from functools import partial
 from pathlib import Path
 
 import onnx
+from google.protobuf.message import DecodeError
 from onnx import TensorProto
 
 from inference.engine.repository import MODEL_FILE, find_versions, write_atomically
@@ -69,6 +70,22 @@ class _Tensor:
         return [dim if isinstance(dim, int) else TYPICAL_SIZES.get(dim, 1) for dim in shape] or [1]
 
 
+@dataclass(frozen=True, slots=True)
+class Graph:
+    """One model of the repository, as Triton sees it."""
+
+    name: str
+    versions: tuple[int, ...]
+    inputs: tuple[_Tensor, ...]
+    outputs: tuple[_Tensor, ...]
+    metadata: Mapping[str, str]
+
+    @property
+    def is_batched(self) -> bool:
+        """Whether every tensor's first dimension is the batch."""
+        return all(tensor.shape[:1] == (BATCH,) for tensor in (*self.inputs, *self.outputs))
+
+
 def write_configs(models_dir: Path) -> list[Path]:
     """Write the configuration of every model of the repository that has a graph; gives those that changed.
 
@@ -76,15 +93,17 @@ def write_configs(models_dir: Path) -> list[Path]:
         EngineError: a graph cannot be read or is not one that Triton can serve.
         WeightsError: the folder cannot be written.
     """
-    changed = []
+    graphs, before = {}, {}
     for folder in sorted(models_dir.iterdir()):
-        versions = find_versions(folder)
-        if not versions:
-            continue
-        path = folder / CONFIG_FILE
-        before = path.read_text(encoding="utf-8") if path.is_file() else ""
-        text = model_config(folder, served_versions(before, versions))
-        if text != before:
+        if versions := find_versions(folder):
+            path = folder / CONFIG_FILE
+            before[path] = path.read_text(encoding="utf-8") if path.is_file() else ""
+            graphs[path] = read_graph(folder, served_versions(before[path], versions))
+    is_for_gpu = any(graph.metadata.get("precision") == "fp16" for graph in graphs.values())
+    changed = []
+    for path, graph in graphs.items():
+        text = model_config(graph, is_for_gpu=is_for_gpu)
+        if text != before[path]:
             write_atomically(path, partial(Path.write_text, data=text, encoding="utf-8"))
             changed.append(path)
     return changed
@@ -100,8 +119,8 @@ def served_versions(config: str, versions: Sequence[int]) -> list[int]:
     return [version for version in versions if version in chosen] or [versions[-1]]
 
 
-def model_config(folder: Path, versions: Sequence[int]) -> str:
-    """The configuration of the model in ``folder``; its newest version is the one described.
+def read_graph(folder: Path, versions: Sequence[int]) -> Graph:
+    """What Triton must know of the model in ``folder``, from its newest version.
 
     Args:
         folder: ``models/<name>``.
@@ -113,17 +132,29 @@ def model_config(folder: Path, versions: Sequence[int]) -> str:
     path = folder / str(versions[-1]) / MODEL_FILE
     try:
         model = onnx.load(str(path), load_external_data=False)
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, DecodeError) as error:
         raise EngineError(f"{path} is not an ONNX graph; run: scamtap models pull") from error
-    inputs, outputs = _tensors(path, model.graph.input), _tensors(path, model.graph.output)
-    is_batched = all(tensor.shape[:1] == (BATCH,) for tensor in (*inputs, *outputs))
-    metadata = {prop.key: prop.value for prop in model.metadata_props}
-    return "".join(
-        f"{line}\n" for line in _lines(folder.name, versions, inputs, outputs, metadata, is_batched=is_batched)
+    return Graph(
+        name=folder.name,
+        versions=tuple(versions),
+        inputs=_tensors(path, model.graph.input),
+        outputs=_tensors(path, model.graph.output),
+        metadata={prop.key: prop.value for prop in model.metadata_props},
     )
 
 
-def _tensors(path: Path, infos: Sequence[onnx.ValueInfoProto]) -> list[_Tensor]:
+def model_config(graph: Graph, *, is_for_gpu: bool = False) -> str:
+    """The text of config.pbtxt.
+
+    Args:
+        graph: the model.
+        is_for_gpu: the repository is made for a GPU; what is int8 in it stays on the CPU, where its products are.
+    """
+    kind = "KIND_CPU" if is_for_gpu and graph.metadata.get("precision") == "int8" else "KIND_AUTO"
+    return "".join(f"{line}\n" for line in _lines(graph, kind))
+
+
+def _tensors(path: Path, infos: Sequence[onnx.ValueInfoProto]) -> tuple[_Tensor, ...]:
     tensors = []
     for info in infos:
         kind = info.type.tensor_type
@@ -131,29 +162,22 @@ def _tensors(path: Path, infos: Sequence[onnx.ValueInfoProto]) -> list[_Tensor]:
             raise EngineError(f"{path}: '{info.name}' has a type that Triton cannot serve")
         shape = tuple(dim.dim_value if dim.HasField("dim_value") else dim.dim_param for dim in kind.shape.dim)
         tensors.append(_Tensor(info.name, _TYPES[kind.elem_type], shape))
-    return tensors
+    return tuple(tensors)
 
 
-def _lines(
-    name: str,
-    versions: Sequence[int],
-    inputs: Sequence[_Tensor],
-    outputs: Sequence[_Tensor],
-    metadata: Mapping[str, str],
-    *,
-    is_batched: bool,
-) -> Iterator[str]:
+def _lines(graph: Graph, kind: str) -> Iterator[str]:
+    is_batched = graph.is_batched
     yield "# Written from the graph by `scamtap models config`; of edits only the versions to serve stay."
-    yield f"name: {_quoted(name)}"
+    yield f"name: {_quoted(graph.name)}"
     yield f"backend: {_quoted(BACKEND)}"
     yield f"max_batch_size: {MAX_BATCH_SIZE if is_batched else 0}"
-    for field, tensors in (("input", inputs), ("output", outputs)):
+    for field, tensors in (("input", graph.inputs), ("output", graph.outputs)):
         for tensor in tensors:
             dims = tensor.dims(is_batched=is_batched)
             shape = f"dims: {dims}" if dims else "dims: [1] reshape { shape: [] }"
             yield f"{field} {{ name: {_quoted(tensor.name)} data_type: {tensor.type} {shape} }}"
-    yield "instance_group { count: 1 kind: KIND_AUTO }"  # a GPU where there is one, else the CPU
-    yield f"version_policy {{ specific {{ versions: {list(versions)} }} }}"
+    yield f"instance_group {{ count: 1 kind: {kind} }}"  # AUTO: a GPU where there is one, else the CPU
+    yield f"version_policy {{ specific {{ versions: {list(graph.versions)} }} }}"
     if is_batched:
         yield "dynamic_batching {"
         yield f"  max_queue_delay_microseconds: {QUEUE_DELAY_US}"
@@ -165,13 +189,15 @@ def _lines(
         yield "  }"
         yield "}"
     yield "model_warmup {"
-    yield '  name: "one" ' + ("batch_size: 1" if is_batched else "")
-    for tensor in inputs:
+    yield '  name: "one"'
+    if is_batched:
+        yield "  batch_size: 1"
+    for tensor in graph.inputs:
         sizes = tensor.sizes(is_batched=is_batched)
         value = f"{{ data_type: {tensor.type} dims: {sizes} zero_data: true }}"
         yield f"  inputs {{ key: {_quoted(tensor.name)} value {value} }}"
     yield "}"
-    for key, value in sorted({**metadata, "intra_op_thread_count": "1"}.items()):
+    for key, value in sorted({**graph.metadata, "intra_op_thread_count": "1"}.items()):
         yield f"parameters {{ key: {_quoted(key)} value {{ string_value: {_quoted(value)} }} }}"
 
 

@@ -5,9 +5,10 @@ rest, then calls that are over (nobody can be warned any more). Within a class, 
 few batches begin with whoever has gone unserved longest of all, so that no class starves. A call's segments keep their
 order.
 
-Batches. A batch is as long a window as its first segment needs, and holds only segments of that length: padding a
-short segment to a long one's window costs as much as hearing it. It is no larger than a budget of computing
-time, so that a suspect call never waits behind a long batch.
+Batches. A batch is no larger than a budget of computing time, so that a suspect call never waits behind a long one.
+Where a request must be of one length (a server takes it whole), a batch holds windows of one length only, that of its
+first: padding a short segment to a long one's window costs as much as hearing it. In process windows of all lengths
+share one, each encoded at its own.
 
 Hops. While the worker is told to hear low-risk calls less often, what comes of them waits for more to come, and is then
 joined: one window in place of two saves a window's padding. That holds for what comes while it is told so, so that
@@ -108,12 +109,14 @@ class DueQueue:
 
     Args:
         config: bounds.
-        window_samples: how long a window is made for a segment of so many samples; equal windows share a batch.
+        window_samples: how long a window is made for a segment of so many samples.
+        is_mixing: whether windows of all lengths share a batch, or only equal ones.
     """
 
-    def __init__(self, config: DueConfig, window_samples: Callable[[int], int]) -> None:
+    def __init__(self, config: DueConfig, window_samples: Callable[[int], int], *, is_mixing: bool = False) -> None:
         self._config = config
         self._window_samples = window_samples
+        self._is_mixing = is_mixing
         self._lines: dict[Call, _Line] = {}
         self._max_samples = round(config.max_waiting_s * SAMPLE_RATE_HZ)
         self._num_batches = 0
@@ -216,16 +219,21 @@ class DueQueue:
         else:
             ready.sort(key=self._turn)
             first, rest = ready[0], ready[1:]
-        joined = self._next(first)
-        window = self._window(joined)
-        limit = max(1, int(self._config.batch_s / max(1e-9, cost * window / SAMPLE_RATE_HZ)))
+        return self._fill((first, *rest), now_s, cost)
+
+    def _fill(self, lines: Sequence[_Line], now_s: float, cost: float) -> list[Row]:
+        """A batch of the lines' next rows, in their order."""
         rows: list[Row] = []
-        for line in (first, *rest):
-            joined = self._next(line)
-            while joined and self._window(joined) == window and len(rows) < min(limit, self._config.max_rows):
+        room = self._config.batch_s * SAMPLE_RATE_HZ / max(cost, 1e-9)  # samples of window
+        length = self._window(self._next(lines[0]))
+        for line in lines:
+            while (joined := self._next(line)) and len(rows) < self._config.max_rows:
+                window = self._window(joined)
+                if rows and (window > room or not (self._is_mixing or window == length)):
+                    break
                 rows.append(Row(_join(joined), [self._pop(line) for _ in joined]))
                 line.is_out, line.since_s = True, now_s
-                joined = self._next(line)
+                room -= window
         return rows
 
     def give_back(self, rows: Sequence[Row]) -> None:

@@ -25,9 +25,9 @@ class OverloadConfig(BaseModel):
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
-    long_hop_from_s: float = Field(0.5, gt=0, description="lag from which low-risk calls are heard less often")
-    gate_only_from_s: float = Field(1.5, gt=0, description="lag from which they are decoded where the gate says so")
-    refuse_from_s: float = Field(3.0, gt=0, description="lag from which new calls are refused")
+    long_hop_from_s: float = Field(1.0, gt=0, description="lag from which low-risk calls are heard less often")
+    gate_only_from_s: float = Field(2.0, gt=0, description="lag from which they are decoded where the gate says so")
+    refuse_from_s: float = Field(4.0, gt=0, description="lag from which new calls are refused")
     calm_s: float = Field(5.0, ge=0, description="a step is left once the lag was under half of it for so long")
 
     @model_validator(mode="after")

@@ -87,7 +87,7 @@ class Scheduler:
         self._clock = clock
         self._owned = None if executor else ThreadPoolExecutor(config.max_running, thread_name_prefix="models")
         self._executor = executor or self._owned
-        self._queue = DueQueue(config.due, stages.window_samples)
+        self._queue = DueQueue(config.due, stages.window_samples, is_mixing=stages.is_mixing)
         self._running: dict[asyncio.Future[list[Outcome]], float] = {}  # -> when it began
         self._under_way = 0  # samples with the models
         self._late_s = 0.0

@@ -106,8 +106,13 @@ class Stages:
         return outcomes
 
     def window_samples(self, num_samples: int) -> int:
-        """Samples that the models hear for a segment of ``num_samples``: equal ones share a batch."""
+        """Samples that the models hear for a segment of ``num_samples``."""
         return self.recogniser.window_samples(num_samples)
+
+    @property
+    def is_mixing(self) -> bool:
+        """Whether a batch may hold windows of any length."""
+        return self.recogniser.is_mixing
 
     def close(self) -> None:
         """Release the models."""

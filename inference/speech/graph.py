@@ -4,9 +4,9 @@
 decoder layer, the cross-attention keys and values. No padding to 30 s: a window is as long as its audio.
 
 ``speech_decoder``: one step of greedy decoding. ``tokens [batch, steps]``, what it kept of earlier steps (``past_*``)
-and of the audio (``cross_*``) -> ``next [batch]``, the best permitted token, its ``probability [batch]`` among them,
-and ``present_*``, the next ``past_*``. ``no_speech [batch]`` is, on the step that starts with the start token, the
-probability that nobody speaks.
+and of the audio (``cross_*``, of which a row heard what ``heard [batch, time]`` marks with 1) -> ``next [batch]``, the
+best permitted token, its ``probability [batch]`` among them, and ``present_*``, the next ``past_*``.
+``no_speech [batch]`` is, on the step that starts with the start token, the probability that nobody speaks.
 Choosing inside the graph keeps 51,865 logits a row from ever leaving it, in process and over the network.
 
 ``phase [batch]`` says what may be chosen: :data:`PHASE_LANGUAGE` a language, :data:`PHASE_FIRST` the first word,
@@ -29,6 +29,7 @@ from inference.speech.vocabulary import Vocabulary
 
 ENCODER = "speech"
 DECODER = "speech_decoder"
+HEARD = "heard"
 PHASE_LANGUAGE, PHASE_FIRST, PHASE_TEXT = range(3)
 HEAD_WIDTH = 64  # of every Whisper size
 END = np.iinfo(np.int64).max  # of a slice
@@ -223,6 +224,7 @@ def _build_decoder(
         for i in range(weights.num_layers("decoder"))
         for name in (f"{origin}_key_{i}", f"{origin}_value_{i}")
     }
+    kept[HEARD] = graph.input(HEARD, np.int32, ["batch", "time"])
     step = DecoderStep(graph, weights, vocabulary, detectable, head_width)
     states, present = step.run(tokens, kept)
     for name, value in present.items():
@@ -258,7 +260,7 @@ class DecoderStep:
 
         Args:
             tokens: new ones.
-            kept: ``past_*`` and ``cross_*`` of every layer.
+            kept: ``past_*`` and ``cross_*`` of every layer, and ``heard`` where not all of ``cross_*`` is of a row.
 
         Returns:
             States ``[batch, steps, width]`` and ``present_*``, the next step's ``past_*``.
@@ -289,7 +291,7 @@ class DecoderStep:
             )
             query = rows.unpack(graph.linear(x, *weights.pair(f"{attended}.q_proj")))
             cross = kept[f"cross_key_{i}"], kept[f"cross_value_{i}"]
-            mixed, _, _ = graph.attention(query, *cross, self._num_heads)
+            mixed, _, _ = graph.attention(query, *cross, self._num_heads, padding_mask=kept.get(HEARD, ""))
             x, trunk = _add_projected(
                 graph, weights, f"{attended}.out_proj", rows.pack(mixed), trunk, f"{name}.final_layer_norm"
             )

@@ -6,8 +6,9 @@ replaces.
 """
 
 import math
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from itertools import groupby
 from pathlib import Path
 from typing import Literal
 
@@ -20,7 +21,7 @@ from inference.audio.segment import SpeechSegment
 from inference.engine.base import Engine, Tensor
 from inference.errors import WeightsError
 from inference.speech.gate import STATES, Gate, Weigh
-from inference.speech.graph import DECODER, ENCODER, PHASE_FIRST, PHASE_LANGUAGE, PHASE_TEXT
+from inference.speech.graph import DECODER, ENCODER, HEARD, PHASE_FIRST, PHASE_LANGUAGE, PHASE_TEXT
 from inference.speech.utterance import Utterance
 from inference.speech.vocabulary import Vocabulary
 from inference.speech.whole import MAX_GUARD, UNKNOWN, WHOLE
@@ -29,6 +30,7 @@ MAX_WINDOW_S = 30.0  # positions that Whisper has
 TINY = 1e-9  # below any probability worth telling apart; its logarithm is finite
 ECHO_MIN_WORDS = 5
 _PUNCTUATION = ".,;:!?\"'-–—…，。！？、；：“”‘’"
+TIME_STEP = 64  # states; vectors of any length that divides it add up alike
 LEAVE_FRACTION = 0.25  # finished rows leave once they are this much of a batch: leaving copies the others' tensors
 
 
@@ -62,6 +64,7 @@ class _Row:
     """One segment on its way through a batch."""
 
     index: int
+    num_samples: int  # of its window
     max_tokens: int
     language: str | None
     is_held: bool = False  # behind the gate
@@ -120,6 +123,11 @@ class Recogniser:
         }
 
     @property
+    def is_mixing(self) -> bool:
+        """Whether a batch may hold windows of any length at no cost; else of one length each."""
+        return not self._is_remote
+
+    @property
     def has_gate(self) -> bool:
         """Whether anything can be held back."""
         return self._gate is not None
@@ -140,8 +148,8 @@ class Recogniser:
         Args:
             segments: int16 at 8 kHz, each below ``MAX_WINDOW_S - silence_s``.
             languages: per segment, None where it should be detected; default: the configured language for all.
-            weigh: told what the gate makes of each segment, those of equal windows in the order given; says which are
-                decoded. Default: all are, and the gate is not asked.
+            weigh: told what the gate makes of each segment, in the order given as far as they share a batch; says
+                which are decoded. Default: all are, and the gate is not asked.
 
         Returns:
             One utterance per segment, in order, the same whatever else was in the batch; ``known_s`` is the segment's.
@@ -154,22 +162,31 @@ class Recogniser:
         if languages is None:
             default = None if self._config.language == "auto" else self._config.language
             languages = [default] * len(segments)
-        groups: dict[tuple[int, bool], list[_Row]] = {}
-        for index, (segment, language) in enumerate(zip(segments, languages, strict=True)):
-            row = self._row(index, segment, language)
-            groups.setdefault((self.window_samples(len(segment.samples)), language is None), []).append(row)
-        for (num_samples, _), rows in groups.items():
-            for first in range(0, len(rows), self._config.max_rows):
-                self._decode(rows[first : first + self._config.max_rows], segments, num_samples, weigh)
-        done = {row.index: row for rows in groups.values() for row in rows}
-        return [self._utterance(segment, done[index]) for index, segment in enumerate(segments)]
+        rows = [self._row(index, segment, languages[index]) for index, segment in enumerate(segments)]
+        for some in self._batches(rows):
+            if self._is_remote:
+                self._decode_whole(self._worth_it(some, segments, weigh), segments)
+            else:
+                self._decode(*self._encode(some, segments, weigh))
+        return [self._utterance(segment, row) for segment, row in zip(segments, rows, strict=True)]
+
+    def _batches(self, rows: Sequence[_Row]) -> Iterator[list[_Row]]:
+        """Rows that go through the models together, those of one window next to each other."""
+
+        def kind(row: _Row) -> tuple[bool, int]:
+            return row.language is None, row.num_samples if self._is_remote else 0
+
+        for _, alike in groupby(sorted(rows, key=lambda row: (*kind(row), row.num_samples)), kind):
+            some = list(alike)
+            for first in range(0, len(some), self._config.max_rows):
+                yield some[first : first + self._config.max_rows]
 
     def _row(self, index: int, segment: SpeechSegment, language: str | None) -> _Row:
         if language is not None and language not in self._vocabulary.languages:
             raise ValueError(f"language {language!r} is not one that Whisper knows")
         duration_s = len(segment.samples) / SAMPLE_RATE_HZ
         max_tokens = self._config.min_tokens + math.ceil(duration_s * self._config.max_tokens_per_s)
-        return _Row(index, max_tokens, language)
+        return _Row(index, self.window_samples(len(segment.samples)), max_tokens, language)
 
     def window_samples(self, num_samples: int) -> int:
         """Samples that are encoded for a segment of ``num_samples``; segments of one length share a batch.
@@ -185,31 +202,53 @@ class Recogniser:
             raise ValueError(f"speech segment of {seconds:.1f} s does not fit Whisper's {MAX_WINDOW_S:.0f} s; cap it")
         return window
 
-    def _decode(
-        self, rows: list[_Row], segments: Sequence[SpeechSegment], num_samples: int, weigh: Weigh | None
-    ) -> None:
-        """Fill ``tokens`` and ``language`` of ``rows``, whose windows are all ``num_samples`` long."""
-        audio: Tensor = np.zeros((len(rows), num_samples), np.int16)
+    @staticmethod
+    def _audio(rows: Sequence[_Row], segments: Sequence[SpeechSegment]) -> Tensor:
+        """``[rows, samples]`` of windows of one length."""
+        audio = np.zeros((len(rows), rows[0].num_samples), np.int16)
         for line, row in enumerate(rows):
             samples = segments[row.index].samples
             audio[line, : len(samples)] = samples
-        if self._is_remote:
-            if weigh is not None:
-                states = self._engine.infer(ENCODER, {"audio": audio})[STATES]
-                stay = self._through_gate(rows, states, segments, weigh)
-                rows, audio = [rows[line] for line in stay], audio[stay]
-            if rows:
-                self._decode_whole(rows, audio)
-            return
-        encoded = self._engine.infer(ENCODER, {"audio": audio})
+        return audio
+
+    def _encode(
+        self, rows: list[_Row], segments: Sequence[SpeechSegment], weigh: Weigh | None
+    ) -> tuple[list[_Row], dict[str, Tensor]]:
+        """Each window at its own length; then the rows that are to be decoded and what they heard, in common tensors.
+
+        A decoder step mostly reads weights, so rows of all lengths share it. Their time is padded to a multiple of
+        :data:`TIME_STEP`: then the sums over it are formed in the same order in any batch, to the last bit.
+        """
+        parts = []
+        for _, alike in groupby(rows, lambda row: row.num_samples):
+            some = list(alike)
+            parts.append((some, self._engine.infer(ENCODER, {"audio": self._audio(some, segments)})))
         if weigh is not None:
-            stay = self._through_gate(rows, encoded[STATES], segments, weigh)
-            if not stay:
-                return
-            if len(stay) < len(rows):
-                rows = [rows[line] for line in stay]
-                encoded = {name: tensor[stay] for name, tensor in encoded.items()}
-        kept = {name: tensor for name, tensor in encoded.items() if name.startswith("cross_")}
+            self._weigh([(some, encoded[STATES]) for some, encoded in parts], segments, weigh)
+            parts = [_decodable(some, encoded) for some, encoded in parts]
+        parts = [(some, encoded) for some, encoded in parts if some]
+        if not parts:
+            return [], {}
+        stay = [row for some, _ in parts for row in some]
+        crossed = [name for name in parts[0][1] if name.startswith("cross_")]
+        time = math.ceil(max(encoded[crossed[0]].shape[2] for _, encoded in parts) / TIME_STEP) * TIME_STEP
+        kept: dict[str, Tensor] = {HEARD: np.zeros((len(stay), time), np.int32)}
+        for name in crossed:
+            _, heads, _, width = parts[0][1][name].shape
+            kept[name] = np.zeros((len(stay), heads, time, width), parts[0][1][name].dtype)
+        first = 0
+        for some, encoded in parts:
+            last, length = first + len(some), encoded[crossed[0]].shape[2]
+            kept[HEARD][first:last, :length] = 1
+            for name in crossed:
+                kept[name][first:last, :, :length] = encoded[name]
+            first = last
+        return stay, kept
+
+    def _decode(self, rows: list[_Row], kept: dict[str, Tensor]) -> None:
+        """Fill ``tokens`` and ``language`` of ``rows``, of which ``kept`` is what they heard."""
+        if not rows:
+            return
         kept |= {name: np.zeros((len(rows), *empty.shape[1:]), empty.dtype) for name, empty in self._past.items()}
         if rows[0].language is None:
             # The prompt is then put anew, start token and all: so `speech_text` does, and so both say the same.
@@ -234,23 +273,35 @@ class Recogniser:
                 kept = {name: tensor[stay] for name, tensor in kept.items()}
             step, kept = self._step(tokens, PHASE_TEXT, kept)
 
-    def _through_gate(
-        self, rows: list[_Row], states: Tensor, segments: Sequence[SpeechSegment], weigh: Weigh
-    ) -> list[int]:
-        """Lines of the rows that are to be decoded."""
+    def _weigh(
+        self, parts: Sequence[tuple[list[_Row], Tensor]], segments: Sequence[SpeechSegment], weigh: Weigh
+    ) -> None:
+        """Ask the gate about rows and their states, and mark those that are not to be decoded."""
         if self._gate is None:
-            return list(range(len(rows)))
-        said = self._gate.llr(states, [len(segments[row.index].samples) for row in rows])
-        for row, llr in zip(rows, said, strict=True):
-            row.is_held = not weigh(row.index, llr)
-        return [line for line, row in enumerate(rows) if not row.is_held]
+            return
+        said: list[tuple[int, _Row, float]] = []
+        for rows, states in parts:
+            heard = self._gate.llr(states, [len(segments[row.index].samples) for row in rows])
+            said += [(row.index, row, llr) for row, llr in zip(rows, heard, strict=True)]
+        for index, row, llr in sorted(said, key=lambda one: one[0]):
+            row.is_held = not weigh(index, llr)
 
-    def _decode_whole(self, rows: list[_Row], audio: Tensor) -> None:
+    def _worth_it(self, rows: list[_Row], segments: Sequence[SpeechSegment], weigh: Weigh | None) -> list[_Row]:
+        """Rows of one window that are to be decoded; asks for their states for the gate's sake alone."""
+        if weigh is None or self._gate is None:
+            return rows
+        states = self._engine.infer(ENCODER, {"audio": self._audio(rows, segments)})[STATES]
+        self._weigh([(rows, states)], segments, weigh)
+        return [row for row in rows if not row.is_held]
+
+    def _decode_whole(self, rows: list[_Row], segments: Sequence[SpeechSegment]) -> None:
         """All steps in one request; what ends a row there ends it here too, by the same rule."""
+        if not rows:
+            return
         guard = [self._config.guard_min_tokens, self._config.guard_max_tokens]
         languages = [UNKNOWN if row.language is None else self._vocabulary.languages[row.language] for row in rows]
         batch = {
-            "audio": audio,
+            "audio": self._audio(rows, segments),
             "language": np.array(languages, np.int64),
             "max_tokens": np.array([row.max_tokens for row in rows], np.int64),
             "guard": np.array([guard] * len(rows), np.int64),
@@ -305,6 +356,14 @@ class Recogniser:
             language=row.language or "en",
             is_held=row.is_held,
         )
+
+
+def _decodable(rows: list[_Row], encoded: dict[str, Tensor]) -> tuple[list[_Row], dict[str, Tensor]]:
+    """The rows that are not held back, and what was encoded of them."""
+    stay = [line for line, row in enumerate(rows) if not row.is_held]
+    if len(stay) == len(rows):
+        return rows, encoded
+    return [rows[line] for line in stay], {name: tensor[stay] for name, tensor in encoded.items()}
 
 
 def without_echo(text: str) -> str:

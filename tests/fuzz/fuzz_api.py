@@ -57,6 +57,8 @@ class DeafVad:
 class NoStages:
     """No segment ever reaches the models."""
 
+    is_mixing = True
+
     def understand(self, batch: Any) -> Any:
         """See :class:`inference.service.stages.Stages`."""
         raise AssertionError("silence became speech")

@@ -92,6 +92,8 @@ class Recogniser:
             for s, language in zip(segments, languages or [None] * len(segments), strict=True)
         ]
 
+    is_mixing = True
+
     def window_samples(self, num_samples: int) -> int:
         return -(-num_samples // SAMPLE_RATE_HZ) * SAMPLE_RATE_HZ
 

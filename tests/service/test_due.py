@@ -30,8 +30,8 @@ def window(num_samples):
     return math.ceil((num_samples + RATE_HZ) / 4000) * 4000
 
 
-def queue(**config):
-    return DueQueue(DueConfig(**config), window)
+def queue(*, is_mixing=False, **config):
+    return DueQueue(DueConfig(**config), window, is_mixing=is_mixing)
 
 
 def say(call, due_s, spoken_s=2.0, leg="far", start_s=None):
@@ -84,6 +84,15 @@ def test_a_batch_holds_windows_of_one_length_and_keeps_to_its_time():
     second = q.take(2.0, 0.03)  # 3 s windows, 90 ms each
     assert {len(row.due.segment.samples) for row in first} == {5 * RATE_HZ}
     assert [len(first), len(second)] == [6, 4]
+
+
+def test_where_lengths_mix_a_batch_is_filled_in_order_up_to_its_time():
+    calls = [FakeCall() for _ in range(10)]
+    q = queue(batch_s=0.4, is_mixing=True)
+    for number, call in enumerate(calls):
+        q.add(say(call, 1.0 + number, spoken_s=2.0 if number % 2 else 5.0), 1.0 + number)
+    rows = q.take(20.0, 0.02)  # room for 20 s of windows, of 6 and 3 s in turn
+    assert [row.due.call for row in rows] == calls[:4]
 
 
 def test_one_segment_may_exceed_the_time_of_a_batch():
@@ -212,11 +221,11 @@ BOUND_S = 9.0
 
 
 @settings(max_examples=300, deadline=None)
-@given(steps=st.lists(STEP, max_size=120), is_hopping=st.booleans())
-def test_laws_of_the_queue(steps, is_hopping):
+@given(steps=st.lists(STEP, max_size=120), is_hopping=st.booleans(), is_mixing=st.booleans())
+def test_laws_of_the_queue(steps, is_hopping, is_mixing):
     """Bounded; nothing lost or doubled; a call in order; no suspect shed while there is anybody else's speech."""
     calls = [FakeCall() for _ in range(NUM_CALLS)]
-    q = queue(max_waiting_s=BOUND_S, max_wait_s=6, max_rows=3, hop_s=2)
+    q = queue(max_waiting_s=BOUND_S, max_wait_s=6, max_rows=3, hop_s=2, is_mixing=is_mixing)
     now_s, out = 0.0, None
     offered, served, gone = [], [], []
     for kind, what, value in steps:
@@ -245,7 +254,7 @@ def test_laws_of_the_queue(steps, is_hopping):
                 else:
                     out = q.take(now_s, 0.01)
                     assert len(out) <= 3
-                    assert len({window(len(row.due.segment.samples)) for row in out}) <= 1
+                    assert is_mixing or len({window(len(row.due.segment.samples)) for row in out}) <= 1
                     served += [part for row in out for part in row.parts]
             case "end":
                 q.hurry(calls[what])

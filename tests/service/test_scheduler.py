@@ -57,6 +57,8 @@ class Models(Executor):
         self.batches, self.failure = [], None
         self.out, self.max_out = [], 0
 
+    is_mixing = False
+
     def window_samples(self, num_samples):
         return math.ceil((num_samples + RATE_HZ) / 4000) * 4000
 
@@ -230,7 +232,7 @@ def test_a_call_that_ends_waits_no_longer():
 
 def test_a_tick_that_comes_late_is_overload_too():
     async def scenario(scheduler, models):
-        scheduler.dispatch(late_s=3.5)
+        scheduler.dispatch(late_s=4.5)
         return scheduler.is_refusing, scheduler.describe()["step"]
 
     assert play(scenario) == (True, "refusing")
@@ -241,19 +243,26 @@ def test_models_that_hang_are_overload_long_before_the_queue_is_full():
         models.cost = 20  # a minute for a segment
         scheduler.submit(due(FakeCall()))
         steps = {}
-        for second in range(5):
+        for second in range(6):
             await tick(scheduler, 1.0)
             steps.setdefault(scheduler.overload.step, second + 1)
         return steps
 
     steps = play(scenario)
-    assert list(steps) == ["long_hop", "gate_only", "refusing"]
-    assert steps["refusing"] <= 4
+    assert list(steps) == ["normal", "long_hop", "gate_only", "refusing"]
+    assert steps["refusing"] <= 5
 
 
 @pytest.mark.parametrize(
     ("gates", "late_s", "held"),
-    [("never", 9, 0), ("overload", 0, 0), ("overload", 1, 0), ("overload", 2, 1), ("overload", 9, 1), ("always", 0, 1)],
+    [
+        ("never", 9, 0),
+        ("overload", 0, 0),
+        ("overload", 1, 0),
+        ("overload", 2.5, 1),
+        ("overload", 9, 1),
+        ("always", 0, 1),
+    ],
 )
 def test_the_gate_holds_back_low_risk_calls_alone_and_when_told(gates, late_s, held):
     async def scenario(scheduler, models):
@@ -269,7 +278,7 @@ def test_the_gate_holds_back_low_risk_calls_alone_and_when_told(gates, late_s, h
 
 def test_joined_segments_are_one_window_and_each_is_answered():
     async def scenario(scheduler, models):
-        scheduler.dispatch(late_s=0.6)
+        scheduler.dispatch(late_s=1.2)
         call = FakeCall()
         first = scheduler.submit(due(call))
         await asyncio.sleep(2.5)

@@ -385,7 +385,7 @@ def test_a_worker_that_falls_behind_refuses_calls_and_takes_them_again(bench, sp
                 b.feed(packet, 30000)
                 b.now_s += 0.02
             b.watch.tick()
-            b.now_s += 4.0  # and the models still have not answered
+            b.now_s += 5.0  # and the models still have not answered
             b.watch.tick()
             behind = (b.watch.load()["step"], b.watch.is_full)
             with pytest.raises(CapacityError, match="cannot keep up"):

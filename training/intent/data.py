@@ -67,12 +67,13 @@ _FAMILY_RULES: tuple[tuple[str, str], ...] = (
 
 @dataclass(frozen=True, slots=True)
 class Piece:
-    """One utterance of a call: leg, words, which turn it comes from, stages (None: nobody labelled them)."""
+    """One utterance of a call: leg, words, which turn it comes from, stages and acts (None: nobody labelled them)."""
 
     leg: Leg
     text: str
     turn: int
     stages: tuple[str, ...] | None = None
+    acts: tuple[str, ...] | None = None
 
 
 @dataclass(frozen=True, slots=True)

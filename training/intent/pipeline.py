@@ -33,6 +33,7 @@ from training.intent.data import EVALUATION_ONLY, TRAINABLE, Call, read_all, rea
 from training.intent.evaluate import KIND, Judged, by_topic, judge, line, metrics, worst_calls
 from training.intent.heard import SOURCE as RECOGNISED
 from training.intent.heard import read_recognised
+from training.intent.marked import MARKS_FILE, read_marks, with_marks
 from training.intent.raw import raw_calls
 from training.intent.recipe import DEV, TRAIN, damage, draw, long_chats, weights
 from training.scripts import Split, load_scripts
@@ -61,7 +62,8 @@ def read_sources(sources: Sources) -> list[Call]:
     scripts = read_scripts(sources.scripts)
     if not scripts:
         raise ConfigError(f"{sources.scripts}: no English call scripts there; give --scripts datasets/scripts")
-    calls = scripts + recognised_calls(sources)[0] + read_all(sources.data, TRAINABLE)
+    outside = with_marks(read_all(sources.data, TRAINABLE), read_marks(sources.scripts.parent / MARKS_FILE))
+    calls = scripts + recognised_calls(sources)[0] + outside
     return [c for c in calls if sources.without_family is None or c.family != sources.without_family]
 
 
