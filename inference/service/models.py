@@ -200,15 +200,9 @@ def build_stages(settings: "Settings") -> Stages:
     models_dir = settings.models_dir or default_models_dir()
     engine, is_remote = build_engine(settings.engine, models_dir), settings.engine.url is not None
     try:
-<<<<<<< HEAD
-        is_remote = settings.engine.url is not None
-        require_precision(engine, (WHOLE if is_remote else ENCODER, settings.intent.model), settings.engine.precision)
+        require_precision(engine, WHOLE if is_remote else ENCODER, settings.engine.precision)
         name = settings.cascade.gate
         gate = None if name is None else ScamGate(engine, name, gate_calibration_path(models_dir, name))
-=======
-        require_precision(engine, WHOLE if is_remote else ENCODER, settings.engine.precision)
-        gate = None if settings.cascade.gate is None else ModelGate(engine, settings.cascade)
->>>>>>> sched
         tokenizer = speech_tokenizer_path(models_dir)
         recogniser = Recogniser(engine, tokenizer, settings.speech, gate, is_remote=is_remote)
         gates = "never" if gate is None else settings.cascade.when

@@ -1,6 +1,7 @@
 """The gate in torch.
 
-:func:`inference.gate.graph.build_gate` draws the same network in ONNX, and a test holds the two together. What is served is small. In training it also learns to tell the stages of the script apart (an extra layer that is not
+:func:`inference.gate.graph.build_gate` draws the same network in ONNX, and a test holds the two together. What is
+served is small. In training it also learns to tell the stages of the script apart (an extra layer that is not
 shipped): with a few hundred calls the label alone teaches it topics.
 """
 
