@@ -1,19 +1,22 @@
 """What the cascade saves and what it costs: recordings through the very stages live calls go through, with and without.
 
 Every recording is followed twice: once with everything decoded, once with the gate deciding. Both times the same
-segments, models, verdict and thresholds.
+segments, models, verdict and thresholds; a segment's words do not depend on the gate, so they are decoded once.
 """
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 from inference.audio.segment import SpeechSegment
 from inference.gateway.recording import open_recording
 from inference.service.call import Call, CallParts
 from inference.service.events import AlertEvent
 from inference.service.stages import DueSegment, Stages
+from inference.speech.gate import Weigh
+from inference.speech.recogniser import Recogniser
+from inference.speech.utterance import Utterance
 from training.gate.calibrate import exact_low
 from training.recordings import labelled
 
@@ -53,26 +56,53 @@ class Cascaded:
 @dataclass(frozen=True, slots=True)
 class _Followed:
     read_s: float | None
-    num_segments: int
     num_held: int
-    speech_s: float
     held_s: float
     alert_s: float | None
 
 
-def follow(path: Path, labels: Mapping[str, Any], parts: CallParts, stages: Stages, *, is_gated: bool) -> _Followed:
-    """One recording, as fast as the machine goes."""
-    (recorded,) = open_recording(path)
-    call = Call(recorded.id, parts, language=labels["lang"])
+class _Once:
+    """A recogniser that remembers: what it made of a segment is the same behind a gate, so it is decoded once.
+
+    Args:
+        recogniser: with a gate.
+    """
+
+    has_gate = is_gate_free = True
+
+    def __init__(self, recogniser: Recogniser) -> None:
+        self._recogniser = recogniser
+        self._heard: dict[tuple[str, float], tuple[Utterance, float]] = {}
+
+    def transcribe(
+        self, segments: Sequence[SpeechSegment], languages: Sequence[str | None], weigh: Weigh
+    ) -> list[Utterance]:
+        """As of a recogniser."""
+        out = []
+        for index, (segment, language) in enumerate(zip(segments, languages, strict=True)):
+            key = segment.leg, segment.start_s
+            if key not in self._heard:
+                said: list[float] = []
+                (utterance,) = self._recogniser.transcribe(
+                    [segment], [language], lambda _index, llr, said=said: said.append(llr) is None
+                )
+                self._heard[key] = utterance, said[0]
+            utterance, llr = self._heard[key]
+            out.append(utterance if weigh(index, llr) else replace(utterance, text="", is_held=True))
+        return out
+
+
+def follow(
+    name: str, segments: Sequence[SpeechSegment], language: str, parts: CallParts, stages: Stages, *, is_gated: bool
+) -> _Followed:
+    """One call's segments through the models, in order."""
+    call = Call(name, parts, language=language)
     read_s = alert_s = None
-    num_segments = num_held = 0
-    speech_s = held_s = 0.0
-    for segment in _segments(call, recorded.blocks):
+    num_held, held_s = 0, 0.0
+    for segment in segments:
         # As the scheduler asks it: a call at suspect or above is decoded in any case.
         due = DueSegment(call, segment, stages.clock(), is_gated=is_gated and call.level == "none")
         outcome = stages.understand([due])[0]
-        num_segments += 1
-        speech_s += segment.end_s - segment.start_s
         if outcome.is_held:
             num_held += 1
             held_s += segment.end_s - segment.start_s
@@ -80,48 +110,51 @@ def follow(path: Path, labels: Mapping[str, Any], parts: CallParts, stages: Stag
             read_s = segment.start_s
         alerts = [event.alert.at_s for event in outcome.events if isinstance(event, AlertEvent)]
         alert_s = alerts[0] if alerts and alert_s is None else alert_s
-    return _Followed(read_s, num_segments, num_held, speech_s, held_s, alert_s)
+    return _Followed(read_s, num_held, held_s, alert_s)
 
 
-def _segments(call: Call, blocks: Callable[[], Iterator[Any]]) -> Iterator[SpeechSegment]:
-    for block in blocks():
-        yield from call.hear(block.leg, block.samples, block.start_sample, block.present)
-    yield from call.hang_up()
+def cascade(path: Path, labels: Mapping[str, Any], parts: CallParts, stages: Stages) -> Cascaded:
+    """One recording, with everything decoded and with the gate deciding.
+
+    Args:
+        path: of the recording.
+        labels: of the same.
+        parts: with a gate.
+        stages: likewise.
+    """
+    (recorded,) = open_recording(path)
+    hearing = Call(recorded.id, parts)
+    heard = [s for b in recorded.blocks() for s in hearing.hear(b.leg, b.samples, b.start_sample, b.present)]
+    segments = [*heard, *hearing.hang_up()]
+    once = cast(Recogniser, _Once(stages.recogniser))
+    both = Stages(once, stages.scorer, stages.engine, clock=stages.clock, gates="always")
+    plain = follow(recorded.id, segments, labels["lang"], parts, both, is_gated=False)
+    gated = follow(recorded.id, segments, labels["lang"], parts, both, is_gated=True)
+    is_scam = labels["label"] == "scam"
+    return Cascaded(
+        is_scam=is_scam,
+        topic=labels["topic"],
+        source=labels["source"],
+        is_ordinary=not is_scam and labels["topic"] in ORDINARY_TOPICS,
+        ask_s=labels["ask_s"],
+        read_s=gated.read_s,
+        num_segments=len(segments),
+        num_held=gated.num_held,
+        speech_s=sum(segment.end_s - segment.start_s for segment in segments),
+        held_s=gated.held_s,
+        alert_s=gated.alert_s,
+        plain_alert_s=plain.alert_s,
+    )
 
 
 def cascade_all(
     folders: Sequence[Path], parts: CallParts, stages: Stages, on_call: Callable[[int], None] = lambda _total: None
 ) -> list[Cascaded]:
-    """Every recording of ``folders``, with the gate and without; ``on_call`` is told the number of all after each.
-
-    Args:
-        folders: of recordings with labels.
-        parts: with a gate.
-        stages: with a gate, whatever they say of when it is asked.
-        on_call: for a progress bar.
-    """
+    """:func:`cascade` for every recording of ``folders``; ``on_call`` is told the number of all after each."""
     recordings = list(labelled(folders))
     out = []
     for path, labels in recordings:
-        plain = follow(path, labels, parts, stages, is_gated=False)
-        gated = follow(path, labels, parts, stages, is_gated=True)
-        is_scam = labels["label"] == "scam"
-        out.append(
-            Cascaded(
-                is_scam=is_scam,
-                topic=labels["topic"],
-                source=labels["source"],
-                is_ordinary=not is_scam and labels["topic"] in ORDINARY_TOPICS,
-                ask_s=labels["ask_s"],
-                read_s=gated.read_s,
-                num_segments=gated.num_segments,
-                num_held=gated.num_held,
-                speech_s=gated.speech_s,
-                held_s=gated.held_s,
-                alert_s=gated.alert_s,
-                plain_alert_s=plain.alert_s,
-            )
-        )
+        out.append(cascade(path, labels, parts, stages))
         on_call(len(recordings))
     return out
 
