@@ -19,8 +19,8 @@ class OperatingPoint(BaseModel):
     """From which evidence a call is read, chosen on development calls.
 
     Attributes:
-        pass_llr: nats of accumulated evidence from which a call passes.
-        pass_share: share of development scam calls that pass no later than their ask.
+        pass_llr: nats of accumulated evidence from which a call is read.
+        pass_share: share of development scam calls that are read when the far party first asks.
         pass_share_low: lower end of its 95 % interval (one-sided, exact): what so few calls can prove.
         num_scam, num_genuine: development calls that it was chosen on.
     """
@@ -43,8 +43,6 @@ class GateCalibration(BaseModel):
             refused.
         scale, bias: a segment's evidence is ``scale * raw + bias``, nats.
         floor_llr: nats below the start that a call's evidence can fall.
-        fusion_weight: factor on a far segment's evidence where it is added to that of its words; 0: they gain nothing
-            by it.
         operating_point: from when on a call is read.
     """
 
@@ -56,7 +54,6 @@ class GateCalibration(BaseModel):
     scale: float = Field(ge=0)
     bias: float
     floor_llr: float = Field(default=FLOOR_LLR, ge=0)
-    fusion_weight: float = Field(default=0.0, ge=0, le=1)
     operating_point: OperatingPoint
 
     @property

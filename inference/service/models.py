@@ -206,7 +206,7 @@ def build_stages(settings: "Settings") -> Stages:
         tokenizer = speech_tokenizer_path(models_dir)
         recogniser = Recogniser(engine, tokenizer, settings.speech, gate, is_remote=is_remote)
         gates = "never" if gate is None else settings.cascade.when
-        return Stages(recogniser, build_scorer(settings, engine), engine, gates=gates)
+        return Stages(recogniser, build_scorer(settings, engine), engine, gates=gates, fusion=settings.cascade.fusion)
     except ScamTapError:
         engine.close()
         raise

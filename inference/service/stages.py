@@ -59,6 +59,7 @@ class Stages:
         clock: monotonic seconds; a recording's replay and a live call both measure compute with it.
         gates: when low-risk segments go through the recogniser's gate: never (it has none), while a worker cannot keep
             up, or always.
+        fusion: factor on the gate's word on a far segment where it is added to the score of its words.
     """
 
     def __init__(
@@ -69,12 +70,14 @@ class Stages:
         *,
         clock: Callable[[], float] = time.monotonic,
         gates: Literal["never", "overload", "always"] = "never",
+        fusion: float = 0.0,
     ) -> None:
         self.recogniser = recogniser
         self.scorer = scorer
         self.engine = engine
         self.clock = clock
         self.gates = gates
+        self.fusion = fusion
 
     def understand(self, batch: Sequence[DueSegment]) -> list[Outcome]:
         """Recognise, score and judge ``batch``; a call's own segments must come in order of time.
@@ -102,6 +105,8 @@ class Stages:
             due = batch[index]
             delay_s = max(0.0, known_s - due.due_s)
             utterance = replace(heard[index], known_s=due.segment.known_s + delay_s)
+            if self.fusion and index in said and utterance.leg == "far":
+                scored = replace(scored, llr=scored.llr + self.fusion * said[index])
             outcomes[index].events.extend(due.call.judge(utterance, scored))
         return outcomes
 

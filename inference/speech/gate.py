@@ -27,6 +27,8 @@ class CascadeConfig(BaseModel):
         when: ``overload``: only while the worker cannot keep up; ``always``: also when it can, to serve more calls.
             Calls at ``suspect`` or above are decoded in any case.
         pass_llr: nats of evidence from which a call passes the gate; None: the gate's own operating point.
+        fusion: factor on what the gate hears of a far segment where its words have a score too: that much is added to
+            it. 0: words speak for themselves.
     """
 
     model_config = ConfigDict(extra="forbid", frozen=True)
@@ -34,6 +36,7 @@ class CascadeConfig(BaseModel):
     gate: str | None = Field(default=None, pattern=r"^[a-z][a-z0-9_]{0,63}$")
     when: Literal["overload", "always"] = "overload"
     pass_llr: float | None = Field(default=None, ge=-20, le=20)
+    fusion: float = Field(default=0.0, ge=0, le=2)
 
 
 class Gate(Protocol):

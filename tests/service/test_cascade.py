@@ -125,10 +125,11 @@ def test_evidence_has_a_floor_and_the_near_leg_adds_none():
     assert not gate.weigh("far", 3.9)
     assert gate.weigh("far", 0.2)
     assert gate.weigh("near", 0.0)
-    assert gate.weigh("far", -50.0)  # once it is read, it is read to its end
+    assert not gate.weigh("far", -50.0)
 
 
-def test_an_open_gate_passes_from_the_first_segment_and_settings_win_over_the_operating_point():
-    assert GateEvidence(CALIBRATION, pass_llr=0.0).weigh("near", 0.0)
-    assert GateEvidence(CALIBRATION, pass_llr=-1.0).weigh("far", -3.0)
+def test_below_zero_a_gate_reads_at_first_and_settings_win_over_the_operating_point():
+    gate = GateEvidence(CALIBRATION, pass_llr=-1.0)
+    assert gate.weigh("near", 0.0)
+    assert [gate.weigh("far", llr) for llr in (-0.9, -0.2, -9.0, 1.9, 0.2)] == [True, False, False, False, True]
     assert not GateEvidence(CALIBRATION, pass_llr=2.0).weigh("far", 1.5)

@@ -1,10 +1,11 @@
 """Fits the gate's calibration.json on development calls: scale, bias, operating point.
 
-Everything is measured on the served graph. A scam call passes if it is read by the time the far party asks: read later,
+Everything is measured on the served graph. A scam call passes if it is read when the far party first asks: read later,
 nobody can be warned. The share that must is stated (:data:`PASS_SHARE`); how much so few calls can prove of it is kept
 beside it.
 """
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -36,11 +37,12 @@ class Weighed:
     call: GateCall
     llr: Floats
 
-    def peak(self, *, until_s: float | None = None, floor_llr: float = FLOOR_LLR) -> float:
-        """The most evidence it ever had; of the segments that begin by ``until_s`` where that is given."""
-        sums = evidence(self.llr, floor_llr)
-        heard = [total for total, at in zip(sums, self.call.start_s, strict=True) if until_s is None or at <= until_s]
-        return max(heard, default=-floor_llr)
+    def at_ask(self) -> float:
+        """Evidence with the segment in which the far party first asks; where nobody does, at the end."""
+        until_s = math.inf if self.call.ask_s is None else self.call.ask_s
+        sums = evidence(self.llr)
+        heard = [total for total, at in zip(sums, self.call.start_s, strict=True) if at <= until_s]
+        return heard[-1] if heard else 0.0
 
 
 def evidence(llr: Floats, floor_llr: float = FLOOR_LLR) -> list[float]:
@@ -83,16 +85,16 @@ def fit_scale(calls: Sequence[Weighed]) -> tuple[float, float]:
 
 
 def passing_point(calls: Sequence[Weighed], share: float = PASS_SHARE) -> OperatingPoint:
-    """The highest evidence to ask for that lets ``share`` of the scam calls pass by their ask."""
-    peaks = np.sort([w.peak(until_s=w.call.ask_s) for w in calls if w.call.is_scam])
-    allowed = int((1 - share) * len(peaks) + 1e-9)  # scam calls that may be missed
-    pass_llr = round(float(peaks[allowed]) - MARGIN_LLR, 3) if len(peaks) else -FLOOR_LLR
-    hits = int((peaks >= pass_llr).sum())
+    """The highest evidence to ask for at which ``share`` of the scam calls are read at their ask."""
+    sums = np.sort([weighed.at_ask() for weighed in calls if weighed.call.is_scam])
+    allowed = int((1 - share) * len(sums) + 1e-9)  # scam calls that may be missed
+    pass_llr = round(float(sums[allowed]) - MARGIN_LLR, 3) if len(sums) else -FLOOR_LLR
+    hits = int((sums >= pass_llr).sum())
     return OperatingPoint(
         pass_llr=pass_llr,
-        pass_share=round(hits / max(1, len(peaks)), 4),
-        pass_share_low=round(exact_low(hits, len(peaks)), 4),
-        num_scam=len(peaks),
+        pass_share=round(hits / max(1, len(sums)), 4),
+        pass_share_low=round(exact_low(hits, len(sums)), 4),
+        num_scam=len(sums),
         num_genuine=sum(not w.call.is_scam for w in calls),
     )
 
@@ -103,16 +105,16 @@ def exact_low(hits: int, total: int, confidence: float = 0.95) -> float:
 
 
 def savings(calls: Sequence[Weighed], pass_llr: float) -> dict[str, Any]:
-    """How much of these calls' far speech is never decoded when calls are read from ``pass_llr`` on."""
+    """How much of these calls' far speech is not decoded where calls are read from ``pass_llr`` on."""
     held_s = total_s = 0.0
     never = 0
     for weighed in calls:
-        is_read = pass_llr <= 0
+        was_read = False
         for total, start, end in zip(evidence(weighed.llr), weighed.call.start_s, weighed.call.end_s, strict=True):
-            is_read = is_read or total >= pass_llr
+            was_read = was_read or total >= pass_llr
             total_s += end - start
-            held_s += 0.0 if is_read else end - start
-        never += not is_read
+            held_s += 0.0 if total >= pass_llr else end - start
+        never += not was_read
     return {
         "calls": len(calls),
         "never_read": never,

@@ -22,7 +22,7 @@ def gate(
     cache: Annotated[
         Path | None, typer.Option(help="Where encoder states are kept, 3 MB a minute.", show_default="user cache")
     ] = None,
-    epochs: Annotated[int, typer.Option(min=1, max=100)] = 8,
+    epochs: Annotated[int, typer.Option(min=1, max=100)] = 5,
     seed: Annotated[int, typer.Option(help="Same recordings, same seed, same machine: same gate.")] = 1,
     threads: Annotated[int, typer.Option(min=1, max=256, help="Cores to use.")] = 1,
     cross: Annotated[
@@ -97,10 +97,10 @@ def _trained_lines(report: dict[str, Any]) -> list[str]:
     return [
         "; ".join(report["what"]),
         f"operating point: {point['pass_llr']} nats; {point['pass_share']:.1%} of {point['num_scam']} development scam "
-        f"calls pass by their ask (95 % sure: at least {point['pass_share_low']:.1%}), "
+        f"calls are read at their ask (95 % sure: at least {point['pass_share_low']:.1%}), "
         f"{dev['genuine']['speech_saved_share']:.1%} of the far speech of {point['num_genuine']} genuine calls is "
         "never decoded",
-        f"development: AUC {dev['auc_call']} per call, {dev['auc_by_ask']} by the ask, {dev['auc_segment']} per "
+        f"development: AUC {dev['auc_call']} per call, {dev['auc_at_ask']} at the ask, {dev['auc_segment']} per "
         f"segment; by the voice alone {without['auc_voice']}, by the first half second "
         f"{without['auc_first_half_second']}",
     ]

@@ -23,12 +23,12 @@ class GateFitConfig:
     """What a run depends on, besides the data."""
 
     seed: int = 1
-    epochs: int = 12
+    epochs: int = 5
     learning_rate: float = 1e-3
     weight_decay: float = 0.05
     smoothing: float = 0.05
     segments_per_batch: int = 96
-    stage_weight: float = 1.0
+    stage_weight: float = 3.0
 
 
 def call_weights(calls: Sequence[GateCall]) -> list[float]:

@@ -16,7 +16,7 @@ from torch.nn import functional
 from inference.gate.graph import FAR_BELOW, HIDDEN, LLR_LIMIT, NUM_POOLS, PROJECTED
 from inference.intent.scores import STAGES
 
-DROPOUT = 0.3
+DROPOUT = 0.4
 SHIPPED = ("project", "pool", "hidden", "llr")
 
 

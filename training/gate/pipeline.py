@@ -144,22 +144,22 @@ def told_apart(calls: Sequence[Weighed], point: OperatingPoint) -> dict[str, Any
     genuine = [one for one in calls if not one.call.is_scam]
     alike = [one for one in genuine if one.call.topic not in ORDINARY_TOPICS]
     ordinary = [one for one in genuine if one.call.topic in ORDINARY_TOPICS]
-    passed = sum(one.peak(until_s=one.call.ask_s) >= point.pass_llr or point.pass_llr <= 0 for one in scams)
+    passed = sum(one.at_ask() >= point.pass_llr for one in scams)
     return {
         "num_scam": len(scams),
         "num_genuine": len(genuine),
-        "auc_call": _auc([one.peak() for one in scams], [one.peak() for one in genuine]),
-        "auc_by_ask": _auc([one.peak(until_s=one.call.ask_s) for one in scams], [one.peak() for one in genuine]),
-        "auc_by_ask_alike": _auc([one.peak(until_s=one.call.ask_s) for one in scams], [one.peak() for one in alike]),
+        "auc_call": _auc([one.llr.sum() for one in scams], [one.llr.sum() for one in genuine]),
+        "auc_at_ask": _auc([one.at_ask() for one in scams], [one.at_ask() for one in genuine]),
+        "auc_at_ask_alike": _auc([one.at_ask() for one in scams], [one.at_ask() for one in alike]),
         "auc_segment": _auc([v for one in scams for v in one.llr], [v for one in genuine for v in one.llr]),
-        "passed_by_ask": passed,
-        "passed_by_ask_low95": round(exact_low(passed, len(scams)), 4),
+        "passed_at_ask": passed,
+        "passed_at_ask_low95": round(exact_low(passed, len(scams)), 4),
         "genuine": savings(genuine, point.pass_llr),
         "genuine_alike": savings(alike, point.pass_llr),
         "genuine_ordinary": savings(ordinary, point.pass_llr),
         "curve": [
-            {"passed_by_ask": share, **{k: v for k, v in savings(genuine, at).items() if k != "calls"}}
-            for share, at in ((s, passing_point(calls, s).pass_llr) for s in (1.0, 0.95, 0.9, 0.8, 0.7, 0.5))
+            {"passed_at_ask": share, **{k: v for k, v in savings(genuine, at).items() if k != "calls"}}
+            for share, at in ((s, passing_point(calls, s).pass_llr) for s in (1.0, 0.95, 0.9, 0.8, 0.7))
         ],
     }
 
