@@ -11,6 +11,7 @@ from rich.console import Console
 from inference.errors import ConfigError, ScamTapError
 from training.announce.command import announce
 from training.data.command import app as data_app
+from training.gate.command import gate
 from training.screening.command import reputation, screening
 from training.voice.command import voice
 from training.voice.sheet import voice_sheet
@@ -138,6 +139,7 @@ def evaluate(
         write_report(model / REPORT_FILE, read_report(model / REPORT_FILE) | {"test": report})
 
 
+app.command()(gate)
 app.command()(voice)
 app.command("voice-sheet")(voice_sheet)
 app.command()(announce)

@@ -23,13 +23,16 @@ from inference.engine.open import require_precision
 from inference.engine.pbtxt import write_configs
 from inference.engine.repository import MODEL_FILE, write_atomically
 from inference.errors import ConfigError, ScamTapError, WeightsError
+from inference.gate.calibration import load_gate_calibration
+from inference.gate.evidence import GateEvidence
+from inference.gate.gate import ScamGate
+from inference.gate.install import GATE_MODEL, gate_calibration_path, install_gate
 from inference.intent.install import HEAD_FILE, INTENT_MODEL, calibration_path, install_intent
 from inference.intent.install import tokenizer_path as intent_tokenizer_path
 from inference.intent.scorer import IntentScorer
 from inference.service.call import CallParts
 from inference.service.engines import build_engine
 from inference.service.stages import Stages
-from inference.speech.gate import ModelGate
 from inference.speech.graph import DECODER, ENCODER
 from inference.speech.install import install_speech
 from inference.speech.install import tokenizer_path as speech_tokenizer_path
@@ -157,6 +160,8 @@ def pull_models(
             if console is not None:
                 console.print(f"building {', '.join(built.names)} ({wanted}) in {models_dir}", markup=False)
             _build(models_dir, built, wanted)
+    if install_gate(models_dir) and console is not None:
+        console.print(f"{GATE_MODEL}: built of its head in {models_dir}", markup=False)
     write_configs(models_dir)
 
 
@@ -196,11 +201,12 @@ def build_stages(settings: "Settings") -> Stages:
     engine, is_remote = build_engine(settings.engine, models_dir), settings.engine.url is not None
     try:
         require_precision(engine, WHOLE if is_remote else ENCODER, settings.engine.precision)
-        gate = None if settings.cascade.gate is None else ModelGate(engine, settings.cascade)
+        name = settings.cascade.gate
+        gate = None if name is None else ScamGate(engine, name, gate_calibration_path(models_dir, name))
         tokenizer = speech_tokenizer_path(models_dir)
         recogniser = Recogniser(engine, tokenizer, settings.speech, gate, is_remote=is_remote)
         gates = "never" if gate is None else settings.cascade.when
-        return Stages(recogniser, build_scorer(settings, engine), engine, gates=gates)
+        return Stages(recogniser, build_scorer(settings, engine), engine, gates=gates, fusion=settings.cascade.fusion)
     except ScamTapError:
         engine.close()
         raise
@@ -233,9 +239,14 @@ def build_parts(settings: "Settings", stages: Stages) -> CallParts:
     def segmenter(leg: Leg) -> Segmenter:
         return Segmenter(leg, settings.segmenter, vad)
 
+    gate = None
+    if settings.cascade.gate is not None:
+        models_dir = settings.models_dir or default_models_dir()
+        gate_calibration = load_gate_calibration(gate_calibration_path(models_dir, settings.cascade.gate))
+        gate = partial(GateEvidence, gate_calibration, settings.cascade.pass_llr)
     judges = hashlib.sha256(calibration.model_dump_json().encode()).hexdigest()  # the head's own hash is in it
     model = f"{settings.intent.model}:{judges[:MODEL_HEX_DIGITS]}"
-    return CallParts(segmenter, lambda: Verdict(verdict, calibration.stage_thresholds), model)
+    return CallParts(segmenter, lambda: Verdict(verdict, calibration.stage_thresholds), model, gate)
 
 
 def default_language(settings: "Settings") -> str | None:

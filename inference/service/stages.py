@@ -22,7 +22,7 @@ class DueSegment:
         segment: the speech.
         due_s: reading of the pipeline's clock when it became due; what passes since then is the pipeline's own
             delay and is added to the time at which the words are known.
-        is_gated: whether it is decoded only if the gate of the cascade passes it.
+        is_gated: whether it is decoded only if its call passes the gate of the cascade.
     """
 
     call: Call
@@ -59,6 +59,7 @@ class Stages:
         clock: monotonic seconds; a recording's replay and a live call both measure compute with it.
         gates: when low-risk segments go through the recogniser's gate: never (it has none), while a worker cannot keep
             up, or always.
+        fusion: factor on the gate's word on a far segment where it is added to the score of its words.
     """
 
     def __init__(
@@ -69,12 +70,14 @@ class Stages:
         *,
         clock: Callable[[], float] = time.monotonic,
         gates: Literal["never", "overload", "always"] = "never",
+        fusion: float = 0.0,
     ) -> None:
         self.recogniser = recogniser
         self.scorer = scorer
         self.engine = engine
         self.clock = clock
         self.gates = gates
+        self.fusion = fusion
 
     def understand(self, batch: Sequence[DueSegment]) -> list[Outcome]:
         """Recognise, score and judge ``batch``; a call's own segments must come in order of time.
@@ -83,9 +86,16 @@ class Stages:
             What came of each segment, in the order of ``batch``.
         """
         segments, languages = [due.segment for due in batch], [due.call.language for due in batch]
-        gated = [due.is_gated for due in batch]
-        # Most often nothing is to be gated, and then the recogniser need not know of it.
-        heard = self.recogniser.transcribe(segments, languages, *([gated] if any(gated) else []))
+        said: dict[int, float] = {}
+
+        def weigh(index: int, llr: float) -> bool:
+            due = batch[index]
+            said[index] = llr
+            return due.call.weigh(due.segment.leg, llr) or not due.is_gated
+
+        # Where it costs next to nothing the gate hears all, so that it knows a call by the time it is asked about it.
+        is_weighed = self.gates != "never" and (self.recogniser.is_gate_free or any(due.is_gated for due in batch))
+        heard = self.recogniser.transcribe(segments, languages, *([weigh] if is_weighed else []))
         worded = [index for index, utterance in enumerate(heard) if utterance.text]
         windows = [batch[index].call.remember(heard[index]) for index in worded]
         scores = self.scorer.score(windows)
@@ -95,6 +105,8 @@ class Stages:
             due = batch[index]
             delay_s = max(0.0, known_s - due.due_s)
             utterance = replace(heard[index], known_s=due.segment.known_s + delay_s)
+            if self.fusion and index in said and utterance.leg == "far":
+                scored = replace(scored, llr=scored.llr + self.fusion * said[index])
             outcomes[index].events.extend(due.call.judge(utterance, scored))
         return outcomes
 
