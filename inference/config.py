@@ -19,6 +19,7 @@ from inference.intent.scorer import IntentConfig
 from inference.rtp.plane import PlaneConfig
 from inference.screening.config import ScreeningConfig
 from inference.service.api import ApiConfig
+from inference.service.renewal import RenewalConfig
 from inference.service.watch import WatchConfig
 from inference.speech.recogniser import MAX_WINDOW_S, RecogniserConfig
 from inference.verdict.verdict import VerdictConfig
@@ -66,6 +67,7 @@ class Settings(BaseSettings):
     alerts: AlertsConfig = AlertsConfig()
     warnings: WarningsConfig = WarningsConfig()
     watch: WatchConfig = WatchConfig()
+    renewal: RenewalConfig = RenewalConfig()
     api: ApiConfig = ApiConfig()
     log: LogConfig = LogConfig()
     gateways: GatewaysConfig = GatewaysConfig()

@@ -17,6 +17,7 @@ from inference.audio import LEGS, Leg
 from inference.audio.segment import PCM, SpeechSegment
 from inference.audio.segmenter import Presence, Segmenter, push_all
 from inference.intent.context import ContextWindow, RollingContext
+from inference.intent.scorer import IntentScorer
 from inference.intent.scores import IntentScores
 from inference.service.events import AlertEvent, Event, UtteranceEvent, VerdictEvent
 from inference.speech.utterance import Utterance
@@ -25,11 +26,18 @@ from inference.verdict.verdict import LEVELS, Level, Verdict
 
 @dataclass(frozen=True, slots=True)
 class CallParts:
-    """How to make what every call needs; one set of factories serves all calls. ``model`` names what judges."""
+    """How to make what every call needs; one set of factories serves all calls.
+
+    Attributes:
+        segmenter, verdict: the factories.
+        model: names what judges.
+        scorer: what reads these calls; None: what the stages were made with. A call ends with what it began with.
+    """
 
     segmenter: Callable[[Leg], Segmenter]
     verdict: Callable[[], Verdict]
     model: str = ""
+    scorer: IntentScorer | None = None
 
 
 class Call:
@@ -48,6 +56,7 @@ class Call:
         self.id = call_id
         self.begun_at_s = begun_at_s
         self._model = parts.model
+        self.scorer = parts.scorer
         self.language = language
         self._segmenters = {leg: parts.segmenter(leg) for leg in LEGS}
         self._context = RollingContext()

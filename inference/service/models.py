@@ -2,7 +2,7 @@
 
 import hashlib
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -20,11 +20,13 @@ from inference.engine import graph
 from inference.engine.base import Engine
 from inference.engine.graph import Precision
 from inference.engine.onnx import OnnxEngine
-from inference.engine.repository import MODEL_FILE, write_atomically
+from inference.engine.repository import BUILT_SUMS_FILE, MODEL_FILE, version_dir, write_atomically
+from inference.engine.sums import check_sums, read_sums, write_sums
 from inference.errors import ConfigError, WeightsError
-from inference.intent.install import HEAD_FILE, INTENT_MODEL, calibration_path, install_intent
+from inference.intent.install import HEAD_FILE, INTENT_MODEL, TOKENIZER_FILE, calibration_path, install_intent
 from inference.intent.install import tokenizer_path as intent_tokenizer_path
 from inference.intent.scorer import IntentScorer
+from inference.intent.versions import SHIPPED, VersionRecord, check_record, seal, speech_used, unseal
 from inference.service.call import CallParts
 from inference.service.stages import Stages
 from inference.speech.graph import DECODER, ENCODER
@@ -42,6 +44,7 @@ SPEECH_WEIGHTS, TEXT_WEIGHTS = "whisper-base", "all-minilm-l6-v2"
 BUILD_KEY_FILE = "build.sha256"
 PRECISION: Precision = "int8"
 MODEL_HEX_DIGITS = 12
+_BUILT_FILES = (MODEL_FILE, TOKENIZER_FILE)
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,7 +77,7 @@ def _builds(models_dir: Path) -> tuple[_Built, _Built]:
         _Built(
             TEXT_WEIGHTS,
             (INTENT_MODEL,),
-            (shared, Path(intent.__path__[0]) / "graph.py", models_dir / INTENT_MODEL / "1" / HEAD_FILE),
+            (shared, Path(intent.__path__[0]) / "graph.py", version_dir(models_dir, INTENT_MODEL) / HEAD_FILE),
         ),
     )
 
@@ -88,8 +91,8 @@ def _build_key(built: _Built) -> str:
 
 
 def _is_current(models_dir: Path, built: _Built) -> bool:
-    folders = [models_dir / name / "1" for name in built.names]
-    if not all((folder / MODEL_FILE).is_file() for folder in folders):
+    folders = [version_dir(models_dir, name) for name in built.names]
+    if not all((folder / MODEL_FILE).is_file() and read_sums(folder / BUILT_SUMS_FILE) for folder in folders):
         return False
     key_file = folders[0] / BUILD_KEY_FILE
     return key_file.is_file() and key_file.read_text() == _build_key(built)
@@ -139,8 +142,10 @@ def _build(models_dir: Path, built: _Built) -> None:
         install_speech(models_dir, tensors, tokenizer, PRECISION)
     else:
         install_intent(models_dir, tensors, tokenizer, PRECISION)
+    for folder in (version_dir(models_dir, name) for name in built.names):
+        write_sums(folder, [name for name in _BUILT_FILES if (folder / name).is_file()], BUILT_SUMS_FILE)
     key = _build_key(built)
-    write_atomically(models_dir / built.names[0] / "1" / BUILD_KEY_FILE, partial(Path.write_text, data=key))
+    write_atomically(version_dir(models_dir, built.names[0]) / BUILD_KEY_FILE, partial(Path.write_text, data=key))
 
 
 def model_lines(models_dir: Path | None = None) -> Iterator[str]:
@@ -153,27 +158,90 @@ def model_lines(models_dir: Path | None = None) -> Iterator[str]:
         yield f"{held.name}: {held.state}, {artefact.licence}, {artefact.homepage}{use} {held.detail}".rstrip()
     for built in _builds(models_dir):
         state = "built" if _is_current(models_dir, built) else "not built or out of date; run: scamtap models pull"
-        yield f"{', '.join(built.names)}: {state}, {PRECISION}, in {models_dir}"
+        versions = "/".join(sorted({version_dir(models_dir, name).name for name in built.names}))
+        yield f"{', '.join(built.names)}: version {versions}, {state}, {PRECISION}, in {models_dir}"
     yield f"weights are kept in {cache_dir()}"
 
 
-def build_stages(settings: "Settings") -> Stages:
-    """Load the models.
+def verify_models(models_dir: Path | None = None) -> Iterator[str]:
+    """One line per model whose newest version is whole.
 
     Raises:
-        WeightsError, EngineError: they were not pulled or are damaged; the remedy is in the message.
+        WeightsError, EngineError: the first that is not.
+    """
+    models_dir = models_dir or default_models_dir()
+    for name in (ENCODER, DECODER, INTENT_MODEL):
+        folder = version_dir(models_dir, name)
+        check_sums(folder, (*SHIPPED, *_BUILT_FILES) if name == INTENT_MODEL else (MODEL_FILE,))
+        yield f"{folder}: whole"
+    engine = OnnxEngine(models_dir)
+    try:
+        speech = engine.spec(ENCODER).metadata
+        check_record(version_dir(models_dir, INTENT_MODEL), engine.spec(INTENT_MODEL).metadata, speech)
+    finally:
+        engine.close()
+    yield f"{INTENT_MODEL} was evaluated with the speech model here"
+
+
+def seal_intent(folder: Path | None = None, record: VersionRecord | None = None) -> Path:
+    """Seal a version of the intent model beside the recogniser that is here; returns its folder.
+
+    Args:
+        folder: ``<models>/scam_intent/<version>``; the newest where None.
+        record: what is known of it; head, precision and recogniser are filled in.
+
+    Raises:
+        WeightsError, EngineError: it was not built, or something is damaged.
+    """
+    folder = folder or version_dir(default_models_dir(), INTENT_MODEL)
+    unseal(folder)
+    engine = OnnxEngine(folder.parent.parent)
+    try:
+        intent = engine.spec(INTENT_MODEL).metadata
+        has_speech = (version_dir(folder.parent.parent, ENCODER) / MODEL_FILE).is_file()
+        seen = speech_used(engine.spec(ENCODER).metadata) if has_speech else None
+    finally:
+        engine.close()
+    found = {"head_sha256": intent["head_sha256"], "precision": intent["precision"], "speech": seen}
+    seal(folder, (record or VersionRecord(head_sha256=intent["head_sha256"])).model_copy(update=found))
+    return folder
+
+
+def build_stages(settings: "Settings") -> Stages:
+    """Load the models: every file is held against its digest, the classifier against what it was evaluated with.
+
+    Raises:
+        WeightsError, EngineError: they were not pulled, are damaged or no pair; the remedy is in the message.
     """
     models_dir = settings.models_dir or default_models_dir()
     engine = OnnxEngine(models_dir)
+    for name in (ENCODER, DECODER):
+        engine.spec(name)  # refuses what is missing before what is damaged
+        check_sums(version_dir(models_dir, name), (MODEL_FILE,))
     recogniser = Recogniser(engine, speech_tokenizer_path(models_dir), settings.speech)
-    return Stages(recogniser, build_scorer(settings, engine), engine)
+    return Stages(recogniser, build_scorer(settings, engine, engine.spec(ENCODER).metadata), engine)
 
 
-def build_scorer(settings: "Settings", engine: Engine | None = None) -> IntentScorer:
-    """Load the intent model alone."""
+def build_scorer(
+    settings: "Settings", engine: Engine | None = None, speech: Mapping[str, str] | None = None
+) -> IntentScorer:
+    """Load the newest version of the intent model alone.
+
+    Args:
+        settings: where it is.
+        engine: what it runs on; None: one of its own.
+        speech: metadata of the recogniser that it reads; None: it reads texts.
+
+    Raises:
+        WeightsError, EngineError: it is not there, damaged, or was evaluated with another recogniser or precision.
+    """
     models_dir = settings.models_dir or default_models_dir()
     engine = engine or OnnxEngine(models_dir)
-    return IntentScorer(engine, intent_tokenizer_path(models_dir), calibration_path(models_dir), settings.intent)
+    folder = version_dir(models_dir, INTENT_MODEL)
+    scorer = IntentScorer(engine, intent_tokenizer_path(models_dir), calibration_path(models_dir), settings.intent)
+    check_sums(folder, (*SHIPPED, *_BUILT_FILES))
+    check_record(folder, engine.spec(settings.intent.model).metadata, speech)
+    return scorer
 
 
 def build_parts(settings: "Settings", stages: Stages) -> CallParts:

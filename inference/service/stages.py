@@ -6,7 +6,9 @@ from dataclasses import dataclass, replace
 
 from inference.audio.segment import SpeechSegment
 from inference.engine.base import Engine
+from inference.intent.context import ContextWindow
 from inference.intent.scorer import IntentScorer
+from inference.intent.scores import IntentScores
 from inference.service.call import Call
 from inference.service.events import Event
 from inference.speech.recogniser import Recogniser
@@ -59,7 +61,7 @@ class Stages:
         heard = self.recogniser.transcribe([due.segment for due in batch], [due.call.language for due in batch])
         worded = [index for index, utterance in enumerate(heard) if utterance.text]
         windows = [batch[index].call.remember(heard[index]) for index in worded]
-        scores = self.scorer.score(windows)
+        scores = self._score([batch[index].call.scorer or self.scorer for index in worded], windows)
         known_s = self.clock()
         events: list[list[Event]] = [[] for _ in batch]
         for index, scored in zip(worded, scores, strict=True):
@@ -68,6 +70,14 @@ class Stages:
             utterance = replace(heard[index], known_s=due.segment.known_s + delay_s)
             events[index] = due.call.judge(utterance, scored)
         return events
+
+    def _score(self, scorers: Sequence[IntentScorer], windows: Sequence[ContextWindow]) -> list[IntentScores]:
+        """Each window by its call's own scorer: after a promotion two versions judge, for as long as old calls last."""
+        scores: dict[int, IntentScores] = {}
+        for scorer in {id(scorer): scorer for scorer in scorers}.values():
+            its = [index for index, other in enumerate(scorers) if other is scorer]
+            scores |= zip(its, scorer.score([windows[index] for index in its]), strict=True)
+        return [scores[index] for index in range(len(windows))]
 
     def close(self) -> None:
         """Release the models."""

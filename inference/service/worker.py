@@ -29,6 +29,7 @@ from inference.service.events import VerdictEvent
 from inference.service.models import build_parts, build_stages, default_language
 from inference.service.process import Server, listen, log_failure, stopping
 from inference.service.publisher import Publisher
+from inference.service.renewal import Renewal
 from inference.service.screened import DecisionMetrics, ScreenedWorker
 from inference.service.telemetry import Telemetry
 from inference.service.watch import Watch
@@ -112,6 +113,7 @@ class Worker:
             )
         dispatcher.start()
         self.watch.start()
+        self._start_renewal(Renewal(settings, stages, self.watch.use))
         for spec in settings.calls:
             self.watch.keep(spec)
         gateways = self._make_gateways()
@@ -124,6 +126,10 @@ class Worker:
                 self.warner.add(gateway.ear)
             self._exit.push_async_callback(gateway.aclose)
             await gateway.start()
+
+    def _start_renewal(self, renewal: Renewal) -> None:
+        renewing = asyncio.create_task(renewal.run())
+        self._exit.callback(renewing.cancel)
 
     async def _open_screening(self, dispatcher: Dispatcher) -> ScreenedWorker | None:
         if not self.settings.screening.enabled:
