@@ -203,7 +203,7 @@ class Shift:
 
     Attributes:
         psi: population stability index over tenths of the reference.
-        psi_limit: above it the shift is more than chance and more than a tenth of a nat squared of it: drift.
+        psi_limit: above it the shift is larger than is customary to bear, and larger than chance makes it.
         ks, p_value: Kolmogorov-Smirnov distance, and how often chance alone gives one as large.
     """
 
@@ -228,7 +228,8 @@ def shift(reference: Sequence[float], weights: Sequence[float], found: Sequence[
     PSI of two samples of one distribution is about chi-squared / N (Yurdakul 2018), so few calls raise the limit.
 
     Args:
-        reference, weights: scores the model was shipped with, and what each counts.
+        reference: scores the model was shipped with.
+        weights: what each of them counts.
         found: scores of the traffic; neither may be empty.
     """
     values, weight = np.asarray(reference, np.float64), np.asarray(weights, np.float64)

@@ -26,6 +26,7 @@ from inference.intent.install import HEAD_FILE, INTENT_MODEL, TOKENIZER_FILE
 RECORD_FILE = "version.json"
 RETIRED = ".retired"
 SHIPPED = (HEAD_FILE, CALIBRATION_FILE, RECORD_FILE)
+SHIPPED_BY_SOME = ("encoder.json",)
 BUILT = (MODEL_FILE, TOKENIZER_FILE)
 
 Sha256 = Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
@@ -89,7 +90,7 @@ def seal(folder: Path, record: VersionRecord) -> None:
     """
     text = record.model_dump_json(indent=1) + "\n"
     write_atomically(folder / RECORD_FILE, lambda temporary: temporary.write_text(text, encoding="utf-8"))
-    write_sums(folder, SHIPPED, SUMS_FILE)
+    write_sums(folder, [*SHIPPED, *(name for name in SHIPPED_BY_SOME if (folder / name).is_file())], SUMS_FILE)
     if all((folder / name).is_file() for name in BUILT):
         write_sums(folder, BUILT, BUILT_SUMS_FILE)
 
@@ -117,7 +118,8 @@ def check_record(folder: Path, intent: Mapping[str, str], speech: Mapping[str, s
 
     Args:
         folder: of the version that is loaded.
-        intent, speech: metadata of the graphs; None where no recogniser is used (call texts).
+        intent: metadata of the classifier's graph.
+        speech: of the recogniser's; None where none is used (call texts).
 
     Raises:
         WeightsError: says which differs.

@@ -1,4 +1,4 @@
-"""A promoted model reaches a running worker: new calls begin with it, calls that are on end with the one they began with.
+"""A promoted model reaches a running worker: new calls begin with it, others end with the one they began with.
 
 A version is a folder that appears (or, rolled back, goes away) in one step, so looking at names is enough. It is loaded
 beside the one in use, in a thread of its own; what does not load, or is no pair with the recogniser here, changes

@@ -1,7 +1,6 @@
 """Promotion and rollback of model versions: in one step, proved, and what was evaluated together stays together."""
 
 import hashlib
-import os
 
 import pytest
 
@@ -62,7 +61,7 @@ def test_the_first_version_cannot_be_rolled_back(models):
 def test_a_damaged_version_is_not_rolled_back_to(models, tmp_path):
     promote(candidate(tmp_path / "new", b"two "), models)
     (models / INTENT_MODEL / "1" / "model.onnx").write_bytes(b"oNe model.onnx")
-    with pytest.raises(WeightsError, match="is not what SHA256SUMS.built says"):
+    with pytest.raises(WeightsError, match=r"is not what SHA256SUMS\.built says"):
         rollback(models)
     assert newest_version(models, INTENT_MODEL) == 2
 
@@ -75,7 +74,7 @@ def test_a_damaged_candidate_changes_nothing(models, tmp_path, name):
     (new / name).write_bytes(content)
     with pytest.raises(WeightsError, match=name):
         promote(new, models)
-    assert os.listdir(models / INTENT_MODEL) == ["1"]
+    assert [path.name for path in (models / INTENT_MODEL).iterdir()] == ["1"]
 
 
 def test_an_unsealed_candidate_is_refused(models, tmp_path):
@@ -94,7 +93,7 @@ def test_no_room_leaves_nothing_behind(models, tmp_path, monkeypatch):
     monkeypatch.setattr("inference.intent.versions.shutil.copytree", full)
     with pytest.raises(WeightsError, match="make room"):
         promote(new, models)
-    assert os.listdir(models / INTENT_MODEL) == ["1"]
+    assert [path.name for path in (models / INTENT_MODEL).iterdir()] == ["1"]
 
 
 def test_a_classifier_is_refused_beside_what_it_was_not_evaluated_with(models):
