@@ -11,7 +11,9 @@ from inference.audio import LEGS, Leg
 
 CALL_ID_PATTERN = r"^[A-Za-z0-9][A-Za-z0-9._:@+~-]{0,127}$"
 
-CodecName = Literal["PCMU", "PCMA", "CN", "telephone-event", "G722", "opus", "AMR", "AMR-WB", "G729", "GSM", "iLBC"]
+CodecName = Literal[
+    "PCMU", "PCMA", "CN", "telephone-event", "red", "G722", "opus", "AMR", "AMR-WB", "G729", "GSM", "iLBC"
+]
 Language = Literal["en", "zh", "auto"]
 
 SRTP_KEY_BYTES = {"AES_CM_128_HMAC_SHA1_80": 30, "AES_CM_128_HMAC_SHA1_32": 30}

@@ -90,7 +90,10 @@ class WindowTokenizer:
         self._tokenizer = tokenizer
         self._max_tokens = max_tokens
         self._max_current_tokens = max_current_tokens
-        cls_id, sep_id = tokenizer.token_to_id("[CLS]"), tokenizer.token_to_id("[SEP]")
+        cls_id, sep_id = (
+            next((i for name in names if (i := tokenizer.token_to_id(name)) is not None), None)
+            for names in (("[CLS]", "<s>"), ("[SEP]", "</s>"))
+        )
         if cls_id is None or sep_id is None:
             raise ValueError("tokenizer has no [CLS] or [SEP]")
         self._cls_id, self._sep_id = int(cls_id), int(sep_id)

@@ -21,6 +21,7 @@ HAN = "\u3007\u3400-\u4dbf\u4e00-\u9fff"
 
 _ATOM = re.compile(rf"\s*(?:[{HAN}]|[^\s{HAN}]+)")
 _IS_HAN = re.compile(rf"[{HAN}]")
+_HAN_STOPS = re.compile(r"[，。！？；：、“”（）《》…—]+")
 _HAN_NUMBER = re.compile(r"[零〇一二三四五六七八九十百千万亿两幺]{2,}")
 _NO_HAN_NUMBERS = frozenset(("千万", "万一", "万万", "一一"))
 """Words made of numerals that count nothing: 'by all means', 'in case', 'never', 'one by one'."""
@@ -66,7 +67,9 @@ def is_han(atom: str) -> bool:
 
 def weight(atom: str) -> float:
     """How long an atom is said, in words: a Chinese character that stands by another takes about half of one."""
-    return HAN_WEIGHT if is_han(atom) and not atom.startswith(" ") else 1.0
+    if atom.startswith(" "):
+        return 1.0
+    return 0.0 if _HAN_STOPS.fullmatch(atom) else HAN_WEIGHT if is_han(atom) else 1.0
 
 
 def _han_number(match: re.Match[str]) -> str:

@@ -21,12 +21,12 @@ from inference.engine.repository import BUILT_SUMS_FILE, MODEL_FILE, newest_vers
 from inference.engine.sums import SUMS_FILE, check_sums, sha256_of_file, write_sums
 from inference.errors import ConfigError, WeightsError
 from inference.intent.calibration import CALIBRATION_FILE
+from inference.intent.encoder import ENCODER_FILE
 from inference.intent.install import HEAD_FILE, INTENT_MODEL, TOKENIZER_FILE
 
 RECORD_FILE = "version.json"
 RETIRED = ".retired"
-SHIPPED = (HEAD_FILE, CALIBRATION_FILE, RECORD_FILE)
-SHIPPED_BY_SOME = ("encoder.json",)
+SHIPPED = (HEAD_FILE, ENCODER_FILE, CALIBRATION_FILE, RECORD_FILE)
 BUILT = (MODEL_FILE, TOKENIZER_FILE)
 
 Sha256 = Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
@@ -90,7 +90,7 @@ def seal(folder: Path, record: VersionRecord) -> None:
     """
     text = record.model_dump_json(indent=1) + "\n"
     write_atomically(folder / RECORD_FILE, lambda temporary: temporary.write_text(text, encoding="utf-8"))
-    write_sums(folder, [*SHIPPED, *(name for name in SHIPPED_BY_SOME if (folder / name).is_file())], SUMS_FILE)
+    write_sums(folder, SHIPPED, SUMS_FILE)
     if all((folder / name).is_file() for name in BUILT):
         write_sums(folder, BUILT, BUILT_SUMS_FILE)
 

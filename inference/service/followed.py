@@ -13,7 +13,7 @@ from inference.rtp.counters import LegCounters, sum_counters
 from inference.rtp.plane import PacketPlane
 from inference.service.call import Call, Heard, hear_all
 
-PLAIN_CODECS = frozenset(("PCMU", "PCMA", "CN", "telephone-event"))
+PLAIN_CODECS = frozenset(("PCMU", "PCMA", "CN", "telephone-event", "red"))  # red holds another, which counts itself
 """What the packet plane itself makes of a packet, at once."""
 
 

@@ -23,7 +23,15 @@ from inference.engine.onnx import OnnxEngine
 from inference.engine.repository import BUILT_SUMS_FILE, MODEL_FILE, version_dir, write_atomically
 from inference.engine.sums import check_sums, read_sums, write_sums
 from inference.errors import ConfigError, WeightsError
-from inference.intent.install import HEAD_FILE, INTENT_MODEL, TOKENIZER_FILE, calibration_path, install_intent
+from inference.intent.encoder import load_encoder
+from inference.intent.install import (
+    HEAD_FILE,
+    INTENT_MODEL,
+    TOKENIZER_FILE,
+    calibration_path,
+    encoder_path,
+    install_intent,
+)
 from inference.intent.install import tokenizer_path as intent_tokenizer_path
 from inference.intent.scorer import IntentScorer
 from inference.intent.versions import SHIPPED, VersionRecord, check_record, seal, speech_used, unseal
@@ -40,7 +48,7 @@ from inference.weights.bar import progress_bars
 if TYPE_CHECKING:
     from inference.config import Settings
 
-SPEECH_WEIGHTS, TEXT_WEIGHTS = "whisper-base", "all-minilm-l6-v2"
+SPEECH_WEIGHTS = "whisper-base"
 BUILD_KEY_FILE = "build.sha256"
 PRECISION: Precision = "int8"
 MODEL_HEX_DIGITS = 12
@@ -49,9 +57,9 @@ _BUILT_FILES = (MODEL_FILE, TOKENIZER_FILE)
 
 @dataclass(frozen=True, slots=True)
 class _Built:
-    """A model made here of pulled weights."""
+    """A model made here of pulled weights; of no artefact where it ships all of its own."""
 
-    artefact: str
+    artefact: str | None
     names: tuple[str, ...]
     sources: tuple[Path, ...]  # code and data that decide what comes out
 
@@ -75,16 +83,22 @@ def _builds(models_dir: Path) -> tuple[_Built, _Built]:
     return (
         _Built(SPEECH_WEIGHTS, (ENCODER, DECODER), (shared, *sorted(Path(speech.__path__[0]).glob("[gmv]*.py")))),
         _Built(
-            TEXT_WEIGHTS,
+            load_encoder(encoder_path(models_dir)).artefact,
             (INTENT_MODEL,),
-            (shared, Path(intent.__path__[0]) / "graph.py", version_dir(models_dir, INTENT_MODEL) / HEAD_FILE),
+            (
+                shared,
+                Path(intent.__path__[0]) / "graph.py",
+                encoder_path(models_dir),
+                version_dir(models_dir, INTENT_MODEL) / HEAD_FILE,
+            ),
         ),
     )
 
 
 def _build_key(built: _Built) -> str:
     """What the result depends on: a model built with the same key need not be built again."""
-    digest = hashlib.sha256(load_lock().artefact(built.artefact).model_dump_json().encode())
+    locked = load_lock().artefact(built.artefact).model_dump_json() if built.artefact else ""
+    digest = hashlib.sha256(locked.encode())
     for path in built.sources:
         digest.update(path.read_bytes())
     return f"{digest.hexdigest()} {PRECISION}\n"
@@ -137,11 +151,12 @@ def pull_models(
 
 
 def _build(models_dir: Path, built: _Built) -> None:
-    tensors, tokenizer = open_tensors(built.artefact), file(built.artefact, "tokenizer.json")
-    if built.artefact == SPEECH_WEIGHTS:
-        install_speech(models_dir, tensors, tokenizer, PRECISION)
+    if built.artefact is None:
+        install_intent(models_dir, {}, intent_tokenizer_path(models_dir), PRECISION)
+    elif built.artefact == SPEECH_WEIGHTS:
+        install_speech(models_dir, open_tensors(built.artefact), file(built.artefact, "tokenizer.json"), PRECISION)
     else:
-        install_intent(models_dir, tensors, tokenizer, PRECISION)
+        install_intent(models_dir, open_tensors(built.artefact), file(built.artefact, "tokenizer.json"), PRECISION)
     for folder in (version_dir(models_dir, name) for name in built.names):
         write_sums(folder, [name for name in _BUILT_FILES if (folder / name).is_file()], BUILT_SUMS_FILE)
     key = _build_key(built)

@@ -7,7 +7,7 @@ from typing import Protocol
 from inference.audio import Leg
 from inference.intent.context import ContextWindow, RollingContext
 from inference.intent.scores import IntentScores
-from inference.intent.text import split_utterances
+from inference.intent.text import atoms, split_utterances, weight
 from inference.speech.utterance import Utterance
 from inference.verdict.verdict import Level, Verdict, VerdictConfig, highest
 
@@ -78,7 +78,7 @@ def score_call(
     now_s = 0.0
     for number, turn in enumerate(turns):
         for text in split_utterances(turn.text):
-            end_s = now_s + len(text.split()) / WORDS_PER_S
+            end_s = now_s + sum(weight(atom) for atom in atoms(text)) / WORDS_PER_S
             spoken.append((number, Utterance(turn.leg, now_s, end_s, end_s, text, language)))
             now_s = end_s
     context = RollingContext()

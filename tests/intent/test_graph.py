@@ -11,11 +11,13 @@ import pytest
 from inference.engine.graph import Precision
 from inference.errors import WeightsError
 from inference.intent.context import pad_rows
-from inference.intent.graph import HIDDEN, LLR_LIMIT, NUM_LAYERS, WIDTH, build_intent
+from inference.intent.encoder import EncoderShape
+from inference.intent.graph import HIDDEN, LABELS, LLR_LIMIT, NUM_POOLED, build_intent
 from inference.intent.scores import FAMILIES, STAGES
 from inference.weights.safetensors import write_safetensors
 
-VOCABULARY, POSITIONS = 40, 24
+VOCABULARY, POSITIONS, WIDTH, NUM_LAYERS = 40, 24, 384, 6
+ENCODER = EncoderShape(artefact=None, num_layers=NUM_LAYERS)
 Tensors = dict[str, npt.NDArray[Any]]
 LINEARS = {
     "attention.self.query": (WIDTH, WIDTH),
@@ -53,8 +55,8 @@ def base() -> Tensors:
 
 def head_tensors(scale: float = 0.3) -> Tensors:
     rng = np.random.default_rng(1)
-    sizes = {"hidden": (HIDDEN, 2 * WIDTH), "llr": (1, HIDDEN), "families": (len(FAMILIES), HIDDEN)}
-    sizes["stages"] = (len(STAGES), HIDDEN)
+    sizes = {"hidden": (HIDDEN, NUM_POOLED * WIDTH), "llr": (1, HIDDEN)}
+    sizes |= {name: (len(labels), HIDDEN) for name, labels in LABELS.items()}
     out: Tensors = {}
     for name, shape in sizes.items():
         out[f"head.{name}.weight"] = rng.normal(0, scale, shape).astype(np.float16)
@@ -84,7 +86,7 @@ def rows() -> list[tuple[list[int], list[int]]]:
 def session_of(base: Tensors, head: Path, precision: Precision) -> Any:
     options = ort.SessionOptions()
     options.intra_op_num_threads = 1
-    model = build_intent(base, head, precision).SerializeToString()
+    model = build_intent(base, head, precision, ENCODER).SerializeToString()
     return ort.InferenceSession(model, options, providers=["CPUExecutionProvider"])
 
 
@@ -113,13 +115,13 @@ def test_a_window_s_scores_do_not_depend_on_its_neighbours(sessions: dict[str, A
     together = run(sessions[precision], rows())
     for index, row in enumerate(rows()[:2]):
         alone = run(sessions[precision], [row])
-        for name in ("llr", "families", "stages"):
+        for name in ("llr", *LABELS):
             np.testing.assert_allclose(together[name][index], alone[name][0], atol=1e-3)
 
 
 def test_int8_is_close_to_fp32(sessions: dict[str, Any]) -> None:
     exact, small = run(sessions["fp32"], rows()), run(sessions["int8"], rows())
-    for name in ("stages", "families"):
+    for name in LABELS:
         spread = float(exact[name].std())
         assert np.sqrt(np.mean((small[name] - exact[name]) ** 2)) < 0.1 * spread
 
@@ -137,12 +139,25 @@ def test_missing_and_misshapen_tensors_are_refused(base: Tensors, tmp_path: Path
     tensors = head_tensors()
     del tensors["head.llr.bias"]
     with pytest.raises(WeightsError, match=r"head\.llr\.bias is missing"):
-        build_intent(base, write(tmp_path / "a", tensors), "fp32")
+        build_intent(base, write(tmp_path / "a", tensors), "fp32", ENCODER)
     wide = head_tensors() | {"head.llr.weight": np.zeros((2, HIDDEN), np.float16)}
     with pytest.raises(WeightsError, match="base and head disagree"):
-        build_intent(base, write(tmp_path / "b", wide), "fp32")
+        build_intent(base, write(tmp_path / "b", wide), "fp32", ENCODER)
     with pytest.raises(WeightsError, match="position_embeddings"):
-        build_intent({}, write(tmp_path / "c", head_tensors()), "fp32")
+        build_intent({}, write(tmp_path / "c", head_tensors()), "fp32", ENCODER)
+
+
+def test_a_head_of_an_earlier_training_has_no_acts_and_no_maximum(base: Tensors, tmp_path: Path) -> None:
+    old = {name: tensor for name, tensor in head_tensors().items() if "acts" not in name}
+    old["head.hidden.weight"] = old["head.hidden.weight"][:, : 2 * WIDTH]
+    out = run(session_of(base, write(tmp_path / "old", old), "fp32"), rows())
+    assert set(out) == {"llr", "families", "stages"}
+
+
+def test_fewer_layers_may_be_used(base: Tensors, head: Path) -> None:
+    shallow = ENCODER.model_copy(update={"num_layers": 2})
+    small, whole = (build_intent(base, head, "int8", encoder) for encoder in (shallow, ENCODER))
+    assert len(small.graph.node) < len(whole.graph.node) / 2
 
 
 @pytest.mark.slow
@@ -151,12 +166,11 @@ def test_torch_and_graph_are_the_same_network(base: Tensors, tmp_path: Path) -> 
     from training.intent.network import IntentNetwork, LowerLayers
 
     torch.manual_seed(0)
-    network = IntentNetwork(base, num_tuned=2).eval()
+    network = IntentNetwork(base, ENCODER, num_tuned=2).eval()
     out = run(session_of(base, write(tmp_path / "head", dict(network.shipped())), "fp32"), rows())
     tokens = pad_rows(rows())
     with torch.no_grad():
-        states = LowerLayers(base, NUM_LAYERS - 2)(tokens)
-        llr, families, stages = network(states, torch.from_numpy(tokens.part))
-    np.testing.assert_allclose(out["llr"], llr.numpy(), atol=5e-3)
-    np.testing.assert_allclose(out["families"], families.numpy(), atol=5e-3)
-    np.testing.assert_allclose(out["stages"], stages.numpy(), atol=5e-3)
+        states = LowerLayers(base, ENCODER, NUM_LAYERS - 2)(tokens)
+        outputs = network(states, torch.from_numpy(tokens.part))
+    for name in ("llr", *LABELS):
+        np.testing.assert_allclose(out[name], getattr(outputs, name).numpy(), atol=5e-3)

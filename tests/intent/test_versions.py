@@ -23,7 +23,7 @@ SPEECH = {"weights_sha256": "a" * 64, "precision": "int8"}
 def candidate(folder, mark=b"head"):
     """A sealed version; its files are not a model, and nothing here loads them."""
     folder.mkdir(parents=True)
-    for name in ("head.safetensors", "calibration.json", "model.onnx", "tokenizer.json", "report.json"):
+    for name in ("head.safetensors", "encoder.json", "calibration.json", "model.onnx", "tokenizer.json", "report.json"):
         (folder / name).write_bytes(mark + name.encode())
     digest = hashlib.sha256((folder / "head.safetensors").read_bytes()).hexdigest()
     seal(folder, VersionRecord(head_sha256=digest, speech=SpeechUsed(**SPEECH)))

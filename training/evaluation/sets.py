@@ -26,6 +26,7 @@ OUTSIDE: dict[str, What] = {
     "youtube": "real text",
     "ftc": "real text",
     "sgd": "written text",
+    "teleantifraud": "generated text",
     "switchboard": "real text",
 }
 
@@ -53,21 +54,24 @@ def standing_sets(sources: Sources, limit: int, split: Split = "test") -> list[T
 
     Switchboard and the demo calls belong to no split and are looked at with the test alone.
     """
-    written = read_scripts(sources.scripts)
-    scripts = [c for c in written if c.split == split]
+    written = read_scripts(sources.scripts, sources.languages)
     recognised = [c for c in recognised_calls(sources)[0] if c.split == split]
-    outside = [c for c in read_all(sources.data, TRAINABLE) if c.split == split]
+    outside = [c for c in read_all(sources.data, TRAINABLE, sources.languages) if c.split == split]
     if split == "test" and sources.data is not None and (sources.data / "en_benign_switchboard.jsonl").exists():
         outside += read_all(sources.data, EVALUATION_ONLY)
     drawn = {source: _draw([c for c in outside if c.source == source], limit) for source in OUTSIDE}
-    sets = [
-        TextSet("scripts", "written text", scripts),
-        *with_errors("scripts", "written text", scripts, written),
+    sets: list[TextSet] = []
+    for language in sources.languages:
+        name = "scripts" if language == "en" else f"scripts-{language}"
+        its = [c for c in written if c.split == split and c.language == language]
+        sets += [TextSet(name, "written text", its), *with_errors(name, "written text", its, written)]
+    english = next((of_name.calls for of_name in sets if of_name.name == "scripts"), [])
+    sets += [
         TextSet("scripts-recognised", VOICED, [c for c in recognised if "-espeak-" in c.id]),
         TextSet("scripts-recognised-kokoro", VOICED, [c for c in recognised if "-kokoro-" in c.id]),
         TextSet("demo", "written text", read_demo(sources.scripts) if split == "test" else []),
         *(TextSet(source, what, drawn[source]) for source, what in OUTSIDE.items()),
-        TextSet("chats", "written text", long_chats([*scripts, *drawn["bothbosu"], *drawn["sgd"]], seed=7)),
+        TextSet("chats", "written text", long_chats([*english, *drawn["bothbosu"], *drawn["sgd"]], seed=7)),
     ]
     return [of_name for of_name in sets if of_name.calls]
 

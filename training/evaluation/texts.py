@@ -19,12 +19,6 @@ def spoken_s(text: str) -> float:
     return sum(map(weight, atoms(text))) / WORDS_PER_S
 
 
-def lang_of(call: Call) -> str:
-    """ISO 639-1 code, by the call itself or its id (``zh-scam-...``)."""
-    named: str = getattr(call, "lang", "") or call.id[:2]
-    return named if named in ("en", "zh") else "en"
-
-
 def judge_text(
     scorer: IntentScorer, verdict: VerdictConfig, call: Call, what: What, slices: dict[str, str] | None = None
 ) -> Outcome:
@@ -38,8 +32,7 @@ def judge_text(
         slices: further names to count it under.
     """
     turns = [Turn(leg=piece.leg, text=piece.text) for piece in call.pieces]
-    lang = lang_of(call)
-    score = score_call(scorer, verdict, turns, lang, scorer.calibration.stage_thresholds)
+    score = score_call(scorer, verdict, turns, call.language, scorer.calibration.stage_thresholds)
     ends = _ends(call.pieces)
     alarms: dict[AlarmLevel, Alarm] = {}
     first: dict[AlarmLevel, int | None] = {"suspect": score.first_alert_turn, "danger": score.first_danger_turn}
@@ -54,7 +47,7 @@ def judge_text(
         is_scam=call.is_scam,
         family=call.family,
         topic=call.topic,
-        lang=lang,
+        lang=call.language,
         source=call.source,
         what=what,
         risk=max(score.risk, default=0.0),

@@ -23,12 +23,15 @@ KIND = {
     "scripts-damaged": "calls written by us, as text with simulated recognition errors",
     "scripts-recognised": "calls written by us, synthetic voice (espeak-ng), recognised by our speech model",
     "scripts-recognised-kokoro": "calls written by us, synthetic voice (Kokoro-82M), recognised by our speech model",
+    "scripts-zh": "Mandarin calls written by us, as text",
+    "scripts-zh-damaged": "Mandarin calls written by us, as text with simulated recognition errors",
     "chats": "genuine calls written or generated, four joined and made to hesitate as long small talk, as text",
     "demo": "the two demo calls, written by us, as text",
     "bothbosu": "generated dialogues (Llama-3-70B), as text",
     "youtube": "captions of real scam calls, mostly scambaiters, as text",
     "ftc": "transcripts of real robocalls, as text",
     "sgd": "written task dialogues, as text",
+    "teleantifraud": "agent-generated Mandarin dialogues, as text",
     "switchboard": "transcripts of real chats, as text; evaluation only",
 }
 """What the calls of a source are: printed beside every number."""
@@ -52,7 +55,7 @@ def judge(
         # Pieces are cut as they were or would be heard, so each is scored as a turn of its own; alerts are given the
         # turn of the script back.
         turns = [Turn(leg=piece.leg, text=piece.text) for piece in call.pieces]
-        score = score_call(scorer, config, turns, stage_thresholds=thresholds)
+        score = score_call(scorer, config, turns, call.language, stage_thresholds=thresholds)
         score = dataclasses.replace(
             score,
             first_alert_turn=_turn(call, score.first_alert_turn),

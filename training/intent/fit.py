@@ -2,24 +2,29 @@
 
 Single utterances cannot be labelled scam or genuine: most words of a scam call are harmless. So the loss is the
 cross-entropy of the evidence accumulated after every utterance of a call (floored as the verdict floors it), which
-teaches each utterance to add what it is worth and fillers to add nothing. Stage and family heads are trained beside it.
+teaches each utterance to add what it is worth and fillers to add nothing. Families, stages and acts are trained beside
+it, where they are labelled.
 """
 
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 
 import numpy as np
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
+from inference.intent.acts import ACTS, FAR_ACTS
 from inference.intent.context import WindowTokenizer, pad_rows
-from inference.intent.graph import WIDTH
+from inference.intent.encoder import EncoderShape
 from inference.intent.scores import FAMILIES, STAGES
 from inference.intent.text import is_filler
+from training.intent.checkpoint import load_checkpoint, save_checkpoint
 from training.intent.data import Call, Piece, windows_of
-from training.intent.network import IntentNetwork, LowerLayers, Row, State
+from training.intent.device import Ranks, autocast, best_device
+from training.intent.network import IntentNetwork, LowerLayers, Outputs, Row, State
 
 MAX_PIECES = 24
 """Utterances of a call that are trained on; nearly all calls are shorter."""
@@ -27,42 +32,62 @@ MAX_PIECES = 24
 EVIDENCE_FLOOR = 3.0
 """Nats below the start that reassurance can bring the accumulated evidence to, in training."""
 
+NUM_LOSSES = 4
+"""Evidence, families, stages, acts."""
+
 
 @dataclass(frozen=True, slots=True)
 class FitConfig:
-    """What a run depends on, besides the data."""
+    """What a run depends on, besides the data.
+
+    Attributes:
+        num_tuned: upper layers that are trained; those below stay as published.
+        is_whole: train everything, word table included (an encoder that starts from nothing).
+        learning_rate, layer_rate: of the heads and of the encoder.
+        smoothing: how far from certain the label of a call is taken to be.
+        save_every: steps between checkpoints, where a folder for them is given.
+    """
 
     seed: int = 1
     epochs: int = 3
     num_tuned: int = 2
+    is_whole: bool = False
     learning_rate: float = 1e-3
     layer_rate: float = 1.5e-4
     weight_decay: float = 0.02
+    dropout: float = 0.1
     smoothing: float = 0.03
     pieces_per_batch: int = 64
-    stage_weight: float = 3.0
-    family_weight: float = 0.4
+    stage_weight: float = 1.5
+    act_weight: float = 4.0
+    family_weight: float = 0.3
+    save_every: int = 100
 
 
 @dataclass(frozen=True, slots=True)
 class Prepared:
-    """A call with the cached states of the windows of its far utterances.
+    """A call with the windows of its utterances, and their cached states where lower layers stay as published.
 
-    The near leg is read as context but not scored: on calls kept apart its own evidence did not help (calibration gave
-    it the factor 0), and leaving it out of the sum made the far leg's better.
+    The near leg is read as context and its acts are learnt, but it adds no evidence: on calls kept apart its own
+    evidence did not help (calibration gave it the factor 0), and leaving it out made the far leg's better.
     """
 
     call: Call
     pieces: list[Piece]
     rows: list[Row]
-    states: list[State]
+    states: list[State] | None
     weight: float
+
+
+def is_trained_on(piece: Piece) -> bool:
+    """Whether a window of this utterance is run at all: the far leg, and the near leg where its acts are labelled."""
+    return piece.leg == "far" or (piece.acts is not None and not is_filler(piece.text))
 
 
 def prepare(
     calls: Sequence[Call],
     weights: Sequence[float],
-    lower: LowerLayers,
+    lower: LowerLayers | None,
     tokenizer: WindowTokenizer,
     advance: Callable[[int], None],
     chunk: int = 40,
@@ -71,13 +96,20 @@ def prepare(
     out: list[Prepared] = []
     for start in range(0, len(calls), chunk):
         part = calls[start : start + chunk]
-        windows = [[w for w in windows_of(call, MAX_PIECES) if w.current.leg == "far"] for call in part]
-        rows = [[tokenizer.window_ids(w) for w in of_call] for of_call in windows]
-        states = iter(lower.states([row for of_call in rows for row in of_call]))
+        rows = [
+            [
+                tokenizer.window_ids(window)
+                for window, piece in zip(windows_of(call, MAX_PIECES), call.pieces, strict=False)
+                if is_trained_on(piece)
+            ]
+            for call in part
+        ]
+        states = iter(lower.states([row for of_call in rows for row in of_call])) if lower else None
         for call, of_call, weight in zip(part, rows, weights[start : start + chunk], strict=True):
-            pieces = [p for p in call.pieces[:MAX_PIECES] if p.leg == "far"]
-            if pieces:
-                out.append(Prepared(call, pieces, of_call, [next(states) for _ in of_call], weight))
+            pieces = [p for p in call.pieces[:MAX_PIECES] if is_trained_on(p)]
+            cached = [next(states) for _ in of_call] if states else None
+            if any(piece.leg == "far" for piece in pieces):
+                out.append(Prepared(call, pieces, of_call, cached, weight))
         advance(len(part))
     return out
 
@@ -96,112 +128,148 @@ def batches(items: Sequence[Prepared], pieces: int, rng: np.random.Generator) ->
     return out
 
 
-def run(network: IntentNetwork, batch: Sequence[Prepared]) -> tuple[Tensor, Tensor, Tensor]:
+def run(network: IntentNetwork, batch: Sequence[Prepared]) -> Outputs:
     """All utterances of the calls of ``batch``, in order, through the trained layers (bfloat16 inside)."""
-    rows = [row for item in batch for row in item.rows]
-    tokens = pad_rows(rows)
-    x = torch.zeros(len(rows), tokens.input_ids.shape[1], WIDTH)
-    for i, state in enumerate(state for item in batch for state in item.states):
-        x[i, : len(state)] = torch.from_numpy(state).float()
-    with torch.autocast("cpu", dtype=torch.bfloat16):
-        llr, families, stages = network(x, torch.from_numpy(tokens.part))
-    return llr.float(), families.float(), stages.float()
+    device = next(network.parameters()).device
+    tokens = pad_rows([row for item in batch for row in item.rows])
+    if network.embeddings is not None:
+        x = torch.from_numpy(tokens.input_ids)
+    else:
+        states = [state for item in batch for state in item.states or ()]
+        x = torch.zeros(*tokens.input_ids.shape, states[0].shape[1])
+        for i, state in enumerate(states):
+            x[i, : len(state)] = torch.from_numpy(state).float()
+    with autocast(device):
+        out = network(x.to(device), torch.from_numpy(tokens.part).to(device))
+    return Outputs(*(value.float().cpu() for value in out))
 
 
 def accumulate(llr: Tensor, floor: float) -> Tensor:
-    """Evidence after each utterance of one call: a sum that never falls below ``-floor``."""
-    total, out = torch.zeros(()), []
-    for value in llr:
+    """Evidence after each utterance, ``[calls, utterances]``: a sum that never falls below ``-floor``."""
+    total, out = torch.zeros(len(llr)), []
+    for value in llr.unbind(1):
         total = torch.clamp_min(total + value, -floor)
         out.append(total)
-    return torch.stack(out)
+    return torch.stack(out, 1)
 
 
-def call_loss(llr: Tensor, batch: Sequence[Prepared], smoothing: float) -> Tensor:
-    """Weighted cross-entropy of the accumulated evidence over all prefixes; later prefixes count more."""
-    total, weights, at = torch.zeros(()), 0.0, 0
-    for item in batch:
-        values = llr[at : at + len(item.rows)]
-        at += len(item.rows)
-        spoken = torch.tensor([float(not is_filler(p.text)) for p in item.pieces])
-        evidence = accumulate(values * spoken, EVIDENCE_FLOOR)
-        target = torch.full_like(evidence, 1 - smoothing if item.call.is_scam else smoothing)
-        by_time = torch.linspace(0.5, 1.5, len(evidence))
-        loss = functional.binary_cross_entropy_with_logits(evidence, target, reduction="none")
-        total = total + item.weight * (loss * by_time).sum() / by_time.sum()
-        weights += item.weight
-    return total / max(weights, 1e-6)
+def call_loss(llr: Tensor, batch: Sequence[Prepared], smoothing: float) -> tuple[Tensor, float]:
+    """Cross-entropy of the accumulated evidence over all prefixes, later ones counting more.
 
-
-def head_losses(families: Tensor, stages: Tensor, batch: Sequence[Prepared]) -> tuple[Tensor, Tensor]:
-    """Cross-entropy of family (scam calls) and stages (labelled far utterances)."""
-    family_rows, family_targets, stage_rows, stage_targets = [], [], [], []
-    at = 0
-    for item in batch:
-        for piece in item.pieces:
-            if item.call.family is not None:
-                family_rows.append(at)
-                family_targets.append(FAMILIES.index(item.call.family))
-            if piece.stages is not None:
-                stage_rows.append(at)
-                stage_targets.append([float(s in piece.stages) for s in STAGES])
-            at += 1
-    zero = torch.zeros(())
-    family = functional.cross_entropy(families[family_rows], torch.tensor(family_targets)) if family_rows else zero
-    stage = (
-        functional.binary_cross_entropy_with_logits(stages[stage_rows], torch.tensor(stage_targets))
-        if stage_rows
-        else zero
+    Returns:
+        its weighted sum over the calls, and the sum of their weights.
+    """
+    far = [[i for i, piece in enumerate(item.pieces) if piece.leg == "far"] for item in batch]
+    starts = np.cumsum([0, *(len(item.pieces) for item in batch)])
+    length = max(len(indices) for indices in far)
+    index = torch.zeros(len(batch), length, dtype=torch.long)
+    spoken, by_time = torch.zeros(len(batch), length), torch.zeros(len(batch), length)
+    for row, (item, indices) in enumerate(zip(batch, far, strict=True)):
+        index[row, : len(indices)] = torch.tensor(indices) + int(starts[row])
+        spoken[row, : len(indices)] = torch.tensor([float(not is_filler(item.pieces[i].text)) for i in indices])
+        ramp = torch.linspace(0.5, 1.5, len(indices))
+        by_time[row, : len(indices)] = ramp / ramp.sum()
+    evidence = accumulate(llr[index] * spoken, EVIDENCE_FLOOR)
+    target = torch.tensor([1 - smoothing if item.call.is_scam else smoothing for item in batch])
+    loss = functional.binary_cross_entropy_with_logits(
+        evidence, target[:, None].expand_as(evidence), reduction="none"
     )
-    return family, stage
+    weights = torch.tensor([item.weight for item in batch])
+    return ((loss * by_time).sum(1) * weights).sum(), float(weights.sum())
+
+
+def head_losses(out: Outputs, batch: Sequence[Prepared]) -> list[tuple[Tensor, float]]:
+    """Cross-entropy of families (scam calls), stages and acts (labelled utterances): sums and what they count.
+
+    An utterance of the far leg is asked for the far leg's acts alone, one of the near leg for its own.
+    """
+    pieces = [(item.call, piece) for item in batch for piece in item.pieces]
+    named = [(i, FAMILIES.index(call.family)) for i, (call, _) in enumerate(pieces) if call.family is not None]
+    zero = torch.zeros(())
+    family = zero
+    if named:
+        rows, targets = (torch.tensor(column) for column in zip(*named, strict=True))
+        family = functional.cross_entropy(out.families[rows], targets, reduction="sum")
+    losses = [(family, float(len(named)))]
+    for logits, labels, marks in (
+        (out.stages, STAGES, [piece.stages if piece.leg == "far" else None for _, piece in pieces]),
+        (out.acts, ACTS, [piece.acts for _, piece in pieces]),
+    ):
+        rows = torch.tensor([i for i, mark in enumerate(marks) if mark is not None], dtype=torch.long)
+        truth = torch.tensor([[float(name in mark) for name in labels] for mark in marks if mark is not None])
+        asked = torch.ones(len(rows), len(labels))
+        if labels is ACTS:
+            is_far = torch.tensor([pieces[i][1].leg == "far" for i in rows.tolist()], dtype=torch.bool)
+            asked = (torch.tensor([name in FAR_ACTS for name in ACTS])[None, :] == is_far[:, None]).float()
+        if len(rows):
+            loss = functional.binary_cross_entropy_with_logits(logits[rows], truth, reduction="none")
+            losses.append(((loss * asked).sum(), float(asked.sum())))
+        else:
+            losses.append((zero, 0.0))
+    return losses
 
 
 def fit(
     tensors: Mapping[str, np.ndarray],
+    encoder: EncoderShape,
     train: Sequence[Prepared],
     config: FitConfig,
     progress: Callable[[str, float], None],
+    checkpoint: Path | None = None,
 ) -> IntentNetwork:
     """Train and return the network.
 
     Args:
         tensors: published base weights.
+        encoder: how much of them is used.
         train: prepared calls with weights.
         config: the recipe.
         progress: told after every batch: a line about the loss, and the share of work done (0–1).
+        checkpoint: file to save to and, if it is there, to go on from; the same batches follow as without a break.
     """
     torch.manual_seed(config.seed)
     rng = np.random.default_rng(config.seed)
-    network = IntentNetwork(tensors, config.num_tuned)
-    layer_parameters = list(network.layers.parameters())
-    known = {id(p) for p in layer_parameters}
-    groups = [
-        {"params": layer_parameters, "lr": config.layer_rate},
-        {"params": [p for p in network.parameters() if id(p) not in known], "lr": config.learning_rate},
-    ]
+    ranks, device = Ranks(), best_device()
+    network = IntentNetwork(tensors, encoder, config.num_tuned, config.dropout, is_whole=config.is_whole).to(device)
+    slow = network.encoder_parameters()
+    known = {id(p) for p in slow}
+    quick = [p for p in network.parameters() if id(p) not in known]
+    groups = [{"params": slow, "lr": config.layer_rate}, {"params": quick, "lr": config.learning_rate}]
     optimizer = torch.optim.AdamW(groups, weight_decay=config.weight_decay)
-    plan = [b for _ in range(config.epochs) for b in batches(train, config.pieces_per_batch, rng)]
+    plan = [b for _ in range(config.epochs) for b in batches(train, config.pieces_per_batch * ranks.size, rng)]
     warmup = max(1, len(plan) // 10)
     schedule = torch.optim.lr_scheduler.LambdaLR(
         optimizer, lambda step: min((step + 1) / warmup, max(0.02, (len(plan) - step) / (len(plan) - warmup + 1)))
     )
+    done = load_checkpoint(checkpoint, network, optimizer, schedule) if checkpoint else 0
     network.train()
     averages: list[float] = []
     started = time.monotonic()
-    for step, batch in enumerate(plan):
-        llr, families, stages = run(network, batch)
-        main = call_loss(llr, batch, config.smoothing)
-        family, stage = head_losses(families, stages, batch)
-        loss = main + config.family_weight * family + config.stage_weight * stage
+    shares = torch.tensor([1.0, config.family_weight, config.stage_weight, config.act_weight])
+    for step, batch in enumerate(plan[done:], done + 1):
+        sums = losses_of(network, batch[ranks.rank :: ranks.size], config.smoothing)
+        counts = ranks.total(torch.tensor([count for _, count in sums])).clamp_min(1e-6)
+        losses = torch.stack([loss for loss, _ in sums]) / counts
         optimizer.zero_grad(set_to_none=True)
-        torch.autograd.backward(loss)
+        torch.autograd.backward((losses * shares).sum())
+        ranks.sum_gradients(network.parameters())
         nn.utils.clip_grad_norm_(network.parameters(), 1.0)
         optimizer.step()
         schedule.step()
-        averages.append(main.item())
-        recent = float(np.mean(averages[-50:]))
-        progress(
-            f"loss {recent:.3f} stage {stage.item():.3f} {time.monotonic() - started:.0f} s", (step + 1) / len(plan)
-        )
+        averages.append(float(losses[0]))
+        if checkpoint and ranks.is_first and step % config.save_every == 0 and step < len(plan):
+            save_checkpoint(checkpoint, network, optimizer, schedule, step)
+        line = f"loss {np.mean(averages[-50:]):.3f} stage {losses[2]:.3f} act {losses[3]:.3f}"
+        progress(f"{line} {time.monotonic() - started:.0f} s", step / len(plan))
     network.eval()
-    return network
+    ranks.close()
+    return network.cpu()
+
+
+def losses_of(network: IntentNetwork, batch: Sequence[Prepared], smoothing: float) -> list[tuple[Tensor, float]]:
+    """The :data:`NUM_LOSSES` losses of a batch: sums and what they count; zeros for an empty one."""
+    if not batch:
+        nothing = sum(p.sum() for p in network.parameters()) * 0.0
+        return [(torch.as_tensor(nothing).cpu(), 0.0)] * NUM_LOSSES
+    out = run(network, batch)
+    return [call_loss(out.llr, batch, smoothing), *head_losses(out, batch)]

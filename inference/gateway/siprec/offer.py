@@ -18,6 +18,7 @@ _CLOCKS_HZ = {
 """RTP clock of each codec of speech (G722's is 8000 by an old mistake, RFC 3551 section 4.5.2)."""
 
 _NAMES: dict[str, CodecName] = {name.lower(): name for name in get_args(CodecName)}
+_BESIDE = ("CN", "telephone-event", "red")
 _STATIC: dict[int, CodecName] = {0: "PCMU", 8: "PCMA", 13: "CN"}
 _MAX_FORMAT = 256
 
@@ -28,7 +29,7 @@ class Chosen:
 
     Attributes:
         codec: of speech.
-        beside: telephone-event and comfort noise of the same clock.
+        beside: of the same clock: telephone-event, comfort noise, redundancy of that codec alone (RFC 2198).
     """
 
     codec: RtpMap
@@ -94,21 +95,31 @@ def _read_line(offer: Description, index: int, media: Media) -> Line | None:
 
 def _choices(media: Media) -> tuple[Chosen, ...]:
     codecs = [codec for codec in media.codecs() if _is_known(media, codec)]
-    speech = [codec for codec in codecs if codec.name.lower() not in ("cn", "telephone-event")]
+    speech = [codec for codec in codecs if _NAMES[codec.name.lower()] not in _BESIDE]
     # G.711 first: nothing is lost and its decoding is free. Then as the peer prefers.
     speech.sort(key=lambda codec: codec.name.upper() not in ("PCMU", "PCMA"))
     beside = [codec for codec in codecs if codec not in speech]
     return tuple(
-        Chosen(codec, tuple(other for other in beside if other.clock_hz == codec.clock_hz)[:4]) for codec in speech
+        Chosen(codec, tuple(other for other in beside if _goes_with(media, other, codec))[:4]) for codec in speech
     )
+
+
+def _goes_with(media: Media, other: RtpMap, codec: RtpMap) -> bool:
+    """Whether ``other`` may stand beside the codec of speech."""
+    if other.clock_hz != codec.clock_hz:
+        return False
+    if _NAMES[other.name.lower()] != "red":
+        return True
+    held = (media.format_parameters(other.payload_type) or "").split("/")  # payload types of its blocks
+    return set(held) == {str(codec.payload_type)}
 
 
 def _is_known(media: Media, codec: RtpMap) -> bool:
     name = _NAMES.get(codec.name.lower())
     if name is None or (codec.payload_type in _STATIC and _STATIC[codec.payload_type] != name):
         return False
-    if name in ("CN", "telephone-event"):
-        return True
+    if name in _BESIDE:
+        return len(media.format_parameters(codec.payload_type) or "") <= _MAX_FORMAT
     channels = 2 if name == "opus" else 1  # opus says 2 always (RFC 7587 section 7)
     is_short = len(media.format_parameters(codec.payload_type) or "") <= _MAX_FORMAT
     return is_short and codec.clock_hz == _CLOCKS_HZ[name] and codec.channels == channels

@@ -142,6 +142,31 @@ def test_codecs_are_chosen_and_what_is_not_decoded_is_passed_over(rec):
 
 
 @pytest.mark.parametrize(
+    ("blocks", "clock_hz", "is_taken"),
+    [
+        ("8/8", 8000, True),
+        ("8/8/8", 8000, True),
+        ("8/0", 8000, False),
+        ("96/96", 8000, False),
+        ("8/8", 16000, False),
+        ("", 8000, False),
+    ],
+)
+def test_redundancy_is_taken_beside_the_codec_that_it_holds(rec, blocks, clock_hz, is_taken):
+    more = [f"a=rtpmap:121 red/{clock_hz}", f"a=fmtp:121 {blocks}"]
+    document = rec.document(rec.ALICE, rec.BOB)
+    alone = [rec.Line(port, label, "121", more=more) for port, label in ((30000, "1"), (30002, "2"))]
+    (refused,) = rec.server().send(offer=rec.sdp(*alone), metadata=document)
+    assert refused.status == 488  # it holds nothing that is offered
+    server = rec.server(rec.Control(codecs=("PCMU", "PCMA", "red")))
+    (ok,) = server.send(offer=rec.sdp(rec.Line(30000, "1", "121 8", more=more), rec.TWO[1]), metadata=document)
+    (first, _) = Description.parse(ok.body).media
+    assert first.formats == (("8", "121") if is_taken else ("8",))
+    assert (("fmtp", f"121 {blocks}") in first.attributes) == is_taken
+    assert server.spec.far.payload_types == ({121: "red"} if is_taken else {})
+
+
+@pytest.mark.parametrize(
     "line",
     [
         {"codecs": "110", "more": ["a=rtpmap:110 EVS/16000"]},

@@ -2,7 +2,6 @@
 
 import asyncio
 import contextlib
-import importlib.util
 import shutil
 import socket
 import subprocess
@@ -11,17 +10,12 @@ from pathlib import Path
 import pytest
 
 KAMAILIO = shutil.which("kamailio")
-CONFIG = Path(__file__).parents[1] / "sipp" / "proxy.cfg"
+CONFIG = Path(__file__).parents[2] / "sipp" / "proxy.cfg"
 TLS_MODULE = next(Path("/usr/lib").glob("*/kamailio/modules/tls.so"), None)
 pytestmark = [
     pytest.mark.gateway,
     pytest.mark.skipif(KAMAILIO is None, reason="needs kamailio: apt-get install kamailio"),
 ]
-
-_spec = importlib.util.spec_from_file_location("scamtap_tests_siprec_sipp", Path(__file__).with_name("test_sipp.py"))
-sipp = importlib.util.module_from_spec(_spec)
-_spec.loader.exec_module(sipp)
-src, live, certificates = sipp.src, sipp.live, sipp.certificates  # fixtures
 
 
 def free_port():
@@ -81,7 +75,7 @@ def test_a_recording_through_a_proxy(live, src, tmp_path, inner, outer, transpor
                     await src.run(scenario, port, transport=transport, length_ms=300)
                     for scenario in ("src", "changes", "options")
                 ]
-            return codes, sipp.gateway_of(worker).agent.counts, worker.watch.call_ids
+            return codes, worker.gateways[0].agent.counts, worker.watch.call_ids
 
     codes, counts, call_ids = asyncio.run(run())
     assert codes == [0, 0, 0]
@@ -110,7 +104,7 @@ def test_a_recording_over_kamailios_tls(live, src, tmp_path, certificates, shows
         async with live(**siprec) as (worker, ports):
             async with proxy(tmp_path, f"sip:127.0.0.1:{ports['tls']};transport=tls", lines) as port:
                 code = await src.run("src", port, length_ms=300, timeout_s=10)
-            return code, sipp.gateway_of(worker).agent.counts["ended: bye"]
+            return code, worker.gateways[0].agent.counts["ended: bye"]
 
     code, ended = asyncio.run(run())
     assert (code == 0, ended) == (shows_certificate, int(shows_certificate))
@@ -128,9 +122,9 @@ def test_we_hang_up_through_the_proxy(live, src, tmp_path):
                         await asyncio.sleep(0.01)
                 await asyncio.sleep(0.2)
                 await worker.watch.end(worker.watch.call_ids[0])
-                sipp.gateway_of(worker).sweep()
+                worker.gateways[0].sweep()
                 await playing
-            return sipp.gateway_of(worker).agent.counts
+            return worker.gateways[0].agent.counts
 
     counts = asyncio.run(run())
     assert counts["ended: hung up"] == 1
