@@ -12,6 +12,7 @@ from inference.errors import ScamTapError
 from training.announce.command import announce
 from training.data.command import app as data_app
 from training.evaluation.command import evaluate
+from training.retrain.command import promote, retrain, rollback
 from training.screening.command import reputation, screening
 from training.voice.command import voice
 
@@ -116,6 +117,9 @@ def calibrate(
 
 
 app.command()(evaluate)
+app.command()(retrain)
+app.command()(promote)
+app.command()(rollback)
 app.command()(voice)
 app.command()(announce)
 app.command()(screening)

@@ -6,7 +6,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from rich.console import Console
@@ -217,7 +217,9 @@ def seal_intent(folder: Path | None = None, record: VersionRecord | None = None)
         seen = speech_used(engine.spec(ENCODER).metadata) if has_speech else None
     finally:
         engine.close()
-    found = {"head_sha256": intent["head_sha256"], "precision": intent["precision"], "speech": seen}
+    found: dict[str, Any] = {"head_sha256": intent["head_sha256"], "precision": intent["precision"]}
+    if seen is not None:
+        found["speech"] = seen
     seal(folder, (record or VersionRecord(head_sha256=intent["head_sha256"])).model_copy(update=found))
     return folder
 

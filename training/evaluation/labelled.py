@@ -127,6 +127,7 @@ class LabelledText(BaseModel):
             split=split or split_of(self.group),
             pieces=pieces,
             ask_turn=next(asks, None) if self.label == "scam" else None,
+            language=self.lang,
         )
 
 

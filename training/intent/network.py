@@ -178,6 +178,15 @@ class IntentNetwork(nn.Module):
         self.dropout = nn.Dropout(2 * dropout)
         nn.init.normal_(self.llr.weight, std=0.02)
         nn.init.zeros_(self.llr.bias)
+        for name, module in self._heads().items():
+            if np.shape(tensors.get(f"head.{name}.weight", ())) == tuple(module.weight.shape):  # a warm start: our own
+                module.weight.data = tensor(tensors, f"head.{name}.weight")
+                module.bias.data = tensor(tensors, f"head.{name}.bias")
+
+    def _heads(self) -> dict[str, nn.Linear]:
+        return {
+            name: cast(nn.Linear, m) for name, m in (("hidden", self.hidden), ("llr", self.llr), *self.heads.items())
+        }
 
     def forward(self, x: Tensor, part: Tensor) -> Outputs:
         """States [batch, tokens, width] (ids [batch, tokens] where whole) and parts [batch, tokens]."""
@@ -204,7 +213,7 @@ class IntentNetwork(nn.Module):
         out: dict[str, Tensor] = {} if self.embeddings is None else self.embeddings.tensors()
         for layer in self.layers:
             out |= cast(Layer, layer).tensors()
-        for name, module in (("hidden", self.hidden), ("llr", self.llr), *self.heads.items()):
+        for name, module in self._heads().items():
             out[f"head.{name}.weight"] = module.weight.detach()
             out[f"head.{name}.bias"] = module.bias.detach()
         return {name: value.to("cpu", torch.float16).contiguous().numpy() for name, value in out.items()}
