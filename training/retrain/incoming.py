@@ -93,6 +93,8 @@ def admit(labelled: Sequence[LabelledText], known: Mapping[str, str], sha256: st
     for pair in near_copies({**near, **words}, ALIKE):
         new = sorted(key for key in (pair.first, pair.second) if key.startswith("new "))
         other = next((key for key in (pair.first, pair.second) if key not in new), None)
+        if not new:
+            continue  # both are known already
         if other is not None:
             left_out.setdefault(new[0][4:], f"{pair.similarity:.0%} the words of {other[4:]}, which is known")
         elif len(new) == 2 and new[0][4:] not in left_out and new[1][4:] not in left_out:
