@@ -12,6 +12,7 @@ from inference.errors import ScamTapError
 from training.announce.command import announce
 from training.data.command import app as data_app
 from training.evaluation.command import evaluate
+from training.mine.command import labelled, mine
 from training.retrain.command import promote, retrain, rollback
 from training.screening.command import reputation, screening
 from training.voice.command import voice
@@ -120,6 +121,8 @@ app.command()(evaluate)
 app.command()(retrain)
 app.command()(promote)
 app.command()(rollback)
+app.command()(mine)
+app.command()(labelled)
 app.command()(voice)
 app.command()(announce)
 app.command()(screening)

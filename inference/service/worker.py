@@ -26,6 +26,7 @@ from inference.screening.api import screening_router
 from inference.service.api import create_app
 from inference.service.bus import EventBus
 from inference.service.events import VerdictEvent
+from inference.service.kept import KeptTranscripts
 from inference.service.models import build_parts, build_stages, default_language
 from inference.service.process import Server, listen, log_failure, stopping
 from inference.service.publisher import Publisher
@@ -62,6 +63,7 @@ class Worker:
         self.settings = settings
         self.bus = EventBus(settings.api.max_followers)
         self.telemetry = Telemetry()
+        self._kept = KeptTranscripts(settings.privacy.transcripts)
         self._exit = contextlib.AsyncExitStack()
         self._server: Server | None = None
         self._serving: asyncio.Task[None] | None = None
@@ -97,7 +99,7 @@ class Worker:
             build_parts(settings, stages),
             stages,
             settings.watch,
-            publisher=Publisher(self.telemetry, self.bus, dispatcher, self.warner, self._on_verdict),
+            publisher=Publisher(self.telemetry, self.bus, dispatcher, self.warner, self._on_verdict, self._kept.take),
             default_language=default_language(settings),
         )
         # While calls drain the API still answers (no new calls) and followers see how each call ends.
@@ -168,6 +170,7 @@ class Worker:
 
     def _keep_feedback(self, feedback: Feedback) -> None:
         log.info("feedback", call=feedback.call, says=feedback.says, alert=feedback.alert, call_level=feedback.level)
+        self._kept.said(feedback)
         if self.screened is not None:
             self.screened.said(feedback)
         notice = Notice("feedback", feedback.id, feedback.call, feedback.at_s, feedback.to_json())
