@@ -67,7 +67,7 @@ def test_a_full_disk_costs_the_transcript_and_nothing_more(doubles, bench, spec_
 def test_a_worker_keeps_what_its_settings_say(doubles, live, tmp_path):
     async def run():
         privacy = {"legal_basis": "a test of our own software", "transcripts": {"folder": str(tmp_path)}}
-        async with live(privacy=privacy) as (worker, api, gateway):
+        async with live(privacy=privacy) as (_worker, api, gateway):
             await api.post("/v1/calls", json=gateway.spec("c9"))
             await gateway.send(far=doubles.packets(doubles.speech(doubles.HELLO, doubles.FINE)))
             await api.delete("/v1/calls/c9")

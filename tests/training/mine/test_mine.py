@@ -23,8 +23,9 @@ def kept(call_id, risk, text=KNOWN[0], **more):
 
 
 def reworded(call_id, risk, **more):
-    """Unlike other calls of this file in most of its words."""
-    return kept(call_id, risk, f"{KNOWN[0]} and also {' '.join(f'{call_id}{i}' for i in range(12))}", **more)
+    """Unlike other calls of this file in most of its words, which hold no digit: the model reads none."""
+    letters = "".join(chr(97 + ord(character) % 26) for character in call_id)
+    return kept(call_id, risk, f"{KNOWN[0]} and also {' '.join(letters + chr(97 + i) for i in range(14))}", **more)
 
 
 def test_a_warning_called_wrong_comes_first_then_doubt_then_the_rest():
