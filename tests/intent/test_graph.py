@@ -12,7 +12,7 @@ from inference.engine.graph import Precision
 from inference.errors import WeightsError
 from inference.intent.context import pad_rows
 from inference.intent.encoder import EncoderShape
-from inference.intent.graph import HIDDEN, LABELS, LLR_LIMIT, NUM_POOLED, build_intent
+from inference.intent.graph import HIDDEN, LABELS, LLR_LIMIT, LOOK, MAX_UTTERANCES, build_intent
 from inference.intent.scores import FAMILIES, STAGES
 from inference.weights.safetensors import write_safetensors
 
@@ -55,9 +55,10 @@ def base() -> Tensors:
 
 def head_tensors(scale: float = 0.3) -> Tensors:
     rng = np.random.default_rng(1)
-    sizes = {"hidden": (HIDDEN, NUM_POOLED * WIDTH), "llr": (1, HIDDEN)}
+    sizes = {"hidden": (HIDDEN, 2 * WIDTH + LOOK), "llr": (1, HIDDEN)}
+    sizes |= {f"look.{name}": (LOOK, WIDTH) for name in ("query", "key", "value")}
     sizes |= {name: (len(labels), HIDDEN) for name, labels in LABELS.items()}
-    out: Tensors = {}
+    out: Tensors = {"head.look.age": rng.normal(0, scale, (MAX_UTTERANCES - 1, LOOK)).astype(np.float16)}
     for name, shape in sizes.items():
         out[f"head.{name}.weight"] = rng.normal(0, scale, shape).astype(np.float16)
         out[f"head.{name}.bias"] = rng.normal(0, scale, shape[0]).astype(np.float16)
@@ -75,11 +76,17 @@ def head(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return write(tmp_path_factory.mktemp("head") / "head.safetensors", head_tensors())
 
 
+UTTERANCES = [[[2, 7, 8, 9, 3], [2, 5, 6, 3]], [[2, 11, 3]], [[2, 30, 31, 3], [2, *range(10, 24), 3], [2, 5, 3]]]
+"""Windows as utterances, the current one first."""
+
+
 def rows() -> list[tuple[list[int], list[int]]]:
     return [
-        ([2, 5, 6, 3, 7, 8, 9, 3], [1, 1, 1, 1, 2, 2, 2, 2]),
-        ([2, 3, 11, 3], [1, 1, 2, 2]),
-        ([2, *range(10, 24), 3, 30, 31, 3], [1] * 16 + [2] * 3),
+        (
+            [token for utterance in window for token in utterance],
+            [part for part, utterance in enumerate(window, 1) for _ in utterance],
+        )
+        for window in UTTERANCES
     ]
 
 
@@ -147,30 +154,43 @@ def test_missing_and_misshapen_tensors_are_refused(base: Tensors, tmp_path: Path
         build_intent({}, write(tmp_path / "c", head_tensors()), "fp32", ENCODER)
 
 
-def test_a_head_of_an_earlier_training_has_no_acts_and_no_maximum(base: Tensors, tmp_path: Path) -> None:
-    old = {name: tensor for name, tensor in head_tensors().items() if "acts" not in name}
-    old["head.hidden.weight"] = old["head.hidden.weight"][:, : 2 * WIDTH]
-    out = run(session_of(base, write(tmp_path / "old", old), "fp32"), rows())
-    assert set(out) == {"llr", "families", "stages"}
+def test_an_utterance_is_encoded_by_itself_and_its_place_counts(base: Tensors, tmp_path: Path) -> None:
+    """What comes before matters through attention over whole utterances; their order matters too."""
+    first, second, third = UTTERANCES[2]
+    orders = [[first, second, third], [first, third, second], [first]]
+    made = [
+        ([t for u in window for t in u], [p for p, u in enumerate(window, 1) for _ in u]) for window in orders
+    ]
+    # Small weights, so that the look back is no hard choice of one.
+    acts = run(session_of(base, write(tmp_path / "mild", head_tensors(0.05)), "fp32"), made)["acts"]
+    assert min(np.abs(acts[i] - acts[j]).max() for i, j in ((0, 1), (0, 2), (1, 2))) > 1e-4
 
 
 def test_fewer_layers_may_be_used(base: Tensors, head: Path) -> None:
     shallow = ENCODER.model_copy(update={"num_layers": 2})
     small, whole = (build_intent(base, head, "int8", encoder) for encoder in (shallow, ENCODER))
-    assert len(small.graph.node) < len(whole.graph.node) / 2
+    assert len(small.graph.node) < len(whole.graph.node) - 60
 
 
 @pytest.mark.slow
-def test_torch_and_graph_are_the_same_network(base: Tensors, tmp_path: Path) -> None:
+def test_torch_and_graph_are_the_same_network(
+    base: Tensors, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     torch = pytest.importorskip("torch")
-    from training.intent.network import IntentNetwork, LowerLayers
+    monkeypatch.setenv("SCAMTAP_FLOAT32", "1")
+    from training.intent.network import IntentNetwork, LowerLayers, pad_ids
 
     torch.manual_seed(0)
     network = IntentNetwork(base, ENCODER, num_tuned=2).eval()
     out = run(session_of(base, write(tmp_path / "head", dict(network.shipped())), "fp32"), rows())
-    tokens = pad_rows(rows())
+    flat = [utterance for window in UTTERANCES for utterance in window]
+    ids, lengths = pad_ids(flat)
+    members = torch.full((len(UTTERANCES), MAX_UTTERANCES), -1)
+    at = 0
+    for row, window in enumerate(UTTERANCES):
+        members[row, : len(window)] = torch.arange(at, at + len(window))
+        at += len(window)
     with torch.no_grad():
-        states = LowerLayers(base, ENCODER, NUM_LAYERS - 2)(tokens)
-        outputs = network(states, torch.from_numpy(tokens.part))
+        outputs = network(LowerLayers(base, ENCODER, NUM_LAYERS - 2)(ids, lengths), lengths, members)
     for name in ("llr", *LABELS):
         np.testing.assert_allclose(out[name], getattr(outputs, name).numpy(), atol=5e-3)

@@ -32,6 +32,9 @@ TRAINABLE = {
 LANGUAGES = ("en", "zh")
 """That training reads where nothing else is said."""
 
+MAX_PIECES = 24
+"""Utterances of a call that are trained on; nearly all calls are shorter."""
+
 EVALUATION_ONLY = {"en_benign_switchboard": "switchboard"}
 """Licences that allow no more (LDC, non-commercial)."""
 

@@ -14,9 +14,16 @@ def best_device() -> torch.device:
     return torch.device("cpu")
 
 
-def autocast(device: torch.device) -> torch.autocast:
-    """Products in bfloat16, sums in float32; on CPU and GPU alike."""
-    return torch.autocast(device.type, dtype=torch.bfloat16)
+def precision(device: torch.device) -> torch.dtype:
+    """What the encoder computes in: bfloat16 where a product of it is quick (most GPUs and newer CPUs), else float32.
+
+    ``SCAMTAP_FLOAT32=1`` asks for float32 anywhere, to compare.
+    """
+    if os.environ.get("SCAMTAP_FLOAT32") == "1":
+        return torch.float32
+    if device.type == "cuda":
+        return torch.bfloat16 if torch.cuda.is_bf16_supported() else torch.float32
+    return torch.bfloat16 if torch.backends.mkldnn.is_available() else torch.float32
 
 
 class Ranks:

@@ -17,20 +17,21 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from inference.intent.acts import ACTS, FAR_ACTS
-from inference.intent.context import WindowTokenizer, pad_rows
+from inference.intent.context import CONTEXT_UTTERANCES, Said, WindowTokenizer
 from inference.intent.encoder import EncoderShape
+from inference.intent.graph import MAX_UTTERANCES
 from inference.intent.scores import FAMILIES, STAGES
 from inference.intent.text import is_filler
 from training.intent.checkpoint import load_checkpoint, save_checkpoint
-from training.intent.data import Call, Piece, windows_of
-from training.intent.device import Ranks, autocast, best_device
-from training.intent.network import IntentNetwork, LowerLayers, Outputs, Row, State
-
-MAX_PIECES = 24
-"""Utterances of a call that are trained on; nearly all calls are shorter."""
+from training.intent.data import MAX_PIECES, Call, Piece
+from training.intent.device import Ranks, best_device, precision
+from training.intent.network import Ids, IntentNetwork, LowerLayers, Outputs, State, pad_ids
 
 EVIDENCE_FLOOR = 3.0
 """Nats below the start that reassurance can bring the accumulated evidence to, in training."""
+
+UTTERANCES_TOGETHER = 48
+"""Utterances of a batch that are padded to one length: sorted by length, most of them waste little."""
 
 NUM_LOSSES = 4
 """Evidence, families, stages, acts."""
@@ -57,7 +58,7 @@ class FitConfig:
     weight_decay: float = 0.02
     dropout: float = 0.1
     smoothing: float = 0.03
-    pieces_per_batch: int = 64
+    pieces_per_batch: int = 144
     stage_weight: float = 1.5
     act_weight: float = 4.0
     family_weight: float = 0.3
@@ -66,22 +67,36 @@ class FitConfig:
 
 @dataclass(frozen=True, slots=True)
 class Prepared:
-    """A call with the windows of its utterances, and their cached states where lower layers stay as published.
+    """A call, its utterances tokenised, and their cached states where lower layers stay as published.
 
     The near leg is read as context and its acts are learnt, but it adds no evidence: on calls kept apart its own
     evidence did not help (calibration gave it the factor 0), and leaving it out made the far leg's better.
+
+    Attributes:
+        utterances: token ids of every utterance.
+        states: per utterance, after the frozen layers.
+        pieces: those that are scored: the far leg's, and the near leg's where acts are labelled.
+        members: per scored piece, which utterances its window reads: itself, then back in time.
     """
 
     call: Call
-    pieces: list[Piece]
-    rows: list[Row]
-    states: list[State] | None
     weight: float
+    utterances: list[Ids]
+    states: list[State] | None
+    pieces: list[Piece]
+    members: list[list[int]]
 
 
-def is_trained_on(piece: Piece) -> bool:
-    """Whether a window of this utterance is run at all: the far leg, and the near leg where its acts are labelled."""
+def is_scored(piece: Piece) -> bool:
+    """Whether an utterance is asked for scores: the far leg's, and the near leg's where acts are labelled."""
     return piece.leg == "far" or (piece.acts is not None and not is_filler(piece.text))
+
+
+def members_of(pieces: Sequence[Piece], utterances: Sequence[Ids], at: int, tokenizer: WindowTokenizer) -> list[int]:
+    """Which utterances the window of utterance ``at`` reads, as live calls have it: silence is not remembered."""
+    said = [i for i in range(at) if pieces[i].text.strip()][-CONTEXT_UTTERANCES:]
+    indices = [at, *reversed(said)]
+    return indices[: tokenizer.how_many_fit(len(utterances[i]) for i in indices)]
 
 
 def prepare(
@@ -90,26 +105,20 @@ def prepare(
     lower: LowerLayers | None,
     tokenizer: WindowTokenizer,
     advance: Callable[[int], None],
-    chunk: int = 40,
+    chunk: int = 100,
 ) -> list[Prepared]:
-    """Run the frozen layers over every window once, ``chunk`` calls at a time; ``advance`` is told how many."""
+    """Run the frozen layers over every utterance once, ``chunk`` calls at a time; ``advance`` is told how many."""
     out: list[Prepared] = []
     for start in range(0, len(calls), chunk):
         part = calls[start : start + chunk]
-        rows = [
-            [
-                tokenizer.window_ids(window)
-                for window, piece in zip(windows_of(call, MAX_PIECES), call.pieces, strict=False)
-                if is_trained_on(piece)
-            ]
-            for call in part
-        ]
-        states = iter(lower.states([row for of_call in rows for row in of_call])) if lower else None
-        for call, of_call, weight in zip(part, rows, weights[start : start + chunk], strict=True):
-            pieces = [p for p in call.pieces[:MAX_PIECES] if is_trained_on(p)]
+        ids = [[tokenizer.utterance_ids(Said(p.leg, p.text)) for p in call.pieces[:MAX_PIECES]] for call in part]
+        states = iter(lower.states([utterance for of_call in ids for utterance in of_call])) if lower else None
+        for call, of_call, weight in zip(part, ids, weights[start : start + chunk], strict=True):
             cached = [next(states) for _ in of_call] if states else None
-            if any(piece.leg == "far" for piece in pieces):
-                out.append(Prepared(call, pieces, of_call, cached, weight))
+            scored = [i for i, piece in enumerate(call.pieces[:MAX_PIECES]) if is_scored(piece)]
+            members = [members_of(call.pieces, of_call, i, tokenizer) for i in scored]
+            if any(call.pieces[i].leg == "far" for i in scored):
+                out.append(Prepared(call, weight, of_call, cached, [call.pieces[i] for i in scored], members))
         advance(len(part))
     return out
 
@@ -120,27 +129,39 @@ def batches(items: Sequence[Prepared], pieces: int, rng: np.random.Generator) ->
     size = 0
     for index in rng.permutation(len(items)):
         item = items[index]
-        if out[-1] and size + len(item.rows) > pieces:
+        if out[-1] and size + len(item.utterances) > pieces:
             out.append([])
             size = 0
         out[-1].append(item)
-        size += len(item.rows)
+        size += len(item.utterances)
     return out
 
 
 def run(network: IntentNetwork, batch: Sequence[Prepared]) -> Outputs:
-    """All utterances of the calls of ``batch``, in order, through the trained layers (bfloat16 inside)."""
+    """All scored utterances of the calls of ``batch``, in order, through the trained layers ."""
     device = next(network.parameters()).device
-    tokens = pad_rows([row for item in batch for row in item.rows])
-    if network.embeddings is not None:
-        x = torch.from_numpy(tokens.input_ids)
-    else:
-        states = [state for item in batch for state in item.states or ()]
-        x = torch.zeros(*tokens.input_ids.shape, states[0].shape[1])
-        for i, state in enumerate(states):
-            x[i, : len(state)] = torch.from_numpy(state).float()
-    with autocast(device):
-        out = network(x.to(device), torch.from_numpy(tokens.part).to(device))
+    utterances = [ids for item in batch for ids in item.utterances]
+    cached = [state for item in batch for state in item.states or ()]
+    order = sorted(range(len(utterances)), key=lambda i: len(utterances[i]))
+    starts = np.cumsum([0, *(len(item.utterances) for item in batch)])
+    windows = [[start + i for i in members] for start, item in zip(starts, batch, strict=False) for members in item.members]
+    members = torch.full((len(windows), MAX_UTTERANCES), -1)
+    for row, indices in enumerate(windows):
+        members[row, : len(indices)] = torch.tensor(indices)
+    xs, lengths = [], []
+    for start in range(0, len(order), UTTERANCES_TOGETHER):
+        chosen = order[start : start + UTTERANCES_TOGETHER]
+        x, length = pad_ids([utterances[i] for i in chosen])
+        if network.embeddings is None:
+            x = torch.zeros(*x.shape, cached[0].shape[1], dtype=torch.float16)
+            for row, i in enumerate(chosen):
+                x[row, : len(cached[i])] = torch.from_numpy(cached[i])
+            x = x.to(device, precision(device))
+        xs.append(x.to(device))
+        lengths.append(length.to(device))
+    back = torch.tensor(np.argsort(order)).to(device)
+    means, highest = network.encode(xs, lengths)
+    out = network.judge(means[back], highest[back], members.to(device))
     return Outputs(*(value.float().cpu() for value in out))
 
 
@@ -220,7 +241,7 @@ def fit(
     """Train and return the network.
 
     Args:
-        tensors: published base weights.
+        tensors: published base weights; with those of a head of ours among them (``head.…``), it is gone on from.
         encoder: how much of them is used.
         train: prepared calls with weights.
         config: the recipe.
@@ -231,6 +252,7 @@ def fit(
     rng = np.random.default_rng(config.seed)
     ranks, device = Ranks(), best_device()
     network = IntentNetwork(tensors, encoder, config.num_tuned, config.dropout, is_whole=config.is_whole).to(device)
+    network.go_on_from({name: value for name, value in tensors.items() if name.startswith("head.")})
     slow = network.encoder_parameters()
     known = {id(p) for p in slow}
     quick = [p for p in network.parameters() if id(p) not in known]

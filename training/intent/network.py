@@ -1,6 +1,6 @@
 """The intent network in torch: a BERT-like encoder whose upper layers are tuned, and small heads.
 
-The lower layers stay as published, so their states are computed once per window and kept; only what is trained is
+The lower layers stay as published, so their states are computed once per utterance and kept; only what is trained is
 shipped (head.safetensors). An encoder that starts from nothing is trained whole, word table included, and shipped
 whole. :func:`inference.intent.graph.build_intent` draws the same network in ONNX; a test holds the two together.
 """
@@ -15,13 +15,12 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from inference.intent.context import TokenBatch, pad_rows
 from inference.intent.encoder import EncoderShape
-from inference.intent.graph import CURRENT, HIDDEN, LABELS, LLR_LIMIT, LOWEST, NUM_POOLED
-from training.intent.device import autocast
+from inference.intent.graph import HIDDEN, LABELS, LLR_LIMIT, LOOK, LOWEST, MAX_UTTERANCES
+from training.intent.device import precision
 
 State = npt.NDArray[np.float16]
-Row = tuple[list[int], list[int]]
+Ids = list[int]
 Tensors = Mapping[str, np.ndarray]
 
 LINEARS = (
@@ -49,12 +48,16 @@ def tensor(tensors: Tensors, name: str) -> Tensor:
     return torch.from_numpy(np.array(tensors[name], np.float32))
 
 
+Weights = dict[str, tuple[Tensor, Tensor]]
+"""Name of a part of a layer -> its weight and bias, rounded to the precision that is computed in."""
+
+
 class Layer(nn.Module):
     """One BERT layer (post-norm), with the weights ``<prefix>.…`` of ``tensors``."""
 
     def __init__(self, tensors: Tensors, prefix: str, encoder: EncoderShape, dropout: float) -> None:
         super().__init__()
-        self.prefix, self.num_heads = prefix, encoder.num_heads
+        self.prefix, self.num_heads, self.epsilon = prefix, encoder.num_heads, encoder.epsilon
         self.linear, self.norm = nn.ModuleDict(), nn.ModuleDict()
         for name in LINEARS:
             weight = tensor(tensors, f"{prefix}.{name}.weight")
@@ -76,21 +79,32 @@ class Layer(nn.Module):
             for kind in ("weight", "bias")
         }
 
-    def forward(self, x: Tensor, mask: Tensor) -> Tensor:
-        """``x`` [batch, tokens, width], ``mask`` bool [batch, 1, 1, tokens] -> the same shape as ``x``."""
+    def rounded(self, dtype: torch.dtype) -> Weights:
+        """All weights in ``dtype``; the parameters stay float32.
+
+        Rounded once for all utterances of a batch. autocast would also change the states back and forth around every
+        norm and sum, a fifth of the time.
+        """
+        return {
+            name: (module.weight.to(dtype), module.bias.to(dtype))
+            for name, module in [*self.linear.items(), *self.norm.items()]
+        }
+
+    def forward(self, x: Tensor, mask: Tensor, weights: Weights) -> Tensor:
+        """``x`` [utterances, tokens, width], ``mask`` bool [utterances, 1, 1, tokens] -> the same shape as ``x``."""
         batch, tokens, width = x.shape
 
         def split(name: str) -> Tensor:
-            out: Tensor = self.linear[f"attention/self/{name}"](x)
+            out = functional.linear(x, *weights[f"attention/self/{name}"])
             return out.view(batch, tokens, self.num_heads, width // self.num_heads).transpose(1, 2)
 
         attended = functional.scaled_dot_product_attention(split("query"), split("key"), split("value"), mask)
         attended = attended.transpose(1, 2).reshape(batch, tokens, width)
-        attended = self.dropout(self.linear["attention/output/dense"](attended))
-        x = self.norm["attention/output/LayerNorm"](x + attended)
-        inner = functional.gelu(self.linear["intermediate/dense"](x))
-        out: Tensor = self.norm["output/LayerNorm"](x + self.dropout(self.linear["output/dense"](inner)))
-        return out
+        attended = self.dropout(functional.linear(attended, *weights["attention/output/dense"]))
+        x = functional.layer_norm(x + attended, (width,), *weights["attention/output/LayerNorm"], self.epsilon)
+        inner = functional.gelu(functional.linear(x, *weights["intermediate/dense"]))
+        y = self.dropout(functional.linear(inner, *weights["output/dense"]))
+        return functional.layer_norm(x + y, (width,), *weights["output/LayerNorm"], self.epsilon)
 
 
 class Embeddings(nn.Module):
@@ -131,26 +145,40 @@ class LowerLayers(nn.Module):
         self.eval()
 
     @torch.no_grad()
-    def forward(self, batch: TokenBatch) -> Tensor:
-        """States after the last frozen layer, [batch, tokens, width]."""
-        device = self.embeddings.words.device
-        x: Tensor = self.embeddings(torch.from_numpy(batch.input_ids).to(device))
-        mask = torch.from_numpy(batch.part > 0).to(device)[:, None, None, :]
+    def forward(self, input_ids: Tensor, lengths: Tensor) -> Tensor:
+        """States after the last frozen layer, [utterances, tokens, width]."""
+        x: Tensor = self.embeddings(input_ids).to(precision(input_ids.device))
+        mask = is_word(lengths, input_ids.shape[1])[:, None, None, :]
         for layer in self.layers:
-            x = layer(x, mask)
+            x = layer(x, mask, cast(Layer, layer).rounded(x.dtype))
         return x
 
-    def states(self, rows: Sequence[Row], batch_size: int = 64) -> list[State]:
-        """States of every row, unpadded, in the order given; rows of like length are computed together."""
-        out: list[State | None] = [None] * len(rows)
-        order = sorted(range(len(rows)), key=lambda i: len(rows[i][0]))
+    def states(self, utterances: Sequence[Ids], batch_size: int = 128) -> list[State]:
+        """States of every utterance, unpadded, in the order given; those of like length are computed together."""
+        out: list[State | None] = [None] * len(utterances)
+        order = sorted(range(len(utterances)), key=lambda i: len(utterances[i]))
+        device = self.embeddings.words.device
         for start in range(0, len(order), batch_size):
             chosen = order[start : start + batch_size]
-            with autocast(self.embeddings.words.device):
-                states = self(pad_rows([rows[i] for i in chosen])).to("cpu", torch.float16).numpy()
-            for row, state in zip(chosen, states, strict=True):
-                out[row] = state[: len(rows[row][0])].copy()
+            ids, lengths = pad_ids([utterances[i] for i in chosen])
+            states = self(ids.to(device), lengths.to(device)).to("cpu", torch.float16).numpy()
+            for index, state in zip(chosen, states, strict=True):
+                out[index] = state[: len(utterances[index])].copy()
         return [state for state in out if state is not None]
+
+
+def pad_ids(utterances: Sequence[Ids]) -> tuple[Tensor, Tensor]:
+    """Ids [utterances, tokens], 0 where there are none, and lengths [utterances]."""
+    lengths = torch.tensor([len(ids) for ids in utterances])
+    out = torch.zeros(len(utterances), int(lengths.max()), dtype=torch.long)
+    for row, ids in enumerate(utterances):
+        out[row, : len(ids)] = torch.tensor(ids)
+    return out, lengths
+
+
+def is_word(lengths: Tensor, num_tokens: int) -> Tensor:
+    """Bool [utterances, tokens]: True where there is a token."""
+    return torch.arange(num_tokens, device=lengths.device)[None, :] < lengths[:, None]
 
 
 class IntentNetwork(nn.Module):
@@ -172,36 +200,56 @@ class IntentNetwork(nn.Module):
             Layer(tensors, f"encoder.layer.{n}", encoder, dropout) for n in range(first, encoder.num_layers)
         )
         width = np.shape(tensors["embeddings.LayerNorm.weight"])[0]
-        self.hidden = nn.Linear(NUM_POOLED * width, HIDDEN)
+        self.look = nn.ModuleDict({name: nn.Linear(width, LOOK) for name in ("query", "key", "value")})
+        self.age = nn.Parameter(torch.zeros(MAX_UTTERANCES - 1, LOOK))
+        self.hidden = nn.Linear(2 * width + LOOK, HIDDEN)
         self.llr = nn.Linear(HIDDEN, 1)
         self.heads = nn.ModuleDict({name: nn.Linear(HIDDEN, len(labels)) for name, labels in LABELS.items()})
         self.dropout = nn.Dropout(2 * dropout)
         nn.init.normal_(self.llr.weight, std=0.02)
         nn.init.zeros_(self.llr.bias)
-        for name, module in self._heads().items():
-            if np.shape(tensors.get(f"head.{name}.weight", ())) == tuple(module.weight.shape):  # a warm start: our own
-                module.weight.data = tensor(tensors, f"head.{name}.weight")
-                module.bias.data = tensor(tensors, f"head.{name}.bias")
 
-    def _heads(self) -> dict[str, nn.Linear]:
-        return {
-            name: cast(nn.Linear, m) for name, m in (("hidden", self.hidden), ("llr", self.llr), *self.heads.items())
-        }
+    def forward(self, x: Tensor, lengths: Tensor, members: Tensor) -> Outputs:
+        """Scores of windows made of utterances.
 
-    def forward(self, x: Tensor, part: Tensor) -> Outputs:
-        """States [batch, tokens, width] (ids [batch, tokens] where whole) and parts [batch, tokens]."""
+        Args:
+            x: states [utterances, tokens, width] (ids [utterances, tokens] where whole).
+            lengths: tokens per utterance, [utterances].
+            members: [windows, MAX_UTTERANCES]; which utterances a window reads, current first; -1: none.
+        """
+        return self.judge(*self.encode([x], [lengths]), members)
+
+    def encode(self, xs: Sequence[Tensor], lengths: Sequence[Tensor]) -> tuple[Tensor, Tensor]:
+        """Mean and maximum of each utterance by itself, [utterances, width].
+
+        ``xs`` and ``lengths`` as above, in pieces that are each padded to a length of their own.
+        """
         if self.embeddings is not None:
-            x = self.embeddings(x)
-        mask = (part > 0)[:, None, None, :]
+            xs = [self.embeddings(x).to(precision(x.device)) for x in xs]
+        words = [is_word(length, x.shape[1]) for x, length in zip(xs, lengths, strict=True)]
         for layer in self.layers:
-            x = layer(x, mask)
-        current = (part == CURRENT).to(x.dtype)[:, :, None]
-        before = ((part > 0) & (part != CURRENT)).to(x.dtype)[:, :, None]
-        pooled = [(x * weight).sum(1) / weight.sum(1).clamp_min(1.0) for weight in (current, before)]
-        pooled.append((x + (1 - current) * LOWEST).amax(1))
-        hidden = self.dropout(functional.gelu(self.hidden(self.dropout(torch.cat(pooled, 1)))))
+            weights = cast(Layer, layer).rounded(xs[0].dtype)
+            xs = [layer(x, word[:, None, None, :], weights) for x, word in zip(xs, words, strict=True)]
+        inside = [word.to(x.dtype)[:, :, None] for x, word in zip(xs, words, strict=True)]
+        means = [(x * w).sum(1).float() / n[:, None] for x, w, n in zip(xs, inside, lengths, strict=True)]
+        highest = [(x + (1 - w) * LOWEST).amax(1).float() for x, w in zip(xs, inside, strict=True)]
+        return torch.cat(means), torch.cat(highest)
+
+    def judge(self, means: Tensor, highest: Tensor, members: Tensor) -> Outputs:
+        """Scores of windows made of encoded utterances; ``members`` as above."""
+        current, before = means[members[:, 0]], means[members[:, 1:].clamp_min(0)]
+        seen = self._look_back(current, before, members[:, 1:] >= 0)
+        pooled = torch.cat([current, highest[members[:, 0]], seen], 1)
+        hidden = self.dropout(functional.gelu(self.hidden(self.dropout(pooled))))
         llr = LLR_LIMIT * torch.tanh(self.llr(hidden)[:, 0] / LLR_LIMIT)
         return Outputs(llr, **{name: head(hidden) for name, head in self.heads.items()})
+
+    def _look_back(self, current: Tensor, before: Tensor, is_there: Tensor) -> Tensor:
+        """What the current utterance finds in those before it, [windows, LOOK]; zero where there are none."""
+        keys = self.look["key"](before) + self.age
+        scores = torch.einsum("wk,wnk->wn", self.look["query"](current), keys) / math.sqrt(LOOK)
+        shares = torch.softmax(scores.masked_fill(~is_there, LOWEST), -1) * is_there
+        return torch.einsum("wn,wnk->wk", shares, self.look["value"](before))
 
     def encoder_parameters(self) -> list[nn.Parameter]:
         """What was there before training: learnt at the lower rate."""
@@ -210,13 +258,25 @@ class IntentNetwork(nn.Module):
 
     def shipped(self) -> dict[str, npt.NDArray[np.float16]]:
         """Everything trained, fp16, by name: what head.safetensors holds."""
+        return {name: value.to("cpu", torch.float16).contiguous().numpy() for name, value in self._trained().items()}
+
+    def go_on_from(self, shipped: Tensors) -> None:
+        """A warm start: take over what an earlier network of the same shape shipped; the rest stays as it is."""
+        for name, value in self._trained().items():
+            if name in shipped and np.shape(shipped[name]) == tuple(value.shape):
+                value.copy_(tensor(shipped, name))
+
+    def _trained(self) -> dict[str, Tensor]:
+        """The parameters themselves, by the names they are shipped under."""
         out: dict[str, Tensor] = {} if self.embeddings is None else self.embeddings.tensors()
         for layer in self.layers:
             out |= cast(Layer, layer).tensors()
-        for name, module in self._heads().items():
+        out["head.look.age"] = self.age.detach()
+        looks = [(f"look.{name}", module) for name, module in self.look.items()]
+        for name, module in (("hidden", self.hidden), ("llr", self.llr), *looks, *self.heads.items()):
             out[f"head.{name}.weight"] = module.weight.detach()
             out[f"head.{name}.bias"] = module.bias.detach()
-        return {name: value.to("cpu", torch.float16).contiguous().numpy() for name, value in out.items()}
+        return out
 
 
 def count_parameters(module: nn.Module) -> int:

@@ -50,6 +50,7 @@ from training.intent.data import (
 from training.intent.evaluate import KIND, Judged, by_topic, judge, line, metrics, worst_calls
 from training.intent.heard import SOURCE as RECOGNISED
 from training.intent.heard import read_recognised
+from training.intent.marked import MARKS_FILE, read_marks, with_marks
 from training.intent.raw import raw_calls
 from training.intent.recipe import DEV, TRAIN, damage, draw, long_chats, weights
 from training.scripts import Split, load_scripts
@@ -92,8 +93,9 @@ def read_sources(sources: Sources) -> list[Call]:
     if not scripts:
         raise ConfigError(f"{sources.scripts}: no call scripts there; give --scripts datasets/scripts")
     heard = [call for call in recognised_calls(sources)[0] if call.language in sources.languages]
-    calls = scripts + heard + read_all(sources.data, TRAINABLE, sources.languages)
-    return [call for call in calls if not sources.is_left_out(call)]
+    outside = read_all(sources.data, TRAINABLE, sources.languages)
+    outside = with_marks(outside, read_marks(sources.scripts.parent / MARKS_FILE))
+    return [call for call in scripts + heard + outside if not sources.is_left_out(call)]
 
 
 def recognised_calls(sources: Sources) -> tuple[list[Call], int]:

@@ -45,8 +45,8 @@ TRAIN: dict[tuple[str, bool], Share] = {
     ("youtube", True): Share(0.07, 50, per_group=2, copies=0.3),
     ("ftc", True): Share(0.07, 50, per_group=4, copies=0.3),
     ("teleantifraud", True): Share(0.07, 60),
-    ("scripts", False): Share(0.38, 10_000, copies=1),
-    ("scripts-zh", False): Share(0.27, 10_000, copies=1),
+    ("scripts", False): Share(0.38, 10_000, copies=0.5),
+    ("scripts-zh", False): Share(0.27, 10_000, copies=0.5),
     (RECOGNISED, False): Share(0.14, 10_000, per_group=1, copies=0),
     ("bothbosu", False): Share(0.08, 40),
     ("sgd", False): Share(0.06, 30),
@@ -69,7 +69,7 @@ DEV: dict[tuple[str, bool], Share] = {
     ("teleantifraud", False): Share(0.07, 40),
 }
 
-CHAT_SHARE = 0.4
+CHAT_SHARE = 0.2
 """Of the genuine two-way calls, so many also come as small talk (:func:`training.intent.corrupt.as_chat`)."""
 
 
