@@ -236,11 +236,12 @@ def shift(reference: Sequence[float], weights: Sequence[float], found: Sequence[
     order = np.argsort(values)
     values, weight = values[order], weight[order] / weight.sum()
     cumulative = np.cumsum(weight)
+    # A score at an edge falls below it: many genuine calls never leave the prior, and share one score.
     edges = np.unique(np.interp(np.linspace(0, 1, NUM_BINS + 1)[1:-1], cumulative, values))
     sample = np.asarray(found, np.float64)
 
     def binned(scores: Floats, counts: Floats) -> Floats:
-        totals = np.bincount(np.searchsorted(edges, scores, side="right"), counts, len(edges) + 1)
+        totals = np.bincount(np.searchsorted(edges, scores, side="left"), counts, len(edges) + 1)
         floor = 0.5 / len(sample)
         return np.asarray(np.maximum(totals / totals.sum(), floor), np.float64)
 
