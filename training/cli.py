@@ -1,5 +1,6 @@
 """The ``scamtap-train`` command: from call scripts and texts to the models under ``models/``."""
 
+import os
 import sys
 import time
 from pathlib import Path
@@ -54,13 +55,16 @@ def intent(
         "models/scam_intent/1"
     ),
     settings: Annotated[
-        Path | None, typer.Option(help="Encoder and recipe (YAML); options below win.", show_default="the built-in ones")
+        Path | None,
+        typer.Option(help="Encoder and recipe (YAML); options below win.", show_default="the built-in ones"),
     ] = None,
     encoder: Annotated[
         str | None,
         typer.Option(help="A locked encoder, 'scratch', a folder, or a hub repository.", show_default=False),
     ] = None,
-    use_layers: Annotated[int | None, typer.Option(min=1, max=48, help="Lowest layers used.", show_default=False)] = None,
+    use_layers: Annotated[
+        int | None, typer.Option(min=1, max=48, help="Lowest layers used.", show_default=False)
+    ] = None,
     layers: Annotated[
         int | None, typer.Option(min=0, max=48, help="Upper ones of these that are tuned.", show_default=False)
     ] = None,
@@ -84,6 +88,9 @@ def intent(
     Our scripts alone suffice to run it; with --data the outside texts that may train shipped weights are added.
     Half an hour on two free cores; a GPU is used where there is one, several processes under torchrun.
     """
+    # Threads that wait for one another spin by default: on a machine that others use too, that cost six times the work.
+    os.environ.setdefault("OMP_WAIT_POLICY", "passive")
+    os.environ.setdefault("GOMP_SPINCOUNT", "0")
     import torch
 
     from inference.intent.versions import unseal

@@ -106,7 +106,7 @@ class WindowTokenizer:
         return [self._cls_id, *ids[: self._max_utterance_tokens - 2], self._sep_id]
 
     def how_many_fit(self, lengths: Iterable[int]) -> int:
-        """How many utterances of a window are read, of which these are the lengths: current first, then back in time."""
+        """How many utterances of a window are read; their lengths come current first, then back in time."""
         used, count = 0, 0
         for length in lengths:
             used += length

@@ -157,9 +157,7 @@ def _dense(graph: GraphBuilder, tensors: _Merged, name: str, x: str, shape: tupl
     return graph.linear(x, weight, tensors.get(f"{name}.bias", (weight.shape[0],)))
 
 
-def _layer(
-    graph: GraphBuilder, tensors: _Merged, prefix: str, x: str, apart: str, encoder: EncoderShape
-) -> str:
+def _layer(graph: GraphBuilder, tensors: _Merged, prefix: str, x: str, apart: str, encoder: EncoderShape) -> str:
     width = tensors.rows(f"{prefix}.attention.self.query.weight").shape[0]
     inner_width = tensors.rows(f"{prefix}.intermediate.dense.weight").shape[0]
     square = (width, width)
@@ -197,9 +195,7 @@ def _means(graph: GraphBuilder, x: str, part: str) -> tuple[str, str]:
     return means, graph.reshape(graph.op("Min", count, graph.floats(1)), 0, MAX_UTTERANCES)
 
 
-def _look_back(
-    graph: GraphBuilder, tensors: _Merged, current: str, means: str, is_there: str, width: int
-) -> str:
+def _look_back(graph: GraphBuilder, tensors: _Merged, current: str, means: str, is_there: str, width: int) -> str:
     """What the current utterance finds in those before it, ``[batch, LOOK]``; zero where there are none."""
     before = graph.slice(means, 1, MAX_UTTERANCES, axis=1)
     is_there = graph.op("Unsqueeze", graph.slice(is_there, 1, MAX_UTTERANCES, axis=1), graph.ints(1))

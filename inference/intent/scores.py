@@ -77,7 +77,7 @@ class IntentScores:
             shown before.
         families: probability per scam family given that the call is a scam; sums to 1.
         stages: independent probability per stage.
-        acts: independent probability per act of its leg (:mod:`inference.intent.acts`); none where the model knows none.
+        acts: independent probability per act of its leg (:mod:`inference.intent.acts`); none if the model knows none.
         weighed: what ``llr`` is made of; None where it is no evidence or is not known.
     """
 

@@ -77,7 +77,7 @@ def _han_number(match: re.Match[str]) -> str:
 
 
 def normalise(text: str) -> str:
-    """Lower case, full-width letters as plain ones, words only, numbers of two digits or more as the word ``number``."""
+    """Lower case, full-width letters as plain ones, words only, numbers of two digits or more as ``number``."""
     text = unicodedata.normalize("NFKC", _APOSTROPHE.sub("'", text)).lower()
     text = _APOSTROPHE.sub("'", unicodedata.normalize("NFKC", text))  # lower case may undo the normal form
     for sign, word in _CURRENCY.items():

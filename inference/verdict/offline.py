@@ -45,6 +45,7 @@ class CallScore:
         first_danger_turn: likewise for ``danger``.
         family, stage: as named when the highest level was first reached; None where it is ``none``.
         evidence: the utterances named then.
+        acts: nats per act that the whole call has shown, those that weigh most first: why it was judged so.
     """
 
     level: Level
@@ -56,6 +57,7 @@ class CallScore:
     family: str | None
     stage: str | None
     evidence: tuple[Utterance, ...]
+    acts: tuple[tuple[str, float], ...] = ()
 
 
 def score_call(
@@ -108,4 +110,5 @@ def score_call(
         family=named.family,
         stage=named.stage,
         evidence=named.evidence,
+        acts=verdict.assessment.acts,
     )

@@ -2,7 +2,8 @@
 
 Tensors are named as in transformers and have the artefact's canonical dtype: float16 for Whisper (its published
 checkpoint is float16; the hub's float32 file is that, widened, so rounding to nearest even gives it back), float32
-for MiniLM (published so; float16 would lose), float16 for multilingual-e5-small (what 4 bits hold, fits). Tokenizers: see :mod:`inference.weights.tokenizer`.
+for MiniLM (published so; float16 would lose), float16 for multilingual-e5-small (it comes in 4 bits). Tokenizers: see
+:mod:`inference.weights.tokenizer`.
 """
 
 import io

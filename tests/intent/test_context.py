@@ -1,6 +1,5 @@
 """The rolling transcript and its windows."""
 
-import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -44,7 +43,20 @@ def test_window_layout() -> None:
     ids, parts = WindowTokenizer(tiny_tokenizer()).window_ids(window)
     words = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", *WORDS]
     read = [words[i] for i in ids]
-    assert read == ["[CLS]", "caller", "code", "[SEP]", "[CLS]", "me", "hello", "[SEP]", "[CLS]", "caller", "bank", "[SEP]"]
+    assert read == [
+        "[CLS]",
+        "caller",
+        "code",
+        "[SEP]",
+        "[CLS]",
+        "me",
+        "hello",
+        "[SEP]",
+        "[CLS]",
+        "caller",
+        "bank",
+        "[SEP]",
+    ]
     assert parts == [1] * 4 + [2] * 4 + [3] * 4
 
 

@@ -158,9 +158,7 @@ def test_an_utterance_is_encoded_by_itself_and_its_place_counts(base: Tensors, t
     """What comes before matters through attention over whole utterances; their order matters too."""
     first, second, third = UTTERANCES[2]
     orders = [[first, second, third], [first, third, second], [first]]
-    made = [
-        ([t for u in window for t in u], [p for p, u in enumerate(window, 1) for _ in u]) for window in orders
-    ]
+    made = [([t for u in window for t in u], [p for p, u in enumerate(window, 1) for _ in u]) for window in orders]
     # Small weights, so that the look back is no hard choice of one.
     acts = run(session_of(base, write(tmp_path / "mild", head_tensors(0.05)), "fp32"), made)["acts"]
     assert min(np.abs(acts[i] - acts[j]).max() for i, j in ((0, 1), (0, 2), (1, 2))) > 1e-4
@@ -173,9 +171,7 @@ def test_fewer_layers_may_be_used(base: Tensors, head: Path) -> None:
 
 
 @pytest.mark.slow
-def test_torch_and_graph_are_the_same_network(
-    base: Tensors, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_torch_and_graph_are_the_same_network(base: Tensors, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     torch = pytest.importorskip("torch")
     monkeypatch.setenv("SCAMTAP_FLOAT32", "1")
     from training.intent.network import IntentNetwork, LowerLayers, pad_ids

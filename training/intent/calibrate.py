@@ -57,7 +57,7 @@ def shown_marks(raw: RawCall) -> Floats:
     return np.asarray(shown * np.where(raw.is_far[:, None], ~near, near) * raw.is_spoken[:, None])
 
 
-def counted_marks(raw: RawCall, repeat: float) -> Floats:
+def counted_marks(raw: RawCall, repeat: float = 1.0) -> Floats:
     """What of :func:`shown_marks` counts, where what the call has shown before counts for ``repeat``."""
     shown = shown_marks(raw)
     before = np.zeros_like(shown)
@@ -66,19 +66,19 @@ def counted_marks(raw: RawCall, repeat: float) -> Floats:
 
 
 def may_speak_for_scam(raw: RawCall) -> npt.NDArray[np.bool_]:
-    """Which utterances may add evidence at all, ``[utterances]``: near ones, and far ones that show an act of a scam."""
+    """Which utterances may add evidence, ``[utterances]``: near ones, and far ones that show an act of a scam."""
     marks = [index for index, mark in enumerate(MARKS) if mark not in REASSURING]
     return np.asarray(~raw.is_far | (shown_marks(raw)[:, marks] > 0).any(axis=1))
 
 
-def features(raw: RawCall, repeat: float) -> Floats:
+def features(raw: RawCall, repeat: float = 1.0) -> Floats:
     """What the weights are multiplied with, ``[utterances, weights]``."""
     far, near = raw.is_far * raw.is_spoken, ~raw.is_far * raw.is_spoken
     plain = np.stack([raw.llr * far, raw.llr * near, far.astype(float)], axis=1)
     return np.concatenate([plain, counted_marks(raw, repeat)], axis=1)
 
 
-def weighed(raw: RawCall, weights: Sequence[float], repeat: float) -> Floats:
+def weighed(raw: RawCall, weights: Sequence[float], repeat: float = 1.0) -> Floats:
     """Calibrated log-likelihood ratios of one call; the same sums as ``Calibration.weigh`` and ``Weighed.total``."""
     value = features(raw, repeat) @ np.asarray(weights)
     value = np.where(may_speak_for_scam(raw), value, np.minimum(value, 0.0))
@@ -86,7 +86,7 @@ def weighed(raw: RawCall, weights: Sequence[float], repeat: float) -> Floats:
 
 
 def fit_weights(
-    calls: Sequence[RawCall], call_weights: Sequence[float], verdict: VerdictConfig, repeat: float
+    calls: Sequence[RawCall], call_weights: Sequence[float], verdict: VerdictConfig, repeat: float = 1.0
 ) -> tuple[tuple[float, ...], float]:
     """Weights with the least log loss of the accumulated evidence, at even prior, over all prefixes; and that loss.
 

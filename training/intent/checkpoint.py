@@ -1,6 +1,5 @@
 """A run of training on disk, so that one that was killed goes on where it was: safetensors, never pickle."""
 
-import os
 from pathlib import Path
 
 import torch
@@ -15,9 +14,7 @@ from inference.errors import ConfigError
 RNG = "rng"
 
 
-def save_checkpoint(
-    path: Path, network: nn.Module, optimizer: Optimizer, schedule: LambdaLR, step: int
-) -> None:
+def save_checkpoint(path: Path, network: nn.Module, optimizer: Optimizer, schedule: LambdaLR, step: int) -> None:
     """Write everything that the next step depends on, by a temporary file and rename: whole or not at all."""
     tensors = {f"network.{name}": value.contiguous() for name, value in network.state_dict().items()}
     for number, state in optimizer.state_dict()["state"].items():
@@ -27,7 +24,7 @@ def save_checkpoint(
     path.parent.mkdir(parents=True, exist_ok=True)
     temporary = path.with_suffix(".tmp")
     save_file(tensors, temporary, metadata={"step": str(step), "schedule": str(schedule.last_epoch)})
-    os.replace(temporary, path)
+    temporary.replace(path)
 
 
 def load_checkpoint(path: Path, network: nn.Module, optimizer: Optimizer, schedule: LambdaLR) -> int:
@@ -40,7 +37,7 @@ def load_checkpoint(path: Path, network: nn.Module, optimizer: Optimizer, schedu
         return 0
     try:
         with safe_open(path, "pt") as file:
-            tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118: not a dict
+            tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
             metadata = file.metadata()
         weights = {n.removeprefix("network."): t for n, t in tensors.items() if n.startswith("network.")}
         network.load_state_dict(weights)

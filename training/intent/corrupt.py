@@ -111,10 +111,10 @@ class Corruptor:
         Args:
             call: the clean one.
             rng: source of chance.
-            rate: share of wrong words; drawn from 0–30 % where None.
+            rate: share of wrong words; drawn from 0–35 % where None.
             mono: how often all speech is put on the far leg, run on across turns, as one mixed recording.
         """
-        rate = float(rng.uniform(0.0, 0.3)) if rate is None else rate
+        rate = float(rng.uniform(0.0, 0.35)) if rate is None else rate
         pieces = run_on(call.pieces) if rng.random() < mono else recut(call.pieces, rng)
         if rng.random() < 0.4:  # in both labels: hesitation itself must tell nothing
             pieces = [dataclasses.replace(p, text=disfluent(p.text, rng)) for p in pieces]
@@ -206,8 +206,7 @@ def run_on(pieces: Iterable[Piece], max_words: int = MAX_UTTERANCE_WORDS) -> lis
         acts = _merged(piece.acts for _, piece in chunk)
         # Pieces stand apart, whatever their script.
         text = "".join(
-            f" {word.strip()}" if i and piece is not chunk[i - 1][1] else word
-            for i, (word, piece) in enumerate(chunk)
+            f" {word.strip()}" if i and piece is not chunk[i - 1][1] else word for i, (word, piece) in enumerate(chunk)
         )
         out.append(Piece("far", text.strip(), chunk[-1][1].turn, stages, acts))
     return out

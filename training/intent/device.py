@@ -1,4 +1,4 @@
-"""Where and with whom a model is trained: GPU if there is one, else CPU; several processes where torchrun started them."""
+"""Where and with whom a model is trained: a GPU or the CPU; several processes where torchrun started them."""
 
 import os
 from collections.abc import Iterable

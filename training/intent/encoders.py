@@ -25,6 +25,7 @@ from training.intent.data import Call
 SCRATCH = "scratch"
 SCRATCH_WIDTH, SCRATCH_LAYERS, SCRATCH_HEADS = 192, 3, 6
 SCRATCH_POSITIONS = 512
+UNKNOWN = "[UNK]"
 MIN_WORD_COUNT = 2
 HUB_FILES = ("config.json", "tokenizer.json", "model.safetensors")
 _PREFIX = re.compile(r"^(bert|roberta|model)\.")
@@ -97,7 +98,9 @@ def _depth(tensors: Iterable[str]) -> int:
 
 def _from_hub(name: str) -> Path:
     if "/" not in name:
-        raise ConfigError(f"encoder {name}: no such weights, folder or hub repository; locked: {', '.join(load_lock().artefacts)}")
+        raise ConfigError(
+            f"encoder {name}: no such weights, folder or hub repository; locked: {', '.join(load_lock().artefacts)}"
+        )
     from huggingface_hub import snapshot_download
     from huggingface_hub.errors import HfHubHTTPError, HFValidationError, LocalEntryNotFoundError
 
@@ -108,7 +111,7 @@ def _from_hub(name: str) -> Path:
 
 
 def scratch_encoder(calls: Iterable[Call], folder: Path, seed: int) -> Encoder:
-    """A small encoder of random weights that reads Chinese characters and whole words, to see what pretraining is worth.
+    """A small encoder of random weights that reads Chinese characters and whole words: what is pretraining worth?
 
     Writes its tokenizer.json into ``folder``.
     """
@@ -122,7 +125,7 @@ def scratch_encoder(calls: Iterable[Call], folder: Path, seed: int) -> Encoder:
     special = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "caller", "me"]
     words = sorted(word for word, count in counts.items() if count >= MIN_WORD_COUNT and word not in special)
     vocabulary = {word: number for number, word in enumerate([*special, *words])}
-    tokenizer = Tokenizer(models.WordLevel(vocabulary, unk_token="[UNK]"))
+    tokenizer = Tokenizer(models.WordLevel(vocabulary, unk_token=UNKNOWN))
     tokenizer.normalizer = normalizers.NFKC()
     tokenizer.pre_tokenizer = split
     folder.mkdir(parents=True, exist_ok=True)

@@ -18,13 +18,22 @@ from inference.verdict.verdict import LEVELS, VerdictConfig
 from training.intent.data import Call
 from training.scripts import Turn
 
+ERROR_PERCENT = (10, 25, 35)
+"""Simulated recognition errors; real telephone recordings had 26 % with our recogniser."""
+
+FALSE_ALARM_SHARE = 0.03
+"""At which recall is also given, whatever the thresholds: ours against genuine calls written to sound alike."""
+
 KIND = {
     "scripts": "calls written by us, as text",
-    "scripts-damaged": "calls written by us, as text with simulated recognition errors",
+    **{
+        f"scripts{language}-damaged-{rate}": f"{name} written by us, as text, {rate} % of words wrong (simulated)"
+        for language, name in (("", "calls"), ("-zh", "Mandarin calls"))
+        for rate in ERROR_PERCENT
+    },
     "scripts-recognised": "calls written by us, synthetic voice (espeak-ng), recognised by our speech model",
     "scripts-recognised-kokoro": "calls written by us, synthetic voice (Kokoro-82M), recognised by our speech model",
     "scripts-zh": "Mandarin calls written by us, as text",
-    "scripts-zh-damaged": "Mandarin calls written by us, as text with simulated recognition errors",
     "chats": "genuine calls written or generated, four joined and made to hesitate as long small talk, as text",
     "demo": "the two demo calls, written by us, as text",
     "bothbosu": "generated dialogues (Llama-3-70B), as text",
@@ -100,6 +109,15 @@ def share(hits: int, total: int) -> dict[str, Any]:
     }
 
 
+def recall_at(positive: Sequence[float], negative: Sequence[float], false_alarms: float) -> float | None:
+    """Share of ``positive`` above all but ``false_alarms`` of ``negative``; None without both."""
+    if not positive or not negative:
+        return None
+    allowed = int(false_alarms * len(negative))
+    threshold = sorted(negative, reverse=True)[allowed]
+    return sum(value > threshold for value in positive) / len(positive)
+
+
 def metrics(judged: Sequence[Judged]) -> dict[str, Any]:
     """All figures of one slice."""
     scam = [j for j in judged if j.call.is_scam]
@@ -114,6 +132,8 @@ def metrics(judged: Sequence[Judged]) -> dict[str, Any]:
         out[f"recall_{level}"] = share(reached(scam), len(scam)) if scam else None
         out[f"false_alarms_{level}"] = share(reached(genuine), len(genuine)) if genuine else None
     out["auc_call"] = auc([_peak(j) for j in scam], [_peak(j) for j in genuine])
+    peaks = [_peak(j) for j in scam], [_peak(j) for j in genuine]
+    out["recall_at_3_percent"] = recall_at(*peaks, FALSE_ALARM_SHARE)
     out["auc_utterance"] = auc([v for j in scam for v in _utterances(j)], [v for j in genuine for v in _utterances(j)])
     asked = [j for j in scam if j.call.ask_turn is not None]
     if asked:
@@ -174,6 +194,6 @@ def line(name: str, kind: str, values: Mapping[str, Any]) -> str:
     ):
         if values.get(key):
             parts.append(f"{label} {values[key]['hits']}/{values[key]['n']}")
-    aucs = [key for key in ("auc_call", "auc_utterance") if values.get(key) is not None]
+    aucs = [key for key in ("auc_call", "recall_at_3_percent", "auc_utterance") if values.get(key) is not None]
     parts += [f"{key} {values[key]:.3f}" for key in aucs]
     return " ".join(parts)

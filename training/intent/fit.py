@@ -144,7 +144,9 @@ def run(network: IntentNetwork, batch: Sequence[Prepared]) -> Outputs:
     cached = [state for item in batch for state in item.states or ()]
     order = sorted(range(len(utterances)), key=lambda i: len(utterances[i]))
     starts = np.cumsum([0, *(len(item.utterances) for item in batch)])
-    windows = [[start + i for i in members] for start, item in zip(starts, batch, strict=False) for members in item.members]
+    windows = [
+        [start + i for i in members] for start, item in zip(starts, batch, strict=False) for members in item.members
+    ]
     members = torch.full((len(windows), MAX_UTTERANCES), -1)
     for row, indices in enumerate(windows):
         members[row, : len(indices)] = torch.tensor(indices)
@@ -192,9 +194,7 @@ def call_loss(llr: Tensor, batch: Sequence[Prepared], smoothing: float) -> tuple
         by_time[row, : len(indices)] = ramp / ramp.sum()
     evidence = accumulate(llr[index] * spoken, EVIDENCE_FLOOR)
     target = torch.tensor([1 - smoothing if item.call.is_scam else smoothing for item in batch])
-    loss = functional.binary_cross_entropy_with_logits(
-        evidence, target[:, None].expand_as(evidence), reduction="none"
-    )
+    loss = functional.binary_cross_entropy_with_logits(evidence, target[:, None].expand_as(evidence), reduction="none")
     weights = torch.tensor([item.weight for item in batch])
     return ((loss * by_time).sum(1) * weights).sum(), float(weights.sum())
 
@@ -278,6 +278,7 @@ def fit(
         nn.utils.clip_grad_norm_(network.parameters(), 1.0)
         optimizer.step()
         schedule.step()
+        losses = losses.detach()
         averages.append(float(losses[0]))
         if checkpoint and ranks.is_first and step % config.save_every == 0 and step < len(plan):
             save_checkpoint(checkpoint, network, optimizer, schedule, step)

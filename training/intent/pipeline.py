@@ -47,7 +47,7 @@ from training.intent.data import (
     read_scripts,
     sha256_of,
 )
-from training.intent.evaluate import KIND, Judged, by_topic, judge, line, metrics, worst_calls
+from training.intent.evaluate import ERROR_PERCENT, KIND, Judged, by_topic, judge, line, metrics, worst_calls
 from training.intent.heard import SOURCE as RECOGNISED
 from training.intent.heard import read_recognised
 from training.intent.marked import MARKS_FILE, read_marks, with_marks
@@ -272,11 +272,12 @@ def slices_of(sources: Sources, limit: int, split: Split = "test") -> dict[str, 
     corruptor = Corruptor(read_scripts(sources.scripts))
     rng = np.random.default_rng(7)
     recognised = [c for c in recognised_calls(sources)[0] if c.split == split]
-    slices = {
-        "scripts": scripts,
-        "scripts-damaged": [corruptor.call(c, rng, rate=0.25, mono=0.0) for c in scripts],
-        "scripts-zh": mandarin,
-        "scripts-zh-damaged": [corruptor.call(c, rng, rate=0.25, mono=0.0) for c in mandarin],
+    slices = {"scripts": scripts, "scripts-zh": mandarin}
+    for name in ("scripts", "scripts-zh"):
+        for percent in ERROR_PERCENT:
+            damaged = [corruptor.call(call, rng, rate=percent / 100, mono=0.0) for call in slices[name]]
+            slices[f"{name}-damaged-{percent}"] = damaged
+    slices |= {
         "scripts-recognised": [c for c in recognised if "-espeak-" in c.id],
         "scripts-recognised-kokoro": [c for c in recognised if "-kokoro-" in c.id],
         "demo": read_demo(sources.scripts) if split == "test" else [],
