@@ -1,4 +1,4 @@
-"""A model of words: what a version folder's ``words.json`` says each word is worth, in nats. Everything else is real."""
+"""A model of words: what a version's ``words.json`` says each word is worth, in nats. Everything else is real."""
 
 import hashlib
 import json

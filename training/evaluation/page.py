@@ -44,7 +44,8 @@ def page(report: Mapping[str, Any], pictures: Mapping[str, bytes]) -> str:
         *(part for name, values in report["sets"].items() for part in _of_set(name, values)),
     ]
     head = f'<meta charset="utf-8"><meta name="viewport" content="width=device-width"><style>{_STYLE}</style>'
-    return f'<!doctype html><html lang="en"><head>{head}<title>Evaluation</title></head><body>{"".join(body)}</body></html>\n'
+    top = f'<!doctype html><html lang="en"><head>{head}<title>Evaluation</title></head>'
+    return f"{top}<body>{''.join(body)}</body></html>\n"
 
 
 def _of_model(model: Mapping[str, Any]) -> str:

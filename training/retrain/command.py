@@ -1,8 +1,10 @@
 """``scamtap-train retrain``, ``promote`` and ``rollback``."""
 
 import hashlib
+from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 from rich.console import Console
@@ -11,6 +13,10 @@ from rich.table import Table
 from inference.errors import ConfigError
 from training.evaluation.command import ModelOption, newest_model
 
+if TYPE_CHECKING:
+    from training.retrain.run import Retrained
+    from training.voice.voices import Synthesiser
+
 # Heavy imports wait until a command runs: `scamtap-train --help` answers at once.
 
 stdout = Console(highlight=False, soft_wrap=True)
@@ -18,6 +24,8 @@ stderr = Console(stderr=True, highlight=False, soft_wrap=True)
 
 INTERRUPTED_EXIT_CODE = 130
 DIGITS = 8
+NUM_DEV = 240
+QUICK_CALLS, QUICK_GOLD = 40, 12
 
 
 def retrain(
@@ -46,6 +54,10 @@ def retrain(
     ] = None,
     seed: Annotated[int, typer.Option(help="Same data, same seed, same machine: same candidate.")] = 1,
     threads: Annotated[int, typer.Option(min=1, max=256, help="Cores to use.")] = 2,
+    voice: Annotated[bool, typer.Option(help="Voice --scripts and hear them; else learn them as written.")] = True,
+    quick: Annotated[
+        bool, typer.Option("--quick", help="Minutes instead of an hour: few old calls, one pass.")
+    ] = False,
     promote_it: Annotated[bool, typer.Option("--promote", help="Promote the candidate if it passes.")] = False,
 ) -> None:
     """Learn new calls, measure the result beside the model that serves, and keep it only if nothing got worse.
@@ -56,7 +68,7 @@ def retrain(
     further new calls -> gates -> a candidate that `scamtap-train promote` takes.
 
     \b
-    Fifty labelled calls of a new script:
+    Fifty labelled calls of a new script (the same with --quick in minutes, to see how it goes):
       scamtap-train retrain calls.jsonl
     A new script that nobody has recorded:
       scamtap-train retrain --scripts new_scripts.yaml
@@ -72,75 +84,107 @@ def retrain(
     """  # noqa: D301 -- typer wants its \b as it stands
     if (new is None) == (scripts is None):
         raise ConfigError("give NEW.jsonl, or --scripts new_scripts.yaml")
+    if speaker not in ("kokoro", "espeak"):
+        raise ConfigError(f"--speaker {speaker!r} is unknown; give kokoro or espeak")
+    order = Order(
+        new=new,
+        scripts=scripts,
+        history=tuple(history or ()),
+        known=known,
+        data=data,
+        recognised=recognised,
+        champion=model or newest_model(),
+        work=work,
+        synthesiser=None if not voice else "espeak" if speaker == "espeak" else "kokoro",
+        epochs=1 if quick else epochs,
+        num_rehearsed=QUICK_CALLS if quick else rehearse,
+        num_dev=QUICK_CALLS if quick else NUM_DEV,
+        max_gold=QUICK_GOLD if quick else gold,
+        seed=seed,
+    )
     try:
-        _retrain(
-            new, scripts, history or [], known, data, recognised, model or newest_model(), work, speaker, epochs,
-            rehearse, gold, seed, threads, promote_it,
-        )  # fmt: skip
+        done = _carry_out(order, threads)
     except KeyboardInterrupt:
         stderr.print("stopped; the same command goes on where it was")
         raise typer.Exit(INTERRUPTED_EXIT_CODE) from None
+    if promote_it:
+        promote(done)
 
 
-def _retrain(
-    new: Path | None,
-    scripts: Path | None,
-    history: list[Path],
-    known: Path,
-    data: Path | None,
-    recognised: Path,
-    champion: Path,
-    work: Path | None,
-    speaker: str,
-    epochs: int,
-    rehearse: int,
-    gold: int | None,
-    seed: int,
-    threads: int,
-    promote_it: bool,
-) -> None:
+@dataclass(frozen=True, slots=True)
+class Order:
+    """What was asked for on the command line."""
+
+    new: Path | None
+    scripts: Path | None
+    history: tuple[Path, ...]
+    known: Path
+    data: Path | None
+    recognised: Path
+    champion: Path
+    work: Path | None
+    synthesiser: "Synthesiser | None"
+    epochs: int
+    num_rehearsed: int
+    num_dev: int
+    max_gold: int | None
+    seed: int
+
+
+def _carry_out(order: Order, threads: int) -> Path:
+    """Retrain, print the table and the gates; returns the candidate.
+
+    Raises:
+        GateError: it did not pass.
+    """
+    import torch
+
     from training.evaluation.labelled import from_scripts
     from training.evaluation.outcome import What
+    from training.evaluation.sets import VOICED
     from training.intent.pipeline import Sources
     from training.retrain.incoming import as_known, read_new, refuse_without_provenance
-    from training.retrain.run import GateError, Plan, retrain
+    from training.retrain.run import Plan, retrain
     from training.retrain.trainer import WarmStart, WarmTrainer
     from training.retrain.voiced import Hearing, read_new_scripts
 
-    if speaker not in ("kokoro", "espeak"):
-        raise ConfigError(f"--speaker {speaker!r} is unknown; give kokoro or espeak")
-    given = new or scripts
-    assert given is not None  # noqa: S101 -- one of them was given
+    torch.set_num_threads(threads)
+    given = order.new or order.scripts or Path()
     sha256 = _sha256(given)
-    folder = work or Path("retrain") / sha256[:DIGITS]
-    sources = Sources(known, data, recognised)
-    if scripts is not None:
-        written = read_new_scripts(scripts, folder)
-        labelled = from_scripts(written, scripts.name)
-        hear = Hearing(written, folder, "espeak" if speaker == "espeak" else "kokoro", seed, stderr)
+    folder = order.work or Path("retrain") / sha256[:DIGITS]
+    hear = None
+    what: What = "written text"
+    if order.scripts is not None:
+        written = read_new_scripts(order.scripts, folder)
+        labelled = from_scripts(written, order.scripts.name)
+        if order.synthesiser is not None:
+            hear, what = Hearing(written, folder, order.synthesiser, order.seed, stderr), VOICED
     else:
-        labelled, hear = read_new(given), None
+        labelled = read_new(given)
         refuse_without_provenance(given, labelled)
-    earlier = tuple(as_known(call) for path in history for call in read_new(path))
-    _use_threads(threads)
-    config = WarmStart(epochs=epochs, num_rehearsed=rehearse, seed=seed)
-    trainer = WarmTrainer(config, stderr, folder / "fit.safetensors")
-    what: What = (
-        "written words, synthetic voice"
-        if scripts
-        else "real text"
-        if all(c.real for c in labelled)
-        else "written text"
+        what = "real text" if all(call.real for call in labelled) else what
+    earlier = tuple(as_known(call) for path in order.history for call in read_new(path))
+    plan = Plan(
+        order.champion, folder, Sources(order.known, order.data, order.recognised), what, order.max_gold, earlier
     )
-    plan = Plan(champion, folder, sources, what, gold, earlier)
+    warm = WarmStart(order.epochs, order.num_rehearsed, order.num_dev, seed=order.seed)
 
     def say(text: str) -> None:
         stdout.print(text, markup=False)
 
+    trainer = WarmTrainer(warm, stderr, folder)
     done = retrain(plan, labelled, sha256, trainer, stderr, say, *([hear] if hear else []))
+    _show(done, order.champion.resolve().name, say)
+    say(f"passed in {done.minutes:.1f} min; next: scamtap-train promote {done.candidate}")
+    return done.candidate
+
+
+def _show(done: "Retrained", champion: str, say: Callable[[str], None]) -> None:
+    from training.retrain.run import GateError
+
     for call_id, why in done.left_out.items():
         say(f"left out: {call_id}: {why}")
-    table = Table("", f"champion {champion.resolve().name}", "candidate")
+    table = Table("", f"champion {champion}", "candidate")
     for row in done.table:
         table.add_row(row.what, row.champion, row.candidate)
     stdout.print(table)
@@ -149,9 +193,6 @@ def _retrain(
     if not done.is_passed:
         failed = ", ".join(gate.name for gate in done.gates if not gate.is_passed)
         raise GateError(f"refused by {failed}; {done.candidate} stays for a look and cannot be promoted")
-    say(f"passed in {done.minutes:.1f} min; next: scamtap-train promote {done.candidate}")
-    if promote_it:
-        promote(done.candidate)
 
 
 def _sha256(path: Path) -> str:
@@ -165,12 +206,6 @@ def _sha256(path: Path) -> str:
         except OSError as error:
             raise ConfigError(f"{file}: cannot be read ({error.strerror}); check its permissions") from error
     return digest.hexdigest()
-
-
-def _use_threads(threads: int) -> None:
-    import torch
-
-    torch.set_num_threads(threads)
 
 
 def promote(

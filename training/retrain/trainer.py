@@ -1,6 +1,7 @@
 """Fits a candidate from the champion's own weights on new calls and a sample of the old, and calibrates it."""
 
 import dataclasses
+import hashlib
 import json
 import shutil
 from collections.abc import Sequence
@@ -66,10 +67,12 @@ class Trainer(Protocol):
 class WarmTrainer:
     """The real :class:`Trainer`."""
 
-    def __init__(self, config: WarmStart, console: Console, checkpoint: Path | None = None) -> None:
+    def __init__(self, config: WarmStart, console: Console, work: Path) -> None:
         self._config = config
         self._console = console
-        self._checkpoint = checkpoint
+        # A run with other settings is another run: it does not go on from this one.
+        key = hashlib.sha256(repr(config).encode()).hexdigest()[:8]
+        self._checkpoint = work / f"fit-{key}.safetensors"
 
     def __call__(self, champion: Path, out: Path, known: Sequence[Call], new: Sequence[Call]) -> dict[str, Any]:
         """See :class:`Trainer`."""
@@ -106,6 +109,7 @@ class WarmTrainer:
                 bar.update(task, completed=int(100 * done), description=text)
 
             network = fit(start, shape, prepared, recipe, progress, self._checkpoint)
+        self._checkpoint.unlink(missing_ok=True)
         out.mkdir(parents=True, exist_ok=True)
         digest = write_head(out / HEAD_FILE, encoder.frozen(recipe.num_tuned, recipe.is_whole) | network.shipped())
         text = shape.model_dump_json(indent=2) + "\n"

@@ -74,7 +74,7 @@ def labelled(**fields):
             "source": "x",
             "licence": "x",
         }
-        | fields  # fmt: skip
+        | fields
     )
 
 

@@ -59,9 +59,9 @@ def delivery(write_calls):
     def make(name="new.jsonl", **changed):
         fields = PROVENANCE | changed
         scam = [
-            (f"n{i}", "scam", [("far", f"buy {'vxyz'[i % 4]}{LETTERS[i] * 4} vouchers", ["ask"])], {"family": "gift_card", **fields})
+            (f"n{i}", "scam", [("far", f"buy {LETTERS[i] * 4} vouchers", ["ask"])], {"family": "gift_card", **fields})
             for i in range(10)
-        ]  # fmt: skip
+        ]
         genuine = [(f"h{i}", "genuine", [("far", f"nice {LETTERS[i] * 5} weather")], fields) for i in range(10)]
         return write_calls(name, [*scam, *genuine])
 

@@ -1,5 +1,7 @@
 """New calls: why they may be learnt from, what is a near copy, and which side each is on."""
 
+import json
+
 import pytest
 
 from inference.errors import ConfigError
@@ -15,9 +17,7 @@ from training.retrain.incoming import (
 )
 
 PROVENANCE = {"consent": "x", "legal_basis": "x", "source": "pilot", "licence": "x"}
-WORDS = (
-    "amber birch cedar delta ember frost grove heath iris jade kelp lotus maple north ocean pine quartz river".split()
-)
+WORDS = tuple(f"word{letter}" for letter in "abcdefghijklmnopqr")
 
 
 def call(number, label="scam", campaign=None, text=None):
@@ -78,11 +78,9 @@ def test_a_call_without_provenance_is_refused_and_named(tmp_path):
 
 
 def test_a_manifest_of_transcribed_recordings_is_read_too(tmp_path):
-    line = (
-        '{"id": "r1", "audio_filepath": "r1.wav", "lang": "en", "channels": {"far": 0}, "label": "genuine", "topic": "bank",'
-        '"segments": [{"start": 0, "duration": 2, "leg": "far", "text": "good morning"}], "consent": "c", "legal_basis": "l",'
-        '"source": "s", "licence": "li"}\n'
-    )
+    said = [{"start": 0, "duration": 2, "leg": "far", "text": "good morning"}]
+    fields = {"audio_filepath": "r1.wav", "lang": "en", "channels": {"far": 0}, "label": "genuine", "topic": "bank"}
+    line = json.dumps({"id": "r1", "segments": said, **fields, **PROVENANCE}) + "\n"
     (tmp_path / "m.jsonl").write_text(line)
     (read,) = read_new(tmp_path / "m.jsonl")
     assert (read.id, read.words, read.real, read.lacks) == ("r1", "good morning", True, [])
