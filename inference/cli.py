@@ -310,6 +310,36 @@ def list_models() -> None:
         stdout.print(line)
 
 
+@models_app.command()
+def verify() -> None:
+    """Hold every file of every model against its digest. Exit 1 where one bit differs; a worker refuses that model."""
+    from inference.service.models import verify_models
+
+    for line in verify_models():
+        stdout.print(line, markup=False)
+
+
+@models_app.command()
+def seal() -> None:
+    """Accept the newest intent model as it is: record what it was evaluated with, list its digests.
+
+    For a model that you trained or corrected by hand; training, retraining and promoting seal by themselves.
+    """
+    from inference.service.models import seal_intent
+
+    stdout.print(f"sealed {seal_intent()}", markup=False)
+
+
+@models_app.command()
+def rollback() -> None:
+    """Go back to the intent model before the newest one. A running worker follows within renewal.every_s seconds."""
+    from inference.intent.versions import rollback as roll_back
+    from inference.service.models import default_models_dir
+
+    left, now = roll_back(default_models_dir())
+    stdout.print(f"version {now} serves; {left} is kept as {left}.retired", markup=False)
+
+
 def _version(wanted: bool) -> None:
     if wanted:
         stdout.print(f"scamtap {__version__}")

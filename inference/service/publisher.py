@@ -43,6 +43,7 @@ class Publisher:
         warner: the subscriber's ear; None where nobody is warned in the call.
         on_verdict: told how each call ended, and how its subscriber is reached; must not wait.
         on_begun: told how the subscriber of a call that begins is reached; must not wait.
+        keep: told every event, words and all, where transcripts are kept.
     """
 
     def __init__(
@@ -53,6 +54,7 @@ class Publisher:
         warner: Warner | None = None,
         on_verdict: Callable[[VerdictEvent, Reach | None], None] = lambda _verdict, _reach: None,
         on_begun: Callable[[Reach | None], None] = lambda _reach: None,
+        keep: Callable[[Event], None] = lambda _event: None,
     ) -> None:
         self.telemetry = telemetry
         self._bus = bus
@@ -60,6 +62,7 @@ class Publisher:
         self._warner = warner
         self._on_verdict = on_verdict
         self._on_begun = on_begun
+        self._keep = keep
 
     def publish(self, event: Event, reach: Reach | None, language: str | None) -> None:
         """Tell everybody of ``event``; an alert to the subscriber first, for whom time counts.
@@ -73,6 +76,7 @@ class Publisher:
             self._warner.alerted(event.alert, reach, language)
         self.telemetry.count(event)
         self._bus.publish(event)
+        self._keep(event)
         if isinstance(event, AlertEvent):
             self._send(event.alert)
         if isinstance(event, VerdictEvent):

@@ -129,6 +129,10 @@ class Watch:
             raise RuntimeError("the watch was not started")
         return self._ticking
 
+    def use(self, parts: CallParts) -> None:
+        """Calls that begin from now on are made of ``parts``; see :mod:`inference.service.renewal`."""
+        self._parts = parts
+
     def start(self) -> None:
         """Begin to tick."""
         self._ticking = asyncio.create_task(self._run())

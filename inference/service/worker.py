@@ -27,9 +27,11 @@ from inference.service.api import create_app
 from inference.service.attempt_door import AttemptDoor
 from inference.service.bus import EventBus
 from inference.service.events import VerdictEvent
+from inference.service.kept import KeptTranscripts
 from inference.service.models import build_parts, build_stages, default_language
 from inference.service.process import Server, listen, log_failure, stopping
 from inference.service.publisher import Publisher
+from inference.service.renewal import Renewal
 from inference.service.screened import DecisionMetrics, ScreenedWorker
 from inference.service.telemetry import Telemetry
 from inference.service.watch import Watch
@@ -62,6 +64,7 @@ class Worker:
         self.settings = settings
         self.bus = EventBus(settings.api.max_followers)
         self.telemetry = Telemetry()
+        self._kept = KeptTranscripts(settings.privacy.transcripts)
         self._exit = contextlib.AsyncExitStack()
         self._server: Server | None = None
         self._serving: asyncio.Task[None] | None = None
@@ -97,7 +100,15 @@ class Worker:
             build_parts(settings, stages),
             stages,
             settings.watch,
-            publisher=Publisher(self.telemetry, self.bus, dispatcher, self.warner, self._on_verdict, self._on_begun),
+            publisher=Publisher(
+                self.telemetry,
+                self.bus,
+                dispatcher,
+                self.warner,
+                self._on_verdict,
+                on_begun=self._on_begun,
+                keep=self._kept.take,
+            ),
             default_language=default_language(settings),
         )
         # While calls drain the API still answers (no new calls) and followers see how each call ends.
@@ -113,6 +124,7 @@ class Worker:
             )
         dispatcher.start()
         self.watch.start()
+        self._start_renewal(Renewal(settings, stages, self.watch.use))
         for spec in settings.calls:
             self.watch.keep(spec)
         gateways = self._make_gateways()
@@ -125,6 +137,10 @@ class Worker:
                 self.warner.add(gateway.ear)
             self._exit.push_async_callback(gateway.aclose)
             await gateway.start()
+
+    def _start_renewal(self, renewal: Renewal) -> None:
+        renewing = asyncio.create_task(renewal.run())
+        self._exit.callback(renewing.cancel)
 
     async def _open_screening(self, dispatcher: Dispatcher) -> ScreenedWorker | None:
         if not self.settings.screening.enabled:
@@ -167,6 +183,7 @@ class Worker:
 
     def _keep_feedback(self, feedback: Feedback) -> None:
         log.info("feedback", call=feedback.call, says=feedback.says, alert=feedback.alert, call_level=feedback.level)
+        self._kept.said(feedback)
         if self.screened is not None:
             self.screened.said(feedback)
         notice = Notice("feedback", feedback.id, feedback.call, feedback.at_s, feedback.to_json())
