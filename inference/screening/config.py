@@ -22,7 +22,7 @@ from inference.screening.heard import HeardBook
 from inference.screening.journal import Journal, JournalConfig
 from inference.screening.labels import Labels, LabelsConfig
 from inference.screening.lists import ListEntry, NumberLists
-from inference.screening.numbers import Number
+from inference.screening.numbers import Number, read_plan
 from inference.screening.passport import PassportVerifier
 from inference.screening.redis import RedisBackend, RedisConfig
 from inference.screening.reload import ListReloader, signature
@@ -183,6 +183,7 @@ def open_screening(
         background.append(certificates.run)
         passports = PassportVerifier(load_roots(config.stir.roots), certificates, clock)
     labels = Labels(config.labels)
+    read_plan(config.rules.region)
 
     def shielded(callee: Number) -> None:
         journal.shielded(callee)

@@ -171,6 +171,14 @@ def user_part(text: str | None) -> str | None:
     return "".join(c for c in user if unicodedata.category(c) not in ("Cf", "Cc"))
 
 
+def read_plan(region: str) -> None:
+    """Load a region's numbering plan now: the first call would wait for it some hundredths of a second."""
+    example = phonenumbers.example_number(region)
+    if example is not None:
+        parse_number(phonenumbers.format_number(example, PhoneNumberFormat.E164), region)
+        parse_dialled(phonenumbers.national_significant_number(example), region)
+
+
 def has_plan(region: str) -> bool:
     """Whether a region's numbering plan is known; without one every national number would look malformed."""
     return region in phonenumbers.SUPPORTED_REGIONS

@@ -224,6 +224,43 @@ def test_a_worker_that_only_screens_answers_counts_and_remembers(alone, tmp_path
     assert (tmp_path / "j.db").is_file()
 
 
+CALL = b"POST /v1/screening/calls HTTP/1.1\r\nHost: 127.0.0.1\r\nContent-Type: application/json\r\n"
+BODY = json.dumps({"call_id": "c1", "caller": CALLER, "callee": CALLEES[0]}).encode()
+
+
+@pytest.mark.parametrize(
+    "hostile",
+    [
+        b"\x00\xff" * 200,
+        CALL + b"Content-Length: -1\r\n\r\n",
+        CALL + b"Content-Length: 5\r\nContent-Length: 6\r\n\r\n12345",
+        CALL + b"Content-Length: 5\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\n",
+        CALL + b"Content-Length: 99999999\r\n\r\n",
+        CALL + b"X-Giant: " + b"x" * 300_000 + b"\r\nContent-Length: 2\r\n\r\n{}",
+        CALL + b"Content-Length: 500\r\n\r\n" + BODY,  # and the rest never comes
+        CALL.replace(b"Host: 127.0.0.1", b"Host: evil.example") + b"Content-Length: %d\r\n\r\n" % len(BODY) + BODY,
+        CALL + b"Content-Length: 6\r\n\r\n\xff\xfe{}\x00\x01",
+    ],
+)
+def test_hostile_requests_leave_the_worker_answering(alone, hostile):
+    _, url = alone
+    port = int(url.rpartition(":")[2])
+    with socket.create_connection(("127.0.0.1", port), 5) as peer:
+        peer.settimeout(0.5)
+        with contextlib.suppress(OSError):  # it may hang up in the middle
+            peer.sendall(hostile)
+            assert not peer.recv(64).startswith(b"HTTP/1.1 200")
+    whole = CALL + b"Content-Length: %d\r\n\r\n" % len(BODY) + BODY
+    with socket.create_connection(("127.0.0.1", port), 5) as peer:
+        for part in (whole[:40], whole[40:200], whole[200:] + whole):  # in pieces, and the next one at once
+            peer.sendall(part)
+        got = b""
+        while got.count(b"HTTP/1.1 200 OK") < 2 or got.count(b'"decision"') < 2:
+            data = peer.recv(65_536)
+            assert data, got
+            got += data
+
+
 def test_screening_must_be_asked_for(tmp_path):
     config = tmp_path / "scamtap.yaml"
     config.write_text("api: {port: 0}\n")
