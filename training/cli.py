@@ -12,7 +12,7 @@ from rich.console import Console
 from inference.errors import ScamTapError
 from training.announce.command import announce
 from training.data.command import app as data_app
-from training.evaluation.command import evaluate
+from training.evaluation.command import evaluate, unseen
 from training.intent.data import LANGUAGES
 from training.mine.command import labelled, mine
 from training.retrain.command import promote, retrain, rollback
@@ -148,6 +148,7 @@ def calibrate(
 
 
 app.command()(evaluate)
+app.command()(unseen)
 app.command()(retrain)
 app.command()(promote)
 app.command()(rollback)
