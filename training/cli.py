@@ -94,7 +94,7 @@ def intent(
     import torch
 
     from inference.intent.versions import unseal
-    from inference.service.models import seal_intent
+    from inference.service.sealed import seal_intent
     from training.evaluation.run import judge_all, report_of
     from training.evaluation.sets import standing_sets
     from training.intent.encoders import SCRATCH, open_encoder, scratch_encoder
@@ -135,7 +135,7 @@ def calibrate(
     A few minutes, no torch. Updates calibration.json, report.json and the built model.
     """
     from inference.intent.versions import unseal
-    from inference.service.models import seal_intent
+    from inference.service.sealed import seal_intent
     from training.intent.pipeline import REPORT_FILE, Sources, read_report, recalibrate, write_report
 
     unseal(model)

@@ -12,9 +12,9 @@ A tensor of kind 0 is float32. Kind 1 is Q4_0 (ggml): blocks of 32 numbers, a fl
 
 Of the 250,000 pieces of the vocabulary, made for a hundred languages, only those are kept that English and Mandarin
 need (``multilingual-e5-small.kept.txt``); the table of words would be four fifths of the model otherwise. Kept are
-Chinese pieces of up to two characters, lower-case English word parts that BERT's vocabulary has too, and whatever occurs
-in our call scripts or, three times, in the texts that may train. A piece that was cut out is spelt with shorter ones, as
-the Unigram tokenizer does of itself.
+Chinese pieces of up to two characters, lower-case English word parts that BERT's vocabulary has too, and whatever
+occurs in our call scripts or, three times, in the texts that may train. A piece that was cut out is spelt with shorter
+ones, as the Unigram tokenizer does of itself.
 """
 
 import struct

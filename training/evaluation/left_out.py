@@ -15,7 +15,7 @@ from rich.console import Console
 from inference.engine.repository import write_atomically
 from inference.errors import ConfigError
 from inference.intent.install import INTENT_MODEL
-from inference.service.models import seal_intent
+from inference.service.sealed import seal_intent
 from training.evaluation.outcome import Outcome
 from training.evaluation.run import judge_all
 from training.evaluation.sets import TextSet

@@ -33,6 +33,9 @@ EVIDENCE_FLOOR = 3.0
 UTTERANCES_TOGETHER = 48
 """Utterances of a batch that are padded to one length: sorted by length, most of them waste little."""
 
+STANDARD_BATCHES = 4
+"""Batches that the spread of encoded utterances is measured on before training."""
+
 NUM_LOSSES = 4
 """Evidence, families, stages, acts."""
 
@@ -50,17 +53,17 @@ class FitConfig:
     """
 
     seed: int = 1
-    epochs: int = 3
+    epochs: int = 4
     num_tuned: int = 2
     is_whole: bool = False
     learning_rate: float = 1e-3
-    layer_rate: float = 1.5e-4
+    layer_rate: float = 2.5e-4
     weight_decay: float = 0.02
     dropout: float = 0.1
     smoothing: float = 0.03
     pieces_per_batch: int = 144
     stage_weight: float = 1.5
-    act_weight: float = 4.0
+    act_weight: float = 6.0
     family_weight: float = 0.3
     save_every: int = 100
 
@@ -137,19 +140,12 @@ def batches(items: Sequence[Prepared], pieces: int, rng: np.random.Generator) ->
     return out
 
 
-def run(network: IntentNetwork, batch: Sequence[Prepared]) -> Outputs:
-    """All scored utterances of the calls of ``batch``, in order, through the trained layers ."""
+def encode(network: IntentNetwork, batch: Sequence[Prepared]) -> tuple[Tensor, Tensor]:
+    """Mean and maximum of every utterance of ``batch``, in order."""
     device = next(network.parameters()).device
     utterances = [ids for item in batch for ids in item.utterances]
     cached = [state for item in batch for state in item.states or ()]
     order = sorted(range(len(utterances)), key=lambda i: len(utterances[i]))
-    starts = np.cumsum([0, *(len(item.utterances) for item in batch)])
-    windows = [
-        [start + i for i in members] for start, item in zip(starts, batch, strict=False) for members in item.members
-    ]
-    members = torch.full((len(windows), MAX_UTTERANCES), -1)
-    for row, indices in enumerate(windows):
-        members[row, : len(indices)] = torch.tensor(indices)
     xs, lengths = [], []
     for start in range(0, len(order), UTTERANCES_TOGETHER):
         chosen = order[start : start + UTTERANCES_TOGETHER]
@@ -163,7 +159,20 @@ def run(network: IntentNetwork, batch: Sequence[Prepared]) -> Outputs:
         lengths.append(length.to(device))
     back = torch.tensor(np.argsort(order)).to(device)
     means, highest = network.encode(xs, lengths)
-    out = network.judge(means[back], highest[back], members.to(device))
+    return means[back], highest[back]
+
+
+def run(network: IntentNetwork, batch: Sequence[Prepared]) -> Outputs:
+    """All scored utterances of the calls of ``batch``, in order, through the trained layers."""
+    starts = np.cumsum([0, *(len(item.utterances) for item in batch)])
+    windows = [
+        [start + i for i in members] for start, item in zip(starts, batch, strict=False) for members in item.members
+    ]
+    members = torch.full((len(windows), MAX_UTTERANCES), -1)
+    for row, indices in enumerate(windows):
+        members[row, : len(indices)] = torch.tensor(indices)
+    means, highest = encode(network, batch)
+    out = network.judge(means, highest, members.to(means.device))
     return Outputs(*(value.float().cpu() for value in out))
 
 
@@ -252,7 +261,6 @@ def fit(
     rng = np.random.default_rng(config.seed)
     ranks, device = Ranks(), best_device()
     network = IntentNetwork(tensors, encoder, config.num_tuned, config.dropout, is_whole=config.is_whole).to(device)
-    network.go_on_from({name: value for name, value in tensors.items() if name.startswith("head.")})
     slow = network.encoder_parameters()
     known = {id(p) for p in slow}
     quick = [p for p in network.parameters() if id(p) not in known]
@@ -263,6 +271,9 @@ def fit(
     schedule = torch.optim.lr_scheduler.LambdaLR(
         optimizer, lambda step: min((step + 1) / warmup, max(0.02, (len(plan) - step) / (len(plan) - warmup + 1)))
     )
+    with torch.no_grad():
+        network.standardise(*encode(network, [item for batch in plan[:STANDARD_BATCHES] for item in batch]))
+    network.go_on_from({name: tensors[name] for name in tensors if name.startswith("head.")})
     done = load_checkpoint(checkpoint, network, optimizer, schedule) if checkpoint else 0
     network.train()
     averages: list[float] = []

@@ -48,6 +48,7 @@ def made(tmp_path_factory: pytest.TempPathFactory) -> tuple[Encoder, list[Prepar
 @pytest.fixture(autouse=True)
 def exact(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("SCAMTAP_FLOAT32", "1")
+    torch.set_num_threads(1)  # waiting threads spin: on a busy machine two are slower than one
 
 
 def train(made: tuple[Encoder, list[Prepared]], config: FitConfig, checkpoint: Path | None = None) -> IntentNetwork:

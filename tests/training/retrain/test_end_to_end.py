@@ -10,7 +10,7 @@ from rich.console import Console
 from inference.engine.onnx import OnnxEngine
 from inference.errors import ScamTapError, WeightsError
 from inference.intent.versions import promote, read_record
-from inference.service.models import seal_intent
+from inference.service.sealed import seal_intent
 from inference.weights.safetensors import read_safetensors
 from training.evaluation.labelled import read_labelled
 from training.intent.pipeline import Sources, read_sources, write_report
