@@ -34,8 +34,9 @@ from inference.intent.install import (
 )
 from inference.intent.install import tokenizer_path as intent_tokenizer_path
 from inference.intent.scorer import IntentScorer
+from inference.intent.versions import RECORD_FILE
 from inference.service.call import CallParts
-from inference.service.sealed import check_intent, check_speech
+from inference.service.sealed import check_intent, check_speech, seal_intent
 from inference.service.stages import Stages
 from inference.speech.graph import DECODER, ENCODER
 from inference.speech.install import install_speech
@@ -148,6 +149,9 @@ def pull_models(
             if console is not None:
                 console.print(f"building {', '.join(built.names)} ({PRECISION}) in {models_dir}", markup=False)
             _build(models_dir, built)
+    folder = version_dir(models_dir, INTENT_MODEL)
+    if (folder / MODEL_FILE).is_file() and not (folder / RECORD_FILE).is_file():
+        seal_intent(folder)  # nobody answered for it before: from now on it stays what it is
 
 
 def _build(models_dir: Path, built: _Built) -> None:

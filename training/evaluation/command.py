@@ -81,6 +81,8 @@ def evaluate(
     if drift:
         _drift(version, inputs or [], out)
         return
+    if not version.is_dir():
+        raise ConfigError(f"{version}: is no version of the intent model; give e.g. --model models/{INTENT_MODEL}/1")
     if update and (split != "test" or inputs or only):
         raise ConfigError("--update is for all the standing test figures; leave --split, --only and files out")
     # Heavy imports wait, so that --help answers at once.
