@@ -86,7 +86,7 @@ class Layer(nn.Module):
         norm and sum, a fifth of the time.
         """
         return {
-            name: (module.weight.to(dtype), module.bias.to(dtype))
+            name: (cast(Tensor, module.weight).to(dtype), cast(Tensor, module.bias).to(dtype))
             for name, module in [*self.linear.items(), *self.norm.items()]
         }
 
@@ -205,13 +205,13 @@ class IntentNetwork(nn.Module):
         self.hidden = nn.Linear(2 * width + LOOK, HIDDEN)
         self.llr = nn.Linear(HIDDEN, 1)
         self.heads = nn.ModuleDict({name: nn.Linear(HIDDEN, len(labels)) for name, labels in LABELS.items()})
+        nn.init.normal_(self.llr.weight, std=0.02)
+        nn.init.zeros_(self.llr.bias)
         self.dropout = nn.Dropout(2 * dropout)
         self.centre: Tensor
         self.spread: Tensor
         self.register_buffer("centre", torch.zeros(2, width))  # of means and of maxima
         self.register_buffer("spread", torch.ones(2, width))
-        nn.init.normal_(self.llr.weight, std=0.02)
-        nn.init.zeros_(self.llr.bias)
 
     def forward(self, x: Tensor, lengths: Tensor, members: Tensor) -> Outputs:
         """Scores of windows made of utterances.
@@ -266,6 +266,11 @@ class IntentNetwork(nn.Module):
         scores = torch.einsum("wk,wnk->wn", self.look["query"](current), keys) / math.sqrt(LOOK)
         shares = torch.softmax(scores.masked_fill(~is_there, LOWEST), -1) * is_there
         return torch.einsum("wn,wnk->wk", shares, self.look["value"](before))
+
+    def head_parameters(self) -> list[nn.Parameter]:
+        """All but the encoder's."""
+        encoder = {id(p) for p in self.encoder_parameters()}
+        return [p for p in self.parameters() if id(p) not in encoder]
 
     def encoder_parameters(self) -> list[nn.Parameter]:
         """What was there before training: learnt at the lower rate."""
