@@ -97,7 +97,8 @@ def test_labels_come_back_as_calls_that_retraining_reads(tmp_path):
         annotated(made[2], label="unclear"),
         {**made[3], "annotations": [{"was_cancelled": True, "result": []}]},
     ]
-    lines = labelled_lines(exported, PROVENANCE)
+    (tmp_path / "export.json").write_text(json.dumps(exported))
+    lines = labelled_lines(read_export(tmp_path / "export.json"), PROVENANCE)
     (tmp_path / "new.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines))
     calls = read_labelled(tmp_path / "new.jsonl")
     assert [(c.label, c.family, c.real, c.lacks) for c in calls] == [
@@ -111,7 +112,7 @@ def test_labels_without_provenance_are_refused():
         labelled_lines([], PROVENANCE | {"consent": " "})
 
 
-@pytest.mark.parametrize("content", ["", "{}", "[1]", "[" * 5000])
+@pytest.mark.parametrize("content", ["", "{}", "[1]", "[" * 5000, '[{"data": 1}]', '[{"annotations": 0.5}]'])
 def test_an_export_that_is_none_is_said_in_a_line(tmp_path, content):
     (tmp_path / "export.json").write_text(content)
     with pytest.raises(ConfigError, match="export the project as JSON"):
