@@ -129,7 +129,7 @@ def _read_utterances(
     x = _embed(graph, tensors, input_ids, _positions(graph, is_same, input_ids), encoder)
     apart = _unless(graph, graph.op("Unsqueeze", is_same, graph.ints(1)))
     for number in range(encoder.num_layers):
-        x = _layer(graph, tensors, f"encoder.layer.{number}", x, {"bias": apart}, encoder)
+        x = _layer(graph, tensors, f"encoder.layer.{number}", x, ("", apart), encoder)
     means, is_there = _means(graph, x, part)
     width = tensors.rows("embeddings.position_embeddings.weight").shape[1]
     current = graph.reshape(graph.slice(means, 0, 1, axis=1), 0, width)
@@ -145,7 +145,7 @@ def _read_window(
     places = graph.op("Range", graph.constant(np.int64(0)), length, graph.constant(np.int64(1)))
     x = _embed(graph, tensors, input_ids, places, encoder)
     for number in range(encoder.num_layers):
-        x = _layer(graph, tensors, f"encoder.layer.{number}", x, {"padding_mask": is_word}, encoder)
+        x = _layer(graph, tensors, f"encoder.layer.{number}", x, (is_word, ""), encoder)
     means, _ = _means(graph, x, part)
     width = tensors.rows("embeddings.position_embeddings.weight").shape[1]
     before, current = (graph.reshape(graph.slice(means, i, i + 1, axis=1), 0, width) for i in range(2))
@@ -184,7 +184,7 @@ def _dense(graph: GraphBuilder, tensors: _Merged, name: str, x: str, shape: tupl
 
 
 def _layer(
-    graph: GraphBuilder, tensors: _Merged, prefix: str, x: str, mask: Mapping[str, str], encoder: EncoderShape
+    graph: GraphBuilder, tensors: _Merged, prefix: str, x: str, mask: tuple[str, str], encoder: EncoderShape
 ) -> str:
     width = tensors.rows(f"{prefix}.attention.self.query.weight").shape[0]
     inner_width = tensors.rows(f"{prefix}.intermediate.dense.weight").shape[0]
@@ -192,7 +192,7 @@ def _layer(
     query, key, value = (
         _dense(graph, tensors, f"{prefix}.attention.self.{name}", x, square) for name in ("query", "key", "value")
     )
-    attended, _, _ = graph.attention(query, key, value, encoder.num_heads, **mask)
+    attended, _, _ = graph.attention(query, key, value, encoder.num_heads, padding_mask=mask[0], bias=mask[1])
     x = _close(graph, tensors, f"{prefix}.attention.output", attended, x, square, encoder)
     inner = graph.gelu(_dense(graph, tensors, f"{prefix}.intermediate.dense", x, (inner_width, width)))
     return _close(graph, tensors, f"{prefix}.output", inner, x, (width, inner_width), encoder)

@@ -284,10 +284,9 @@ class IntentNetwork(nn.Module):
             out |= cast(Layer, layer).tensors()
         out["head.look.age"] = self.age.detach()
         for name, module in (("hidden", self.hidden), ("llr", self.llr), *self.heads.items()):
-            out[f"head.{name}.weight"] = module.weight.detach()
-            out[f"head.{name}.bias"] = module.bias.detach()
+            out[f"head.{name}.weight"], out[f"head.{name}.bias"] = weights_of(module)
         for name, module in self.look.items():
-            folded = fold(module.weight.detach(), module.bias.detach(), self.centre[0], self.spread[0])
+            folded = fold(*weights_of(module), self.centre[0], self.spread[0])
             out[f"head.look.{name}.weight"], out[f"head.look.{name}.bias"] = folded
         centre, spread = self._of_pooled()
         weight, bias = fold(out["head.hidden.weight"], out["head.hidden.bias"], centre, spread)
@@ -332,6 +331,11 @@ class IntentNetwork(nn.Module):
                 weight = weight * standard[1]
             layer.weight.copy_(weight)
             layer.bias.copy_(bias)
+
+
+def weights_of(module: nn.Module) -> tuple[Tensor, Tensor]:
+    """Weight and bias of a dense layer."""
+    return cast(Tensor, module.weight).detach(), cast(Tensor, module.bias).detach()
 
 
 def fold(weight: Tensor, bias: Tensor, centre: Tensor, spread: Tensor) -> tuple[Tensor, Tensor]:
