@@ -313,9 +313,10 @@ def list_models() -> None:
 @models_app.command()
 def verify() -> None:
     """Hold every file of every model against its digest. Exit 1 where one bit differs; a worker refuses that model."""
-    from inference.service.models import verify_models
+    from inference.service.models import default_models_dir
+    from inference.service.sealed import verify_models
 
-    for line in verify_models():
+    for line in verify_models(default_models_dir()):
         stdout.print(line, markup=False)
 
 
@@ -325,9 +326,12 @@ def seal() -> None:
 
     For a model that you trained or corrected by hand; training, retraining and promoting seal by themselves.
     """
-    from inference.service.models import seal_intent
+    from inference.engine.repository import version_dir
+    from inference.intent.install import INTENT_MODEL
+    from inference.service.models import default_models_dir
+    from inference.service.sealed import seal_intent
 
-    stdout.print(f"sealed {seal_intent()}", markup=False)
+    stdout.print(f"sealed {seal_intent(version_dir(default_models_dir(), INTENT_MODEL))}", markup=False)
 
 
 @models_app.command()

@@ -12,7 +12,7 @@ from rich.console import Console
 from inference.errors import ScamTapError
 from training.announce.command import announce
 from training.data.command import app as data_app
-from training.evaluation.command import evaluate
+from training.evaluation.command import evaluate, unseen
 from training.gate.command import gate
 from training.intent.data import LANGUAGES
 from training.mine.command import labelled, mine
@@ -96,7 +96,7 @@ def intent(
     import torch
 
     from inference.intent.versions import unseal
-    from inference.service.models import seal_intent
+    from inference.service.sealed import seal_intent
     from training.evaluation.run import judge_all, report_of
     from training.evaluation.sets import standing_sets
     from training.intent.encoders import SCRATCH, open_encoder, scratch_encoder
@@ -137,7 +137,7 @@ def calibrate(
     A few minutes, no torch. Updates calibration.json, report.json and the built model.
     """
     from inference.intent.versions import unseal
-    from inference.service.models import seal_intent
+    from inference.service.sealed import seal_intent
     from training.intent.pipeline import REPORT_FILE, Sources, read_report, recalibrate, write_report
 
     unseal(model)
@@ -151,6 +151,7 @@ def calibrate(
 
 app.command()(gate)
 app.command()(evaluate)
+app.command()(unseen)
 app.command()(retrain)
 app.command()(promote)
 app.command()(rollback)

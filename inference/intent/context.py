@@ -10,6 +10,7 @@ import numpy.typing as npt
 from tokenizers import Tokenizer
 
 from inference.audio import Leg
+from inference.intent.encoder import Reading
 from inference.intent.text import normalise
 
 LEG_MARK: dict[Leg, str] = {"far": "caller", "near": "me"}
@@ -69,7 +70,7 @@ class TokenBatch:
     Attributes:
         input_ids: int64 ``[batch, tokens]``; 0 is padding.
         part: int64 ``[batch, tokens]``; which utterance a token belongs to: 1 the current one, 2 that before it, and so
-            on back in time; 0 padding.
+            on back in time; 0 padding. As one text: 1 what was before, 2 the current utterance.
     """
 
     input_ids: npt.NDArray[np.int64]
@@ -79,18 +80,28 @@ class TokenBatch:
 class WindowTokenizer:
     """``[CLS] mark words [SEP]`` per utterance: the current one, then those before it, the latest first.
 
+    Or as one text, ``[CLS] before [SEP] current [SEP]``, every utterance behind its mark; the newest words win.
+
     Args:
         tokenizer: the encoder's own (tokenizer.json).
         max_tokens: length of the longest window; utterances of longer ago that do not fit are left out whole.
         max_utterance_tokens: an utterance is cut after this many.
+        reading: of the model that is fed.
     """
 
-    def __init__(self, tokenizer: Tokenizer, max_tokens: int = 96, max_utterance_tokens: int = 48) -> None:
+    def __init__(
+        self,
+        tokenizer: Tokenizer,
+        max_tokens: int = 96,
+        max_utterance_tokens: int = 48,
+        reading: Reading = "utterances",
+    ) -> None:
         tokenizer.no_padding()
         tokenizer.no_truncation()
         self._tokenizer = tokenizer
         self._max_tokens = max_tokens
         self._max_utterance_tokens = max_utterance_tokens
+        self._reading = reading
         cls_id, sep_id = (
             next((i for name in names if (i := tokenizer.token_to_id(name)) is not None), None)
             for names in (("[CLS]", "<s>"), ("[SEP]", "</s>"))
@@ -99,11 +110,13 @@ class WindowTokenizer:
             raise ValueError("tokenizer has no [CLS] or [SEP]")
         self._cls_id, self._sep_id = int(cls_id), int(sep_id)
 
+    def _ids(self, said: Said) -> list[int]:
+        text = f"{LEG_MARK[said.leg]} {normalise(said.text)}"
+        return list(self._tokenizer.encode(text, add_special_tokens=False).ids)
+
     def utterance_ids(self, said: Said) -> list[int]:
         """Token ids of one utterance: the same wherever it stands."""
-        text = f"{LEG_MARK[said.leg]} {normalise(said.text)}"
-        ids = self._tokenizer.encode(text, add_special_tokens=False).ids
-        return [self._cls_id, *ids[: self._max_utterance_tokens - 2], self._sep_id]
+        return [self._cls_id, *self._ids(said)[: self._max_utterance_tokens - 2], self._sep_id]
 
     def how_many_fit(self, lengths: Iterable[int]) -> int:
         """How many utterances of a window are read; their lengths come current first, then back in time."""
@@ -117,10 +130,24 @@ class WindowTokenizer:
 
     def window_ids(self, window: ContextWindow) -> tuple[list[int], list[int]]:
         """Token ids and parts of one window."""
+        if self._reading == "window":
+            return self._as_one_text(window)
         utterances = [self.utterance_ids(said) for said in (window.current, *reversed(window.before))]
         utterances = utterances[: self.how_many_fit(map(len, utterances))]
         ids = [token for utterance in utterances for token in utterance]
         return ids, [part for part, utterance in enumerate(utterances, 1) for _ in utterance]
+
+    def _as_one_text(self, window: ContextWindow) -> tuple[list[int], list[int]]:
+        current = self._ids(window.current)[: self._max_utterance_tokens]
+        room = self._max_tokens - len(current) - 3
+        before: list[int] = []
+        for said in reversed(window.before):
+            before = self._ids(said) + before
+            if len(before) >= room:
+                before = before[-room:]
+                break
+        ids = [self._cls_id, *before, self._sep_id, *current, self._sep_id]
+        return ids, [1] * (len(before) + 2) + [2] * (len(current) + 1)
 
     def batch(self, windows: Sequence[ContextWindow]) -> TokenBatch:
         """Tokenise and pad ``windows`` together."""

@@ -1,12 +1,16 @@
 """Which published encoder an intent model was tuned from; lies beside the model as encoder.json."""
 
 from pathlib import Path
+from typing import Literal, TypeAlias
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from inference.errors import WeightsError
 
 ENCODER_FILE = "encoder.json"
+
+Reading: TypeAlias = Literal["utterances", "window"]
+"""How a window is read: each utterance by itself, or all of it as one text (models of an earlier training)."""
 
 
 class EncoderShape(BaseModel):
@@ -18,6 +22,7 @@ class EncoderShape(BaseModel):
         num_layers: the lowest so many; those above are left out.
         num_heads: attention heads per layer.
         epsilon: of layer norm.
+        reading: how windows are read.
     """
 
     model_config = ConfigDict(extra="forbid", frozen=True)
@@ -26,6 +31,7 @@ class EncoderShape(BaseModel):
     num_layers: int = Field(ge=1, le=48)
     num_heads: int = Field(default=12, ge=1, le=64)
     epsilon: float = Field(default=1e-12, gt=0, lt=1e-3)
+    reading: Reading = "utterances"
 
 
 def load_encoder(path: Path) -> EncoderShape:

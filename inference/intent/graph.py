@@ -67,32 +67,26 @@ def build_intent(base_tensors: Tensors, head_path: Path, precision: Precision, e
     """
     head = read_safetensors(head_path)
     tensors = _Merged(base_tensors, head)
-    width = tensors.rows("embeddings.position_embeddings.weight").shape[1]
     graph = GraphBuilder(precision)
     input_ids = graph.input("input_ids", np.int64, ["batch", "tokens"])
     part = graph.input("part", np.int64, ["batch", "tokens"])
-    is_same = graph.op("Equal", graph.op("Unsqueeze", part, graph.ints(2)), graph.op("Unsqueeze", part, graph.ints(1)))
-    is_same = graph.cast(is_same, graph.dtype)  # [batch, tokens, tokens]
-    x = _embed(graph, tensors, input_ids, _positions(graph, is_same, input_ids), encoder)
-    apart = _unless(graph, graph.op("Unsqueeze", is_same, graph.ints(1)))
-    for number in range(encoder.num_layers):
-        x = _layer(graph, tensors, f"encoder.layer.{number}", x, apart, encoder)
-    means, is_there = _means(graph, x, part)
-    current = graph.reshape(graph.slice(means, 0, 1, axis=1), 0, width)
-    seen = _look_back(graph, tensors, current, means, is_there, width)
-    hidden = graph.op("Concat", current, _highest(graph, x, part), seen, axis=-1)
-    hidden = graph.gelu(_dense(graph, tensors, "head.hidden", hidden, (HIDDEN, 2 * width + LOOK)))
-    raw = graph.reshape(_dense(graph, tensors, "head.llr", hidden, (1, HIDDEN)), -1)
+    pooled = _read_window if encoder.reading == "window" else _read_utterances
+    hidden = graph.op("Concat", *pooled(graph, tensors, input_ids, part, encoder), axis=-1)
+    weight = tensors.rows("head.hidden.weight")
+    hidden = graph.gelu(graph.linear(hidden, weight, tensors.get("head.hidden.bias", weight.shape[:1])))
+    raw = graph.reshape(_dense(graph, tensors, "head.llr", hidden, (1, weight.shape[0])), -1)
     limit = graph.floats(LLR_LIMIT)
     llr = graph.op("Mul", graph.op("Tanh", graph.op("Div", raw, limit)), limit)
     graph.output("llr", llr, np.float32, ["batch"])
-    for name, labels in LABELS.items():
-        logits = _dense(graph, tensors, f"head.{name}", hidden, (len(labels), HIDDEN))
+    known = {name: labels for name, labels in LABELS.items() if name != "acts" or f"head.{name}.weight" in head}
+    for name, labels in known.items():
+        logits = _dense(graph, tensors, f"head.{name}", hidden, (len(labels), weight.shape[0]))
         graph.output(name, logits, np.float32, ["batch", len(labels)])
     metadata = {
         "precision": precision,
         "head_sha256": hashlib.sha256(head_path.read_bytes()).hexdigest(),
-        **{name: ",".join(labels) for name, labels in LABELS.items()},
+        "reading": encoder.reading,
+        **{name: ",".join(labels) for name, labels in known.items()},
     }
     return graph.build(metadata)
 
@@ -126,6 +120,38 @@ class _Merged:
         return np.asarray(tensor, np.float32)
 
 
+def _read_utterances(
+    graph: GraphBuilder, tensors: _Merged, input_ids: str, part: str, encoder: EncoderShape
+) -> tuple[str, ...]:
+    """Each utterance by itself: what the heads read of the current one and of those before it."""
+    is_same = graph.op("Equal", graph.op("Unsqueeze", part, graph.ints(2)), graph.op("Unsqueeze", part, graph.ints(1)))
+    is_same = graph.cast(is_same, graph.dtype)  # [batch, tokens, tokens]
+    x = _embed(graph, tensors, input_ids, _positions(graph, is_same, input_ids), encoder)
+    apart = _unless(graph, graph.op("Unsqueeze", is_same, graph.ints(1)))
+    for number in range(encoder.num_layers):
+        x = _layer(graph, tensors, f"encoder.layer.{number}", x, ("", apart), encoder)
+    means, is_there = _means(graph, x, part)
+    width = tensors.rows("embeddings.position_embeddings.weight").shape[1]
+    current = graph.reshape(graph.slice(means, 0, 1, axis=1), 0, width)
+    return current, _highest(graph, x, part), _look_back(graph, tensors, current, means, is_there, width)
+
+
+def _read_window(
+    graph: GraphBuilder, tensors: _Merged, input_ids: str, part: str, encoder: EncoderShape
+) -> tuple[str, ...]:
+    """All of the window as one text: means over the current utterance (part 2) and over what was before (part 1)."""
+    is_word = graph.cast(graph.op("Greater", part, graph.constant(np.int64(0))), np.int32)
+    length = graph.reshape(graph.size(input_ids, 1))
+    places = graph.op("Range", graph.constant(np.int64(0)), length, graph.constant(np.int64(1)))
+    x = _embed(graph, tensors, input_ids, places, encoder)
+    for number in range(encoder.num_layers):
+        x = _layer(graph, tensors, f"encoder.layer.{number}", x, (is_word, ""), encoder)
+    means, _ = _means(graph, x, part)
+    width = tensors.rows("embeddings.position_embeddings.weight").shape[1]
+    before, current = (graph.reshape(graph.slice(means, i, i + 1, axis=1), 0, width) for i in range(2))
+    return current, before
+
+
 def _positions(graph: GraphBuilder, is_same: str, input_ids: str) -> str:
     """Place of every token in its own utterance: how many before it are of the same, int64 ``[batch, tokens]``."""
     length = graph.reshape(graph.size(input_ids, 1))
@@ -157,14 +183,16 @@ def _dense(graph: GraphBuilder, tensors: _Merged, name: str, x: str, shape: tupl
     return graph.linear(x, weight, tensors.get(f"{name}.bias", (weight.shape[0],)))
 
 
-def _layer(graph: GraphBuilder, tensors: _Merged, prefix: str, x: str, apart: str, encoder: EncoderShape) -> str:
+def _layer(
+    graph: GraphBuilder, tensors: _Merged, prefix: str, x: str, mask: tuple[str, str], encoder: EncoderShape
+) -> str:
     width = tensors.rows(f"{prefix}.attention.self.query.weight").shape[0]
     inner_width = tensors.rows(f"{prefix}.intermediate.dense.weight").shape[0]
     square = (width, width)
     query, key, value = (
         _dense(graph, tensors, f"{prefix}.attention.self.{name}", x, square) for name in ("query", "key", "value")
     )
-    attended, _, _ = graph.attention(query, key, value, encoder.num_heads, bias=apart)
+    attended, _, _ = graph.attention(query, key, value, encoder.num_heads, padding_mask=mask[0], bias=mask[1])
     x = _close(graph, tensors, f"{prefix}.attention.output", attended, x, square, encoder)
     inner = graph.gelu(_dense(graph, tensors, f"{prefix}.intermediate.dense", x, (inner_width, width)))
     return _close(graph, tensors, f"{prefix}.output", inner, x, (width, inner_width), encoder)

@@ -15,6 +15,7 @@ from inference.errors import EngineError, WeightsError
 from inference.intent.acts import ACTS, FAR_ACTS, SUBSCRIBER_ACTS
 from inference.intent.calibration import load_calibration
 from inference.intent.context import ContextWindow, WindowTokenizer
+from inference.intent.encoder import Reading
 from inference.intent.scores import FAMILIES, STAGES, IntentScores
 from inference.intent.text import is_filler
 
@@ -70,7 +71,8 @@ class IntentScorer:
             )
         try:
             tokenizer = Tokenizer.from_file(str(tokenizer_path))
-            self._tokenizer = WindowTokenizer(tokenizer, self.config.max_tokens)
+            reading: Reading = "utterances" if metadata.get("reading") == "utterances" else "window"
+            self._tokenizer = WindowTokenizer(tokenizer, self.config.max_tokens, reading=reading)
         # The tokenizers library raises plain Exception for every fault of the file.
         except Exception as error:
             raise WeightsError(f"{tokenizer_path}: not a BERT tokenizer; run: scamtap models pull") from error

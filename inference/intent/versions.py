@@ -47,7 +47,7 @@ class VersionRecord(BaseModel):
     Attributes:
         head_sha256: of its head.safetensors.
         precision: of the graph that was calibrated and evaluated.
-        speech: the recogniser likewise; None where it was evaluated on texts alone.
+        speech: recognisers that it was evaluated on the words of; none where on texts alone.
         parent: version that it was measured against; None for the first.
         made_at: UTC, ISO 8601.
         data_sha256: name -> digest of the data that it learnt from beyond the parent's.
@@ -59,7 +59,7 @@ class VersionRecord(BaseModel):
 
     head_sha256: Sha256
     precision: str = "int8"
-    speech: SpeechUsed | None = None
+    speech: tuple[SpeechUsed, ...] = ()
     parent: int | None = Field(default=None, ge=1)
     made_at: str = ""
     data_sha256: dict[str, str] = {}
@@ -129,10 +129,10 @@ def check_record(folder: Path, intent: Mapping[str, str], speech: Mapping[str, s
         raise WeightsError(f"{folder}: the graph has head {str(found)[:12]}, its record another; run: {_PULL}")
     if (found := intent.get("precision")) != record.precision:
         raise WeightsError(f"{folder}: evaluated in {record.precision}, built in {found}; {_AGAIN}")
-    if speech is not None and record.speech is not None and (used := speech_used(speech)) != record.speech:
-        ours = f"{used.weights_sha256[:12]} {used.precision}"
-        theirs = f"{record.speech.weights_sha256[:12]} {record.speech.precision}"
-        raise WeightsError(f"{folder}: evaluated on the words of speech model {theirs}, here is {ours}; {_AGAIN}")
+    if speech is not None and record.speech and (used := speech_used(speech)) not in record.speech:
+        ours, *theirs = (f"{s.weights_sha256[:12]} {s.precision}" for s in (used, *record.speech))
+        known = " and ".join(theirs)
+        raise WeightsError(f"{folder}: evaluated on the words of speech model {known}, here is {ours}; {_AGAIN}")
     return record
 
 

@@ -6,7 +6,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, get_args
+from typing import TYPE_CHECKING, get_args
 
 import numpy as np
 from rich.console import Console
@@ -19,11 +19,10 @@ from inference.audio.vad import VAD_MODEL, Probabilities, default_vad
 from inference.engine import graph
 from inference.engine.base import Engine
 from inference.engine.graph import Precision
-from inference.engine.onnx import OnnxEngine
 from inference.engine.open import require_precision
 from inference.engine.pbtxt import write_configs
 from inference.engine.repository import BUILT_SUMS_FILE, MODEL_FILE, version_dir, write_atomically
-from inference.engine.sums import check_sums, read_sums, write_sums
+from inference.engine.sums import read_sums, write_sums
 from inference.errors import ConfigError, ScamTapError, WeightsError
 from inference.gate.calibration import load_gate_calibration
 from inference.gate.evidence import GateEvidence
@@ -40,9 +39,10 @@ from inference.intent.install import (
 )
 from inference.intent.install import tokenizer_path as intent_tokenizer_path
 from inference.intent.scorer import IntentScorer
-from inference.intent.versions import SHIPPED, VersionRecord, check_record, seal, speech_used, unseal
+from inference.intent.versions import RECORD_FILE
 from inference.service.call import CallParts
 from inference.service.engines import build_engine
+from inference.service.sealed import check_intent, check_speech, seal_intent
 from inference.service.stages import Stages
 from inference.speech.graph import DECODER, ENCODER
 from inference.speech.install import install_speech
@@ -178,6 +178,9 @@ def pull_models(
             if console is not None:
                 console.print(f"building {', '.join(built.names)} ({wanted}) in {models_dir}", markup=False)
             _build(models_dir, built, wanted)
+    folder = version_dir(models_dir, INTENT_MODEL)
+    if (folder / MODEL_FILE).is_file() and not (folder / RECORD_FILE).is_file():
+        seal_intent(folder)  # nobody answered for it before: from now on it stays what it is
     if install_gate(models_dir) and console is not None:
         console.print(f"{GATE_MODEL}: built of its head in {models_dir}", markup=False)
     write_configs(models_dir)
@@ -213,52 +216,6 @@ def model_lines(models_dir: Path | None = None) -> Iterator[str]:
     yield f"weights are kept in {cache_dir()}"
 
 
-def verify_models(models_dir: Path | None = None) -> Iterator[str]:
-    """One line per model whose newest version is whole.
-
-    Raises:
-        WeightsError, EngineError: the first that is not.
-    """
-    models_dir = models_dir or default_models_dir()
-    for name in (ENCODER, DECODER, INTENT_MODEL):
-        folder = version_dir(models_dir, name)
-        check_sums(folder, (*SHIPPED, *_BUILT_FILES) if name == INTENT_MODEL else (MODEL_FILE,))
-        yield f"{folder}: whole"
-    engine = OnnxEngine(models_dir)
-    try:
-        speech = engine.spec(ENCODER).metadata
-        check_record(version_dir(models_dir, INTENT_MODEL), engine.spec(INTENT_MODEL).metadata, speech)
-    finally:
-        engine.close()
-    yield f"{INTENT_MODEL} was evaluated with the speech model here"
-
-
-def seal_intent(folder: Path | None = None, record: VersionRecord | None = None) -> Path:
-    """Seal a version of the intent model beside the recogniser that is here; returns its folder.
-
-    Args:
-        folder: ``<models>/scam_intent/<version>``; the newest where None.
-        record: what is known of it; head, precision and recogniser are filled in.
-
-    Raises:
-        WeightsError, EngineError: it was not built, or something is damaged.
-    """
-    folder = folder or version_dir(default_models_dir(), INTENT_MODEL)
-    unseal(folder)
-    engine = OnnxEngine(folder.parent.parent)
-    try:
-        intent = engine.spec(INTENT_MODEL).metadata
-        has_speech = (version_dir(folder.parent.parent, ENCODER) / MODEL_FILE).is_file()
-        seen = speech_used(engine.spec(ENCODER).metadata) if has_speech else None
-    finally:
-        engine.close()
-    found: dict[str, Any] = {"head_sha256": intent["head_sha256"], "precision": intent["precision"]}
-    if seen is not None:
-        found["speech"] = seen
-    seal(folder, (record or VersionRecord(head_sha256=intent["head_sha256"])).model_copy(update=found))
-    return folder
-
-
 def build_stages(settings: "Settings") -> Stages:
     """Load the models: every file is held against its digest, the classifier against what it was evaluated with.
 
@@ -270,9 +227,7 @@ def build_stages(settings: "Settings") -> Stages:
     try:
         encoder = WHOLE if is_remote else ENCODER
         if not is_remote:
-            for heard in (ENCODER, DECODER):
-                engine.spec(heard)  # refuses what is missing before what is damaged
-                check_sums(version_dir(models_dir, heard), (MODEL_FILE,))
+            check_speech(engine, models_dir)
         require_precision(engine, encoder, settings.engine.precision)
         name = settings.cascade.gate
         gate = None if name is None else ScamGate(engine, name, gate_calibration_path(models_dir, name))
@@ -304,8 +259,7 @@ def build_scorer(
     folder = version_dir(models_dir, INTENT_MODEL)
     require_precision(engine, settings.intent.model, CALIBRATED)
     scorer = IntentScorer(engine, intent_tokenizer_path(models_dir), calibration_path(models_dir), settings.intent)
-    check_sums(folder, SHIPPED if settings.engine.url is not None else (*SHIPPED, *_BUILT_FILES))
-    check_record(folder, engine.spec(settings.intent.model).metadata, speech)
+    check_intent(folder, engine.spec(settings.intent.model).metadata, speech)
     return scorer
 
 

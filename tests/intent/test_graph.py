@@ -164,6 +164,21 @@ def test_an_utterance_is_encoded_by_itself_and_its_place_counts(base: Tensors, t
     assert min(np.abs(acts[i] - acts[j]).max() for i, j in ((0, 1), (0, 2), (1, 2))) > 1e-4
 
 
+def test_a_head_of_an_earlier_training_reads_the_window_as_one_text(base: Tensors, tmp_path: Path) -> None:
+    old = {name: tensor for name, tensor in head_tensors(0.05).items() if "acts" not in name and "look" not in name}
+    old["head.hidden.weight"] = old["head.hidden.weight"][:, : 2 * WIDTH]
+    window = ENCODER.model_copy(update={"reading": "window"})
+    model = build_intent(base, write(tmp_path / "old", old), "fp32", window)
+    session = ort.InferenceSession(model.SerializeToString(), providers=["CPUExecutionProvider"])
+    ids, parts = [2, 7, 8, 3, 9, 10, 3], [1, 1, 1, 1, 2, 2, 2]
+    together = run(session, [(ids, parts), ([2, 3, 11, 3], [1, 1, 2, 2])])
+    assert set(together) == {"llr", "families", "stages"}
+    alone = run(session, [(ids, parts)])
+    np.testing.assert_allclose(together["stages"][0], alone["stages"][0], atol=1e-4)
+    turned = run(session, [([2, 8, 7, 3, 9, 10, 3], parts)])
+    assert np.abs(turned["stages"] - alone["stages"]).max() > 1e-4
+
+
 def test_fewer_layers_may_be_used(base: Tensors, head: Path) -> None:
     shallow = ENCODER.model_copy(update={"num_layers": 2})
     small, whole = (build_intent(base, head, "int8", encoder) for encoder in (shallow, ENCODER))

@@ -26,7 +26,7 @@ def candidate(folder, mark=b"head"):
     for name in ("head.safetensors", "encoder.json", "calibration.json", "model.onnx", "tokenizer.json", "report.json"):
         (folder / name).write_bytes(mark + name.encode())
     digest = hashlib.sha256((folder / "head.safetensors").read_bytes()).hexdigest()
-    seal(folder, VersionRecord(head_sha256=digest, speech=SpeechUsed(**SPEECH)))
+    seal(folder, VersionRecord(head_sha256=digest, speech=(SpeechUsed(**SPEECH),)))
     return folder
 
 

@@ -11,7 +11,7 @@ from inference.intent.scores import FAMILIES, STAGES, IntentScores
 from inference.intent.text import normalise
 from inference.intent.versions import SpeechUsed, VersionRecord, seal
 
-SPEECH = SpeechUsed(weights_sha256="a" * 64, precision="int8")
+SPEECH = (SpeechUsed(weights_sha256="a" * 64, precision="int8"),)
 
 
 class WordScorer:

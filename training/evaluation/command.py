@@ -81,6 +81,8 @@ def evaluate(
     if drift:
         _drift(version, inputs or [], out)
         return
+    if not version.is_dir():
+        raise ConfigError(f"{version}: is no version of the intent model; give e.g. --model models/{INTENT_MODEL}/1")
     if update and (split != "test" or inputs or only):
         raise ConfigError("--update is for all the standing test figures; leave --split, --only and files out")
     # Heavy imports wait, so that --help answers at once.
@@ -153,3 +155,46 @@ def _drift(version: Path, inputs: list[Path], out: Path | None) -> None:
         write_atomically(out, lambda temporary: temporary.write_text(text, encoding="utf-8"))
     if not found.holds:
         raise typer.Exit(DRIFTED_EXIT_CODE)
+
+
+def unseen(
+    work: Annotated[Path, typer.Option(help="Folder for a model per family; what is there is not done again.")],
+    family: Annotated[list[str] | None, typer.Option(help="Families to leave out in turn; all where left out.")] = None,
+    scripts: Annotated[Path, typer.Option(help="Call scripts (YAML).")] = Path("datasets/scripts"),
+    data: Annotated[
+        Path | None, typer.Option(help="Folder with outside call texts, see datasets/README.md.", show_default="none")
+    ] = None,
+    recognised: Annotated[Path, typer.Option(help="Voiced scripts as recognised.")] = Path("datasets/recognised"),
+    settings: Annotated[
+        Path | None,
+        typer.Option(help="Encoder and recipe (YAML), as for scamtap-train intent.", show_default="built in"),
+    ] = None,
+    threads: Annotated[int, typer.Option(min=1, max=256, help="Cores to use.")] = 2,
+) -> None:
+    """Leave one scam family out of training at a time, and see how many of its calls are warned of all the same.
+
+    As long as a training for each family; Ctrl-C is fine, the same command goes on.
+    """
+    import torch
+
+    from training.evaluation.left_out import families_of, leave_out, total
+    from training.intent.encoders import open_encoder
+    from training.intent.pipeline import Sources, train
+    from training.intent.settings import load_training
+
+    torch.set_num_threads(threads)
+    sources = Sources(scripts, data, recognised)
+    chosen = load_training(settings)
+    families = families_of(sources, family or ())
+
+    def fit(without: Sources, out: Path) -> dict[str, object]:
+        base = open_encoder(chosen.encoder, chosen.num_layers)
+        return train(without, out, base, chosen.fit, "int8", stderr, out.parents[2] / "fit.safetensors")
+
+    results = leave_out(families, sources, work, fit, stderr, lambda r: stdout.print(r.line(), markup=False))
+    found = total(results)
+    stdout.print(
+        f"all {len(results)} families unseen: {found['recall']['hits']}/{found['recall']['n']} warned of, false alarms "
+        f"{found['false_alarms']['hits']}/{found['false_alarms']['n']}",
+        markup=False,
+    )

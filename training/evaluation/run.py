@@ -126,7 +126,7 @@ def report_of(version: Path, outcomes: Mapping[str, Sequence[Outcome]]) -> Repor
         "head_sha256": record.head_sha256,
         "calibration_sha256": calibration,
         "precision": record.precision,
-        "speech": None if record.speech is None else record.speech.model_dump(),
+        "speech": [used.model_dump() for used in record.speech],
         "prior": prior,
     }
     return Report(model, {name: of_set(judged, prior) for name, judged in outcomes.items()}, {})
@@ -142,7 +142,7 @@ def write_report(folder: Path, report: Report) -> list[Path]:
     from training.evaluation.plots import plots
 
     pictures = plots(report.sets)
-    model = report.model | {"speech": (report.model["speech"] or {}).get("precision")}
+    model = report.model | {"speech": " and ".join(used["precision"] for used in report.model["speech"]) or None}
     text = page({**report.to_json(), "model": model}, pictures)
     contents = {
         REPORT_FILE: (json.dumps(report.to_json(), indent=1, ensure_ascii=False) + "\n").encode(),

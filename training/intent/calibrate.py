@@ -3,6 +3,7 @@
 Everything is measured on the served graph (its precision, its tokenizer), never on test calls.
 """
 
+import itertools
 from collections.abc import Sequence
 
 import numpy as np
@@ -39,54 +40,58 @@ BOUNDS = (
 )
 """The signs are fixed: an act of a scam can only speak for one, one that reassures only against."""
 
-ACT_FLOOR = 0.5
-"""Chosen on development calls among 0, .3, .4 and .5: recall at 1.4 % false alarms .49 without a floor, .60 with it."""
+FLOORS = (0.15, 0.3, 0.5)
+"""Tried for ``act_floor``. Without one the small probabilities of half of all utterances add up over a call."""
 
-REPEATS = (0.0, 0.25, 0.5, 1.0)
-"""Tried for ``act_repeat``; the one with the least loss is taken."""
+REPEATS = (0.0, 0.3, 1.0)
+"""Tried for ``act_repeat``; of all pairs with a floor, the one with the least loss is taken."""
 
 RIDGE = 0.01
 """Cost of the squared weights of all marks: development calls are few."""
 
 
-def shown_marks(raw: RawCall) -> Floats:
+def shown_marks(raw: RawCall, floor: float = 0.5) -> Floats:
     """``inference.intent.calibration.shown`` of every stage and act that goes with the leg, ``[utterances, marks]``."""
     marks = np.concatenate([raw.stages, raw.acts], axis=1)
-    shown = np.maximum(0.0, marks - ACT_FLOOR) / (1 - ACT_FLOOR)
+    shown = np.maximum(0.0, marks - floor) / (1 - floor)
     near = np.array([mark in SUBSCRIBER_ACTS for mark in MARKS])
     return np.asarray(shown * np.where(raw.is_far[:, None], ~near, near) * raw.is_spoken[:, None])
 
 
-def counted_marks(raw: RawCall, repeat: float = 1.0) -> Floats:
+def counted_marks(raw: RawCall, repeat: float = 1.0, floor: float = 0.5) -> Floats:
     """What of :func:`shown_marks` counts, where what the call has shown before counts for ``repeat``."""
-    shown = shown_marks(raw)
+    shown = shown_marks(raw, floor)
     before = np.zeros_like(shown)
     before[1:] = np.maximum.accumulate(shown, axis=0)[:-1]
     return np.asarray(shown - (1 - repeat) * np.minimum(shown, before))
 
 
-def may_speak_for_scam(raw: RawCall) -> npt.NDArray[np.bool_]:
+def may_speak_for_scam(raw: RawCall, floor: float = 0.5) -> npt.NDArray[np.bool_]:
     """Which utterances may add evidence, ``[utterances]``: near ones, and far ones that show an act of a scam."""
     marks = [index for index, mark in enumerate(MARKS) if mark not in REASSURING]
-    return np.asarray(~raw.is_far | (shown_marks(raw)[:, marks] > 0).any(axis=1))
+    return np.asarray(~raw.is_far | (shown_marks(raw, floor)[:, marks] > 0).any(axis=1))
 
 
-def features(raw: RawCall, repeat: float = 1.0) -> Floats:
+def features(raw: RawCall, repeat: float = 1.0, floor: float = 0.5) -> Floats:
     """What the weights are multiplied with, ``[utterances, weights]``."""
     far, near = raw.is_far * raw.is_spoken, ~raw.is_far * raw.is_spoken
     plain = np.stack([raw.llr * far, raw.llr * near, far.astype(float)], axis=1)
-    return np.concatenate([plain, counted_marks(raw, repeat)], axis=1)
+    return np.concatenate([plain, counted_marks(raw, repeat, floor)], axis=1)
 
 
-def weighed(raw: RawCall, weights: Sequence[float], repeat: float = 1.0) -> Floats:
+def weighed(raw: RawCall, weights: Sequence[float], repeat: float = 1.0, floor: float = 0.5) -> Floats:
     """Calibrated log-likelihood ratios of one call; the same sums as ``Calibration.weigh`` and ``Weighed.total``."""
-    value = features(raw, repeat) @ np.asarray(weights)
-    value = np.where(may_speak_for_scam(raw), value, np.minimum(value, 0.0))
+    value = features(raw, repeat, floor) @ np.asarray(weights)
+    value = np.where(may_speak_for_scam(raw, floor), value, np.minimum(value, 0.0))
     return np.asarray(np.clip(value, -LLR_LIMIT, LLR_LIMIT))
 
 
 def fit_weights(
-    calls: Sequence[RawCall], call_weights: Sequence[float], verdict: VerdictConfig, repeat: float = 1.0
+    calls: Sequence[RawCall],
+    call_weights: Sequence[float],
+    verdict: VerdictConfig,
+    repeat: float = 1.0,
+    floor: float = 0.5,
 ) -> tuple[tuple[float, ...], float]:
     """Weights with the least log loss of the accumulated evidence, at even prior, over all prefixes; and that loss.
 
@@ -97,9 +102,9 @@ def fit_weights(
     counted = np.zeros((len(calls), length))
     ceiling = np.full((len(calls), length), LLR_LIMIT)
     for row, raw in enumerate(calls):
-        columns[row, : len(raw.llr)] = features(raw, repeat)
+        columns[row, : len(raw.llr)] = features(raw, repeat, floor)
         counted[row, : len(raw.llr)] = call_weights[row] / len(raw.llr)
-        ceiling[row, : len(raw.llr)] = np.where(may_speak_for_scam(raw), LLR_LIMIT, 0.0)
+        ceiling[row, : len(raw.llr)] = np.where(may_speak_for_scam(raw, floor), LLR_LIMIT, 0.0)
     sign = np.where([raw.call.is_scam for raw in calls], 1.0, -1.0)
 
     def loss(values: Floats) -> tuple[float, Floats]:
@@ -163,13 +168,14 @@ def operating_point(
     call_weights: Sequence[float],
     weights: Sequence[float],
     repeat: float,
+    floor: float,
     verdict: VerdictConfig,
 ) -> OperatingPoint:
     """Thresholds that the stated share of genuine development calls stays below, at their worst moment."""
     peaks, peak_weights = [], []
     for raw, weight in zip(calls, call_weights, strict=True):
         if not raw.call.is_scam:
-            sums = evidence(weighed(raw, weights, repeat), verdict.floor_llr, verdict.ceiling_llr)
+            sums = evidence(weighed(raw, weights, repeat, floor), verdict.floor_llr, verdict.ceiling_llr)
             peaks.append(float(sums.max(initial=0.0)))
             peak_weights.append(weight)
     suspect = weighted_quantile(peaks, peak_weights, SUSPECT_FALSE_ALARMS)
@@ -188,8 +194,9 @@ def operating_point(
 def calibrate(calls: Sequence[RawCall], call_weights: Sequence[float], head_sha256: str) -> tuple[Calibration, float]:
     """Fit everything; returns the calibration and its development log loss."""
     verdict = VerdictConfig()
-    fitted = [(fit_weights(calls, call_weights, verdict, repeat), repeat) for repeat in REPEATS]
-    (weights, loss), repeat = min(fitted, key=lambda found: found[0][1])
+    pairs = itertools.product(REPEATS, FLOORS)
+    fitted = [(fit_weights(calls, call_weights, verdict, repeat, floor), repeat, floor) for repeat, floor in pairs]
+    (weights, loss), repeat, floor = min(fitted, key=lambda found: found[0][1])
     far_scale, near_scale, bias, *marks = weights
     calibration = Calibration(
         head_sha256=head_sha256,
@@ -198,9 +205,9 @@ def calibrate(calls: Sequence[RawCall], call_weights: Sequence[float], head_sha2
         near_scale=near_scale,
         far_bias=bias,
         act_weights=dict(zip(MARKS, marks, strict=True)),
-        act_floor=ACT_FLOOR,
+        act_floor=floor,
         act_repeat=repeat,
         stage_thresholds=stage_thresholds(calls),
-        operating_point=operating_point(calls, call_weights, weights, repeat, verdict),
+        operating_point=operating_point(calls, call_weights, weights, repeat, floor, verdict),
     )
     return calibration, loss

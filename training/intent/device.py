@@ -23,7 +23,7 @@ def precision(device: torch.device) -> torch.dtype:
         return torch.float32
     if device.type == "cuda":
         return torch.bfloat16 if torch.cuda.is_bf16_supported() else torch.float32
-    return torch.bfloat16 if torch.backends.mkldnn.is_available() else torch.float32
+    return torch.bfloat16 if torch.backends.mkldnn.enabled else torch.float32
 
 
 class Ranks:

@@ -33,6 +33,12 @@ EVIDENCE_FLOOR = 3.0
 UTTERANCES_TOGETHER = 48
 """Utterances of a batch that are padded to one length: sorted by length, most of them waste little."""
 
+STANDARD_BATCHES = 4
+"""Batches that the spread of encoded utterances is measured on before training."""
+
+HEAD_BATCH = 400
+"""Utterances of a batch while the heads alone are trained."""
+
 NUM_LOSSES = 4
 """Evidence, families, stages, acts."""
 
@@ -46,23 +52,25 @@ class FitConfig:
         is_whole: train everything, word table included (an encoder that starts from nothing).
         learning_rate, layer_rate: of the heads and of the encoder.
         smoothing: how far from certain the label of a call is taken to be.
+        head_epochs: after that, so many with the encoder as it then is: the heads alone, which costs little.
         save_every: steps between checkpoints, where a folder for them is given.
     """
 
     seed: int = 1
-    epochs: int = 3
+    epochs: int = 4
     num_tuned: int = 2
     is_whole: bool = False
     learning_rate: float = 1e-3
-    layer_rate: float = 1.5e-4
+    layer_rate: float = 2.5e-4
     weight_decay: float = 0.02
     dropout: float = 0.1
     smoothing: float = 0.03
     pieces_per_batch: int = 144
     stage_weight: float = 1.5
-    act_weight: float = 4.0
+    act_weight: float = 6.0
     family_weight: float = 0.3
     save_every: int = 100
+    head_epochs: int = 10
 
 
 @dataclass(frozen=True, slots=True)
@@ -137,19 +145,12 @@ def batches(items: Sequence[Prepared], pieces: int, rng: np.random.Generator) ->
     return out
 
 
-def run(network: IntentNetwork, batch: Sequence[Prepared]) -> Outputs:
-    """All scored utterances of the calls of ``batch``, in order, through the trained layers ."""
+def encode(network: IntentNetwork, batch: Sequence[Prepared]) -> tuple[Tensor, Tensor]:
+    """Mean and maximum of every utterance of ``batch``, in order."""
     device = next(network.parameters()).device
     utterances = [ids for item in batch for ids in item.utterances]
     cached = [state for item in batch for state in item.states or ()]
     order = sorted(range(len(utterances)), key=lambda i: len(utterances[i]))
-    starts = np.cumsum([0, *(len(item.utterances) for item in batch)])
-    windows = [
-        [start + i for i in members] for start, item in zip(starts, batch, strict=False) for members in item.members
-    ]
-    members = torch.full((len(windows), MAX_UTTERANCES), -1)
-    for row, indices in enumerate(windows):
-        members[row, : len(indices)] = torch.tensor(indices)
     xs, lengths = [], []
     for start in range(0, len(order), UTTERANCES_TOGETHER):
         chosen = order[start : start + UTTERANCES_TOGETHER]
@@ -163,7 +164,20 @@ def run(network: IntentNetwork, batch: Sequence[Prepared]) -> Outputs:
         lengths.append(length.to(device))
     back = torch.tensor(np.argsort(order)).to(device)
     means, highest = network.encode(xs, lengths)
-    out = network.judge(means[back], highest[back], members.to(device))
+    return means[back], highest[back]
+
+
+def run(network: IntentNetwork, batch: Sequence[Prepared], encoded: tuple[Tensor, Tensor] | None = None) -> Outputs:
+    """Outputs for all scored utterances of the calls of ``batch``, in order; ``encoded``: what :func:`encode` gave."""
+    starts = np.cumsum([0, *(len(item.utterances) for item in batch)])
+    windows = [
+        [start + i for i in members] for start, item in zip(starts, batch, strict=False) for members in item.members
+    ]
+    members = torch.full((len(windows), MAX_UTTERANCES), -1)
+    for row, indices in enumerate(windows):
+        members[row, : len(indices)] = torch.tensor(indices)
+    means, highest = encoded or encode(network, batch)
+    out = network.judge(means, highest, members.to(means.device))
     return Outputs(*(value.float().cpu() for value in out))
 
 
@@ -252,10 +266,8 @@ def fit(
     rng = np.random.default_rng(config.seed)
     ranks, device = Ranks(), best_device()
     network = IntentNetwork(tensors, encoder, config.num_tuned, config.dropout, is_whole=config.is_whole).to(device)
-    network.go_on_from({name: value for name, value in tensors.items() if name.startswith("head.")})
     slow = network.encoder_parameters()
-    known = {id(p) for p in slow}
-    quick = [p for p in network.parameters() if id(p) not in known]
+    quick = network.head_parameters()
     groups = [{"params": slow, "lr": config.layer_rate}, {"params": quick, "lr": config.learning_rate}]
     optimizer = torch.optim.AdamW(groups, weight_decay=config.weight_decay)
     plan = [b for _ in range(config.epochs) for b in batches(train, config.pieces_per_batch * ranks.size, rng)]
@@ -263,6 +275,9 @@ def fit(
     schedule = torch.optim.lr_scheduler.LambdaLR(
         optimizer, lambda step: min((step + 1) / warmup, max(0.02, (len(plan) - step) / (len(plan) - warmup + 1)))
     )
+    with torch.no_grad():
+        network.standardise(*encode(network, [item for batch in plan[:STANDARD_BATCHES] for item in batch]))
+    network.go_on_from({name: tensors[name] for name in tensors if name.startswith("head.")})
     done = load_checkpoint(checkpoint, network, optimizer, schedule) if checkpoint else 0
     network.train()
     averages: list[float] = []
@@ -285,14 +300,53 @@ def fit(
         line = f"loss {np.mean(averages[-50:]):.3f} stage {losses[2]:.3f} act {losses[3]:.3f}"
         progress(f"{line} {time.monotonic() - started:.0f} s", step / len(plan))
     network.eval()
+    if config.head_epochs:
+        fit_heads(network, train, config, progress)
     ranks.close()
     return network.cpu()
 
 
-def losses_of(network: IntentNetwork, batch: Sequence[Prepared], smoothing: float) -> list[tuple[Tensor, float]]:
+def fit_heads(
+    network: IntentNetwork, train: Sequence[Prepared], config: FitConfig, progress: Callable[[str, float], None]
+) -> None:
+    """Train the heads alone for ``config.head_epochs``, on utterances encoded once by the tuned encoder.
+
+    Cheap, so they may be trained for long; every process does the same and comes to the same.
+    """
+    torch.manual_seed(config.seed)
+    rng = np.random.default_rng(config.seed)
+    with torch.no_grad():
+        encoded = [encode(network, [item]) for item in train]
+        network.standardise(*(torch.cat(parts) for parts in zip(*encoded, strict=True)))
+    place = {id(item): number for number, item in enumerate(train)}
+    plan = [b for _ in range(config.head_epochs) for b in batches(train, HEAD_BATCH, rng)]
+    optimizer = torch.optim.AdamW(network.head_parameters(), config.learning_rate, weight_decay=config.weight_decay)
+    schedule = torch.optim.lr_scheduler.LambdaLR(optimizer, lambda step: 1 - step / len(plan))
+    shares = torch.tensor([1.0, config.family_weight, config.stage_weight, config.act_weight])
+    network.train()
+    for step, batch in enumerate(plan, 1):
+        means, highest = (torch.cat(p) for p in zip(*(encoded[place[id(item)]] for item in batch), strict=True))
+        sums = losses_of(network, batch, config.smoothing, (means, highest))
+        losses = torch.stack([loss / max(count, 1e-6) for loss, count in sums])
+        optimizer.zero_grad(set_to_none=True)
+        torch.autograd.backward((losses * shares).sum())
+        nn.utils.clip_grad_norm_(network.head_parameters(), 1.0)
+        optimizer.step()
+        schedule.step()
+        losses = losses.detach()
+        progress(f"heads: loss {losses[0]:.3f} stage {losses[2]:.3f} act {losses[3]:.3f}", step / len(plan))
+    network.eval()
+
+
+def losses_of(
+    network: IntentNetwork,
+    batch: Sequence[Prepared],
+    smoothing: float,
+    encoded: tuple[Tensor, Tensor] | None = None,
+) -> list[tuple[Tensor, float]]:
     """The :data:`NUM_LOSSES` losses of a batch: sums and what they count; zeros for an empty one."""
     if not batch:
         nothing = sum(p.sum() for p in network.parameters()) * 0.0
         return [(torch.as_tensor(nothing).cpu(), 0.0)] * NUM_LOSSES
-    out = run(network, batch)
+    out = run(network, batch, encoded)
     return [call_loss(out.llr, batch, smoothing), *head_losses(out, batch)]

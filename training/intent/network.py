@@ -86,7 +86,7 @@ class Layer(nn.Module):
         norm and sum, a fifth of the time.
         """
         return {
-            name: (module.weight.to(dtype), module.bias.to(dtype))
+            name: (cast(Tensor, module.weight).to(dtype), cast(Tensor, module.bias).to(dtype))
             for name, module in [*self.linear.items(), *self.norm.items()]
         }
 
@@ -205,9 +205,13 @@ class IntentNetwork(nn.Module):
         self.hidden = nn.Linear(2 * width + LOOK, HIDDEN)
         self.llr = nn.Linear(HIDDEN, 1)
         self.heads = nn.ModuleDict({name: nn.Linear(HIDDEN, len(labels)) for name, labels in LABELS.items()})
-        self.dropout = nn.Dropout(2 * dropout)
         nn.init.normal_(self.llr.weight, std=0.02)
         nn.init.zeros_(self.llr.bias)
+        self.dropout = nn.Dropout(2 * dropout)
+        self.centre: Tensor
+        self.spread: Tensor
+        self.register_buffer("centre", torch.zeros(2, width))  # of means and of maxima
+        self.register_buffer("spread", torch.ones(2, width))
 
     def forward(self, x: Tensor, lengths: Tensor, members: Tensor) -> Outputs:
         """Scores of windows made of utterances.
@@ -237,12 +241,24 @@ class IntentNetwork(nn.Module):
 
     def judge(self, means: Tensor, highest: Tensor, members: Tensor) -> Outputs:
         """Scores of windows made of encoded utterances; ``members`` as above."""
+        means, highest = (means - self.centre[0]) / self.spread[0], (highest - self.centre[1]) / self.spread[1]
         current, before = means[members[:, 0]], means[members[:, 1:].clamp_min(0)]
         seen = self._look_back(current, before, members[:, 1:] >= 0)
         pooled = torch.cat([current, highest[members[:, 0]], seen], 1)
         hidden = self.dropout(functional.gelu(self.hidden(self.dropout(pooled))))
         llr = LLR_LIMIT * torch.tanh(self.llr(hidden)[:, 0] / LLR_LIMIT)
         return Outputs(llr, **{name: head(hidden) for name, head in self.heads.items()})
+
+    @torch.no_grad()
+    def standardise(self, means: Tensor, highest: Tensor) -> None:
+        """Measure where encoded utterances lie, ``[utterances, width]`` each, before training.
+
+        Sentence encoders put all texts into a narrow cone: what they share is large, what tells them apart small, and
+        heads learn slowly. Shipped heads have it folded into their weights.
+        """
+        for index, values in enumerate((means, highest)):
+            self.centre[index] = values.mean(0)
+            self.spread[index] = values.std(0).clamp_min(1e-4)
 
     def _look_back(self, current: Tensor, before: Tensor, is_there: Tensor) -> Tensor:
         """What the current utterance finds in those before it, [windows, LOOK]; zero where there are none."""
@@ -251,6 +267,11 @@ class IntentNetwork(nn.Module):
         shares = torch.softmax(scores.masked_fill(~is_there, LOWEST), -1) * is_there
         return torch.einsum("wn,wnk->wk", shares, self.look["value"](before))
 
+    def head_parameters(self) -> list[nn.Parameter]:
+        """All but the encoder's."""
+        encoder = {id(p) for p in self.encoder_parameters()}
+        return [p for p in self.parameters() if id(p) not in encoder]
+
     def encoder_parameters(self) -> list[nn.Parameter]:
         """What was there before training: learnt at the lower rate."""
         modules = [*self.layers] if self.embeddings is None else [self.embeddings, *self.layers]
@@ -258,25 +279,69 @@ class IntentNetwork(nn.Module):
 
     def shipped(self) -> dict[str, npt.NDArray[np.float16]]:
         """Everything trained, fp16, by name: what head.safetensors holds."""
-        return {name: value.to("cpu", torch.float16).contiguous().numpy() for name, value in self._trained().items()}
-
-    def go_on_from(self, shipped: Tensors) -> None:
-        """A warm start: take over what an earlier network of the same shape shipped; the rest stays as it is."""
-        for name, value in self._trained().items():
-            if name in shipped and np.shape(shipped[name]) == tuple(value.shape):
-                value.copy_(tensor(shipped, name))
-
-    def _trained(self) -> dict[str, Tensor]:
-        """The parameters themselves, by the names they are shipped under."""
         out: dict[str, Tensor] = {} if self.embeddings is None else self.embeddings.tensors()
         for layer in self.layers:
             out |= cast(Layer, layer).tensors()
         out["head.look.age"] = self.age.detach()
-        looks = [(f"look.{name}", module) for name, module in self.look.items()]
-        for name, module in (("hidden", self.hidden), ("llr", self.llr), *looks, *self.heads.items()):
-            out[f"head.{name}.weight"] = module.weight.detach()
-            out[f"head.{name}.bias"] = module.bias.detach()
-        return out
+        for name, module in (("hidden", self.hidden), ("llr", self.llr), *self.heads.items()):
+            out[f"head.{name}.weight"], out[f"head.{name}.bias"] = weights_of(module)
+        for name, module in self.look.items():
+            folded = fold(*weights_of(module), self.centre[0], self.spread[0])
+            out[f"head.look.{name}.weight"], out[f"head.look.{name}.bias"] = folded
+        centre, spread = self._of_pooled()
+        weight, bias = fold(out["head.hidden.weight"], out["head.hidden.bias"], centre, spread)
+        out["head.hidden.weight"], out["head.hidden.bias"] = weight, bias
+        return {name: value.to("cpu", torch.float16).contiguous().numpy() for name, value in out.items()}
+
+    def _of_pooled(self) -> tuple[Tensor, Tensor]:
+        """Centre and spread of what the hidden layer reads."""
+        # What was looked up is no utterance's vector any more and stays as it is.
+        device = self.centre.device
+        centre, spread = (
+            torch.cat([values.flatten(), torch.full((LOOK,), rest, device=device)])
+            for values, rest in ((self.centre, 0.0), (self.spread, 1.0))
+        )
+        return centre, spread
+
+    @torch.no_grad()
+    def go_on_from(self, shipped: Tensors) -> None:
+        """A warm start: take over the heads that an earlier network shipped; those of another shape stay as they are.
+
+        Comes after :meth:`standardise`: shipped weights have centre and spread folded in, and are unfolded by the new
+        ones.
+        """
+        if "head.look.age" in shipped and np.shape(shipped["head.look.age"]) == tuple(self.age.shape):
+            self.age.copy_(tensor(shipped, "head.look.age"))
+        pooled, alone = self._of_pooled(), (self.centre[0], self.spread[0])
+        looks = {f"look.{name}": (module, alone) for name, module in self.look.items()}
+        heads: dict[str, tuple[nn.Module, tuple[Tensor, Tensor] | None]] = {
+            "hidden": (self.hidden, pooled),
+            "llr": (self.llr, None),
+            **looks,
+            **{name: (module, None) for name, module in self.heads.items()},
+        }
+        for name, (module, standard) in heads.items():
+            layer = cast(nn.Linear, module)
+            if np.shape(shipped.get(f"head.{name}.weight", ())) != tuple(layer.weight.shape):
+                continue
+            weight = tensor(shipped, f"head.{name}.weight").to(layer.weight.device)
+            bias = tensor(shipped, f"head.{name}.bias").to(layer.weight.device)
+            if standard is not None:
+                bias = bias + weight @ standard[0]
+                weight = weight * standard[1]
+            layer.weight.copy_(weight)
+            layer.bias.copy_(bias)
+
+
+def weights_of(module: nn.Module) -> tuple[Tensor, Tensor]:
+    """Weight and bias of a dense layer."""
+    return cast(Tensor, module.weight).detach(), cast(Tensor, module.bias).detach()
+
+
+def fold(weight: Tensor, bias: Tensor, centre: Tensor, spread: Tensor) -> tuple[Tensor, Tensor]:
+    """A dense layer over ``(x - centre) / spread`` as one over ``x``."""
+    weight = weight / spread
+    return weight, bias - weight @ centre
 
 
 def count_parameters(module: nn.Module) -> int:

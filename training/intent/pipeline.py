@@ -21,7 +21,7 @@ from inference.engine.repository import write_atomically
 from inference.errors import ConfigError
 from inference.intent.calibration import CALIBRATION_FILE
 from inference.intent.context import WindowTokenizer
-from inference.intent.encoder import ENCODER_FILE, load_encoder
+from inference.intent.encoder import ENCODER_FILE, Reading, load_encoder
 from inference.intent.install import (
     HEAD_FILE,
     INTENT_MODEL,
@@ -126,9 +126,9 @@ def write_head(path: Path, tensors: Mapping[str, np.ndarray]) -> str:
     return hashlib.sha256(content).hexdigest()
 
 
-def window_tokenizer(path: Path) -> WindowTokenizer:
+def window_tokenizer(path: Path, reading: Reading = "utterances") -> WindowTokenizer:
     """The tokenizer of an encoder."""
-    return WindowTokenizer(Tokenizer.from_file(str(path)), IntentConfig().max_tokens)
+    return WindowTokenizer(Tokenizer.from_file(str(path)), IntentConfig().max_tokens, reading=reading)
 
 
 def calibrate_head(
@@ -152,7 +152,7 @@ def calibrate_head(
     try:
         with progress_bar(console) as bar:
             task = bar.add_task("calibrating", total=len(dev))
-            raws = raw_calls(engine, window_tokenizer(tokenizer_file), dev, lambda: bar.advance(task))
+            raws = raw_calls(engine, window_tokenizer(tokenizer_file, shape.reading), dev, lambda: bar.advance(task))
     finally:
         engine.close()
     calibration, loss = calibrate(raws, weights(dev, DEV), head_sha256)

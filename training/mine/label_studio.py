@@ -8,7 +8,9 @@ import json
 import re
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
+
+from pydantic import BaseModel, Field, ValidationError
 
 from inference.engine.repository import write_atomically
 from inference.errors import ConfigError
@@ -81,11 +83,49 @@ def write_json(path: Path, content: Any) -> None:
     write_atomically(path, write)
 
 
-def read_export(path: Path) -> list[dict[str, Any]]:
+class _Said(BaseModel):
+    author: Literal["caller", "subscriber"]
+    text: str
+
+
+class _Data(BaseModel):
+    id: str
+    language: str
+    dialogue: tuple[_Said, ...] = Field(min_length=1)
+
+
+class _Value(BaseModel):
+    choices: tuple[str, ...] = ()
+
+
+class _Result(BaseModel):
+    from_name: str = ""
+    value: _Value = _Value()
+
+
+class _Annotation(BaseModel):
+    was_cancelled: bool = False
+    result: tuple[_Result, ...] = ()
+
+
+class ExportedTask(BaseModel):
+    """A task with its annotations, as far as we read it; Label Studio's other fields are passed over."""
+
+    data: _Data
+    annotations: tuple[_Annotation, ...] = ()
+
+    @property
+    def chosen(self) -> dict[str, str]:
+        """The last finished annotation's choices by name."""
+        done = [annotation for annotation in self.annotations if not annotation.was_cancelled]
+        return {result.from_name: result.value.choices[0] for a in done for result in a.result if result.value.choices}
+
+
+def read_export(path: Path) -> list[ExportedTask]:
     """Tasks as Label Studio exports them (format JSON).
 
     Raises:
-        ConfigError: it is no such file.
+        ConfigError: it is no such file, or a task is not one that :func:`tasks` made; names task and field.
     """
     try:
         if path.stat().st_size > MAX_EXPORT_BYTES:
@@ -95,12 +135,22 @@ def read_export(path: Path) -> list[dict[str, Any]]:
         raise ConfigError(f"{path}: cannot be read ({error.strerror}); export the project as JSON") from error
     except (ValueError, RecursionError):
         raise ConfigError(f"{path}: is not JSON; export the project as JSON") from None
-    if not isinstance(content, list) or not all(isinstance(task, dict) for task in content):
+    if not isinstance(content, list):
         raise ConfigError(f"{path}: is no list of tasks; export the project as JSON, not JSON-MIN")
-    return content
+    exported = []
+    for number, task in enumerate(content, 1):
+        try:
+            exported.append(ExportedTask.model_validate(task))
+        except ValidationError as error:
+            where = ".".join(str(part) for part in error.errors(include_url=False, include_input=False)[0]["loc"])
+            raise ConfigError(
+                f"{path}: task {number}: {where or 'the whole task'}: is not of scamtap-train mine; "
+                "export the project as JSON, not JSON-MIN"
+            ) from None
+    return exported
 
 
-def labelled_lines(exported: Iterable[Mapping[str, Any]], provenance: Mapping[str, str]) -> list[dict[str, Any]]:
+def labelled_lines(exported: Iterable[ExportedTask], provenance: Mapping[str, str]) -> list[dict[str, Any]]:
     """Labelled calls for ``scamtap-train retrain``; unclear, unfinished and cancelled ones are passed over.
 
     Args:
@@ -108,36 +158,19 @@ def labelled_lines(exported: Iterable[Mapping[str, Any]], provenance: Mapping[st
         provenance: consent, legal_basis, source, licence: the same for all.
 
     Raises:
-        ConfigError: a task is not one that :func:`tasks` made, or a part of the provenance is empty.
+        ConfigError: a part of the provenance is empty.
     """
     if missing := [name for name in PROVENANCE if not provenance.get(name, "").strip()]:
         raise ConfigError(f"{missing[0]} is missing: say why these calls may be learnt from")
-    authors = {author: leg for leg, author in AUTHORS.items()}
+    legs = {author: leg for leg, author in AUTHORS.items()}
     lines = []
-    for number, task in enumerate(exported, 1):
-        chosen = _chosen(task)
+    for task in exported:
+        chosen = task.chosen
         if chosen.get("label") not in ("scam", "genuine"):
             continue
-        try:
-            data = task["data"]
-            turns = [{"leg": authors[said["author"]], "text": str(said["text"])} for said in data["dialogue"]]
-            line = {"id": str(data["id"]), "lang": str(data["language"]), "label": chosen["label"], "turns": turns}
-        except (KeyError, TypeError):
-            raise ConfigError(f"task {number}: has no dialogue of scamtap-train mine; export what it wrote") from None
+        turns = [{"leg": legs[said.author], "text": said.text} for said in task.data.dialogue]
+        line: dict[str, Any] = {"id": task.data.id, "lang": task.data.language, "label": chosen["label"]}
         if chosen["label"] == "scam":
             line["family"] = chosen.get("family", "other")
-        lines.append({**line, "real": True, **provenance})
+        lines.append({**line, "turns": turns, "real": True, **provenance})
     return lines
-
-
-def _chosen(task: Mapping[str, Any]) -> dict[str, str]:
-    """The last finished annotation's choices by name."""
-    found: dict[str, str] = {}
-    for annotation in task.get("annotations") or ():
-        if not isinstance(annotation, dict) or annotation.get("was_cancelled"):
-            continue
-        for result in annotation.get("result") or ():
-            choices = result.get("value", {}).get("choices") if isinstance(result, dict) else None
-            if isinstance(choices, list) and choices:
-                found[str(result.get("from_name"))] = str(choices[0])
-    return found

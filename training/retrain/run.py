@@ -16,7 +16,8 @@ from inference.engine.repository import write_atomically
 from inference.errors import ConfigError, ScamTapError
 from inference.intent.install import INTENT_MODEL
 from inference.intent.versions import RECORD_FILE, VersionRecord, read_record, unseal
-from inference.service.models import build_scorer, seal_intent
+from inference.service.models import build_scorer
+from inference.service.sealed import seal_intent
 from training.evaluation.labelled import LabelledText
 from training.evaluation.outcome import Outcome, What
 from training.evaluation.run import judge_all, settings_of

@@ -38,6 +38,7 @@ class WarmStart:
         epochs: passes over the new calls and what is rehearsed.
         num_rehearsed: old training calls beside them, so that nothing known is forgotten.
         num_dev: old development calls that the calibration is fitted on, beside the new ones.
+        head_epochs: further passes of the heads alone, which cost little.
         rate: factor on the learning rates of training from the published encoder: less is to be learnt.
         seed: of every draw.
     """
@@ -45,6 +46,7 @@ class WarmStart:
     epochs: int = 2
     num_rehearsed: int = 400
     num_dev: int = 240
+    head_epochs: int = 6
     rate: float = 0.4
     seed: int = 1
 
@@ -136,6 +138,7 @@ class WarmTrainer:
             recipe,
             seed=self._config.seed,
             epochs=self._config.epochs,
+            head_epochs=self._config.head_epochs,
             learning_rate=recipe.learning_rate * self._config.rate,
             layer_rate=recipe.layer_rate * self._config.rate,
         )

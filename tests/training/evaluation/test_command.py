@@ -53,7 +53,7 @@ def test_only_names_a_set(versions, train_command, texts):
         (("--split", "train"), "give test or dev"),
         (("--update", "--split", "dev"), "--update is for all the standing test figures"),
         (("--drift",), "--drift wants traffic"),
-        (("--model", "nowhere"), "nowhere: holds no head.safetensors"),
+        (("--model", "nowhere"), "nowhere: is no version of the intent model"),
         (("missing.jsonl",), "missing.jsonl: cannot be read"),
     ],
 )

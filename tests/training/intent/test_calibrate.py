@@ -74,7 +74,7 @@ def test_training_and_service_weigh_alike(repeat: float) -> None:
     calibration = fitted.model_copy(update={"act_weights": weights, "act_repeat": repeat, "near_scale": 0.2})
     plain = (calibration.far_scale, calibration.near_scale, calibration.far_bias)
     held: dict[str, float] = {}
-    for index, value in enumerate(weighed(one, (*plain, *weights.values()), repeat)):
+    for index, value in enumerate(weighed(one, (*plain, *weights.values()), repeat, calibration.act_floor)):
         marks = dict(zip(MARKS, [*one.stages[index].tolist(), *one.acts[index].tolist()], strict=True))
         leg: Leg = "far" if one.is_far[index] else "near"
         of_utterance = calibration.weigh(leg, float(one.llr[index]), marks, 3.0)
@@ -123,7 +123,9 @@ def test_operating_point_keeps_the_stated_share_of_genuine_calls_below() -> None
     verdict = VerdictConfig().calibrated(calibration)
     weights = (calibration.far_scale, calibration.near_scale, calibration.far_bias, *calibration.act_weights.values())
     peaks = [
-        evidence(weighed(r, weights, calibration.act_repeat), verdict.floor_llr, verdict.ceiling_llr).max()
+        evidence(
+            weighed(r, weights, calibration.act_repeat, calibration.act_floor), verdict.floor_llr, verdict.ceiling_llr
+        ).max()
         for r in genuine
     ]
     suspect, danger = verdict.thresholds()

@@ -19,7 +19,9 @@ from training.intent.fit import FitConfig, Prepared, fit, prepare, run  # noqa: 
 from training.intent.network import IntentNetwork  # noqa: E402
 from training.intent.pipeline import window_tokenizer  # noqa: E402
 
-CONFIG = FitConfig(epochs=2, is_whole=True, dropout=0.0, pieces_per_batch=12, layer_rate=2e-3, save_every=3)
+CONFIG = FitConfig(
+    epochs=2, is_whole=True, dropout=0.0, pieces_per_batch=12, layer_rate=2e-3, save_every=3, head_epochs=2
+)
 
 
 def calls() -> list[Call]:
@@ -48,6 +50,7 @@ def made(tmp_path_factory: pytest.TempPathFactory) -> tuple[Encoder, list[Prepar
 @pytest.fixture(autouse=True)
 def exact(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("SCAMTAP_FLOAT32", "1")
+    torch.set_num_threads(1)  # waiting threads spin: on a busy machine two are slower than one
 
 
 def train(made: tuple[Encoder, list[Prepared]], config: FitConfig, checkpoint: Path | None = None) -> IntentNetwork:
@@ -73,7 +76,9 @@ class KilledError(Exception):
 
 def test_a_run_that_was_killed_goes_on_where_it_was(made: tuple[Encoder, list[Prepared]], tmp_path: Path) -> None:
     encoder, prepared = made
-    config = FitConfig(epochs=2, is_whole=True, dropout=0.1, pieces_per_batch=12, layer_rate=2e-3, save_every=3)
+    config = FitConfig(
+        epochs=2, is_whole=True, dropout=0.1, pieces_per_batch=12, layer_rate=2e-3, save_every=3, head_epochs=1
+    )
     whole = train(made, config).state_dict()
     path = tmp_path / "run.safetensors"
     steps = 0

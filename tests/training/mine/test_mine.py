@@ -2,6 +2,7 @@
 
 import json
 import stat
+from pathlib import Path
 
 import pytest
 import typer.testing
@@ -13,6 +14,7 @@ from training.mine.label_studio import labelled_lines, page, read_export, tasks
 from training.mine.rank import KeptCall, novelty, rank, read_kept
 
 KNOWN = ["your parcel is held at customs please pay the duty now", "the bank never asks for codes call us back"]
+NEW_SCRIPTS = Path(__file__).parents[3] / "datasets" / "new"
 VERDICT = VerdictConfig(suspect_llr=3.0, danger_llr=4.6)
 AT_THRESHOLD = 0.514  # prior .05 and 3 nats
 
@@ -95,7 +97,8 @@ def test_labels_come_back_as_calls_that_retraining_reads(tmp_path):
         annotated(made[2], label="unclear"),
         {**made[3], "annotations": [{"was_cancelled": True, "result": []}]},
     ]
-    lines = labelled_lines(exported, PROVENANCE)
+    (tmp_path / "export.json").write_text(json.dumps(exported))
+    lines = labelled_lines(read_export(tmp_path / "export.json"), PROVENANCE)
     (tmp_path / "new.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines))
     calls = read_labelled(tmp_path / "new.jsonl")
     assert [(c.label, c.family, c.real, c.lacks) for c in calls] == [
@@ -109,7 +112,7 @@ def test_labels_without_provenance_are_refused():
         labelled_lines([], PROVENANCE | {"consent": " "})
 
 
-@pytest.mark.parametrize("content", ["", "{}", "[1]", "[" * 5000])
+@pytest.mark.parametrize("content", ["", "{}", "[1]", "[" * 5000, '[{"data": 1}]', '[{"annotations": 0.5}]'])
 def test_an_export_that_is_none_is_said_in_a_line(tmp_path, content):
     (tmp_path / "export.json").write_text(content)
     with pytest.raises(ConfigError, match="export the project as JSON"):
@@ -143,7 +146,8 @@ def test_the_command_writes_tasks_for_their_owner_alone(command, tmp_path):
     (tmp_path / "kept").mkdir()
     (tmp_path / "kept/2026-01-01.jsonl").write_text(kept("c1", 0.5).model_dump_json() + "\n")
     (tmp_path / "scamtap.yaml").write_text(f"privacy: {{transcripts: {{folder: {tmp_path / 'kept'}}}}}\n")
-    done = command("mine", "--config", tmp_path / "scamtap.yaml", "--out", tmp_path / "tasks.json")
+    arguments = ("--config", tmp_path / "scamtap.yaml", "--scripts", NEW_SCRIPTS, "--out", tmp_path / "tasks.json")
+    done = command("mine", *arguments)
     assert done.exit_code == 0, done.output
     assert stat.S_IMODE((tmp_path / "tasks.json").stat().st_mode) == 0o600
     assert json.loads((tmp_path / "tasks.json").read_text())[0]["data"]["id"] == "c1"

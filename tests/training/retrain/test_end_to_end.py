@@ -10,7 +10,7 @@ from rich.console import Console
 from inference.engine.onnx import OnnxEngine
 from inference.errors import ScamTapError, WeightsError
 from inference.intent.versions import promote, read_record
-from inference.service.models import seal_intent
+from inference.service.sealed import seal_intent
 from inference.weights.safetensors import read_safetensors
 from training.evaluation.labelled import read_labelled
 from training.intent.pipeline import Sources, read_sources, write_report
@@ -32,7 +32,7 @@ def champion(known, tmp_path):
     folder = tmp_path / "models" / "scam_intent" / "1"
     sources = Sources(known, None, languages=("en",))
     encoder = scratch_encoder((c for c in read_sources(sources) if c.split == "train"), folder, 1)
-    config = FitConfig(epochs=2, num_tuned=encoder.shape.num_layers, is_whole=True)
+    config = FitConfig(epochs=2, num_tuned=encoder.shape.num_layers, is_whole=True, head_epochs=2)
     write_report(folder / "report.json", train(sources, folder, encoder, config, "int8", QUIET))
     return seal_intent(folder)
 
@@ -41,7 +41,9 @@ def test_a_warm_start_that_learns_nothing_is_the_champion_again(champion, known,
     out = tmp_path / "again" / "models" / "scam_intent" / "1"
     calls = read_sources(Sources(known, None, languages=("en",)))
     new = [dataclasses.replace(c, source="new") for c in calls[:4]]
-    WarmTrainer(WarmStart(epochs=1, num_rehearsed=4, num_dev=8, rate=0.0), QUIET, tmp_path)(champion, out, calls, new)
+    WarmTrainer(WarmStart(epochs=1, num_rehearsed=4, num_dev=8, head_epochs=0, rate=0.0), QUIET, tmp_path)(
+        champion, out, calls, new
+    )
     before, after = (read_safetensors(folder / "head.safetensors") for folder in (champion, out))
     assert before.keys() == after.keys()
     for name, tensor in before.items():
