@@ -38,6 +38,8 @@ Result = dict[str, Any]
 class StubModels:
     """Recogniser and scorer of a given speed: they take their time without the GIL, and hear no words."""
 
+    is_mixing = True
+
     def __init__(self, seconds_per_window_s: float, window_samples: Any) -> None:
         self._cost, self.window_samples = seconds_per_window_s, window_samples
 

@@ -7,7 +7,7 @@ import sys
 from collections.abc import Callable
 from enum import StrEnum
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 from rich.console import Console
@@ -16,6 +16,9 @@ from inference import __version__
 from inference import cli_alerts as alerts
 from inference import cli_screening as screening
 from inference.errors import ScamTapError
+
+if TYPE_CHECKING:
+    from inference.config import Settings
 
 # Heavy imports (numba, onnxruntime) wait until a command needs them: `scamtap --help` answers at once.
 
@@ -77,6 +80,17 @@ def _complain(error: ScamTapError) -> None:
     stderr.print(f"scamtap: {printable(str(error))}", style="red", markup=False)
 
 
+def _settings(config: Path | None, engine: str | None) -> "Settings":
+    """Settings of a command that is no service; what it logs of its servers must not come among its results."""
+    from inference.config import load_settings
+    from inference.service.logs import set_up_logs
+
+    settings = load_settings(config, engine=engine)
+    if settings.engine.url is not None:
+        set_up_logs(settings.log)
+    return settings
+
+
 def _each_file(files: list[Path], run: Callable[[Path], None]) -> None:
     """Run every file; a bad one is reported and does not cost the others."""
     failed: ScamTapError | None = None
@@ -111,14 +125,13 @@ def replay(
     Mono is the other party. In stereo, channel 0 is the other party unless --far-channel says else. RTP streams of a
     capture are paired into calls; the calls' SIP in the same capture says who is who, else --far does.
     """
-    from inference.config import load_settings
     from inference.gateway.recording import open_recording
     from inference.service.models import build_parts, build_stages, default_language
     from inference.service.progress import replay_progress
     from inference.service.replay import replay as replay_call
     from inference.service.terminal import event_line, printable
 
-    settings = load_settings(config, engine=engine)
+    settings = _settings(config, engine)
     spoken = default_language(settings) if language is None else None if language == "auto" else str(language)
     stages = build_stages(settings)
     parts = build_parts(settings, stages)
@@ -156,11 +169,10 @@ def score(
     One call a line: {"id", "lang", "turns": [{"leg": "far", "text"}]} or {"id", "lang", "text"} (all of it the other
     party). Prints the risk after each turn, the turn of the first alert, the family and the stage.
     """
-    from inference.config import load_settings
     from inference.service.models import build_scorer
     from inference.service.score import read_texts, score_line, score_text
 
-    settings = load_settings(config, engine=engine)
+    settings = _settings(config, engine)
     scorer = build_scorer(settings)
     verdict = settings.verdict.calibrated(scorer.calibration)
 
@@ -200,6 +212,33 @@ def serve(
 
 
 @app.command()
+def top(
+    config: ConfigOption = None,
+    once: Annotated[bool, typer.Option("--once", help="One look, not one a second.")] = False,
+    as_json: JsonOption = False,
+) -> None:
+    """How a running worker copes: overload, lag, what speech was shed, its riskiest calls. Ctrl-C ends it."""
+    from rich.live import Live
+
+    from inference.config import load_settings
+    from inference.service.top import looks, open_api, view
+
+    with open_api(load_settings(config).api) as api:
+        seen = looks(api, every_s=1.0)
+        if once or as_json:
+            for load, calls in seen:
+                if as_json:
+                    _print_json({"load": load, "calls": calls})
+                else:
+                    stdout.print(view(load, calls))
+                if once:
+                    return
+        with Live(console=stdout, auto_refresh=False) as live:
+            for load, calls in seen:
+                live.update(view(load, calls), refresh=True)
+
+
+@app.command()
 def demo(
     out: Annotated[Path, typer.Option(help="Where what the subscriber heard is written.")] = Path("demo-warning.wav"),
     plain: Annotated[bool, typer.Option(help="Lines instead of a live picture (as when piped).")] = False,
@@ -222,11 +261,10 @@ def demo(
 @app.command()
 def doctor(config: ConfigOption = None, engine: EngineOption = None) -> None:
     """What is missing or slow on this machine, one line each with the remedy."""
-    from inference.config import load_settings
     from inference.service.doctor import examine
 
     is_fit = True
-    for finding in examine(load_settings(config, engine=engine)):
+    for finding in examine(_settings(config, engine)):
         is_fit &= finding.is_ok or not finding.is_needed
         stdout.print(finding.line())
     if not is_fit:

@@ -1,6 +1,9 @@
 """Word error rate, with numbers and punctuation made comparable: '$1,200' is 'twelve hundred dollars'."""
 
+import functools
 import re
+
+import opencc
 
 _UNITS = (
     *("zero", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine", "ten", "eleven", "twelve"),
@@ -11,15 +14,21 @@ _SMALL = {word: value for value, word in enumerate(_UNITS)} | {word: 10 * (i + 2
 _LARGE = {"hundred": 100, "thousand": 1000, "million": 1_000_000}
 _SPELLINGS = {"ok": "okay", "mister": "mr", "missus": "mrs", "doctor": "dr", "oh": "o", "alright": "all right"}
 _UNITS_AFTER = {"$": "dollars", "£": "pounds", "€": "euros", "%": "percent"}
+_HAN = re.compile(r"[\u3400-\u9fff]")
+_HAN_DIGITS = dict(zip("零〇一幺二两三四五六七八九", "0011223456789", strict=True))
 
 
 def words(text: str) -> list[str]:
-    """Lower-case words without punctuation; numbers, spelt or not, as one word per digit."""
-    text = text.lower().replace("’", "'")
+    """Lower-case words without punctuation; numbers, spelt or not, as one word per digit.
+
+    A Chinese character, traditional or simplified, is a word: what is counted there is character errors.
+    """
+    text = _simplified().convert(text.lower().replace("’", "'"))
     text = re.sub(r"([$£€])\s?(\d[\d,]*(?:\.\d+)?)", lambda m: f"{m[2]} {_UNITS_AFTER[m[1]]}", text)
     text = re.sub(r"(?<=\d),(?=\d{3})", "", text).replace("%", " percent")
     text = re.sub(r"(\d)(st|nd|rd|th)\b", r"\1", text).replace("'", "")
     text = re.sub(r"[^\w]|_", " ", text)
+    text = _HAN.sub(lambda m: f" {_HAN_DIGITS.get(m[0], m[0])} ", text)
     text = re.sub(r"(?<=\d)(?=[a-z])|(?<=[a-z])(?=\d)", " ", text)
     tokens = " ".join(_SPELLINGS.get(token, token) for token in text.split()).split()
     out: list[str] = []
@@ -36,6 +45,11 @@ def words(text: str) -> list[str]:
             out.append(tokens[at])
             at += 1
     return out
+
+
+@functools.cache
+def _simplified() -> opencc.OpenCC:
+    return opencc.OpenCC("t2s")
 
 
 def _number(tokens: list[str]) -> tuple[int, int]:

@@ -8,12 +8,15 @@ deadline on every attempt and a canary before anything else is sent, see :mod:`i
 """
 
 import asyncio
+import os
 import random
 import threading
 import time
 from collections.abc import Callable, Coroutine
 from pathlib import Path
 from typing import Any, TypeVar
+
+os.environ.setdefault("GRPC_ENABLE_FORK_SUPPORT", "false")  # no forked child uses it; else it complains of every fork
 
 import grpc
 from tritonclient.grpc.aio import InferenceServerClient
@@ -163,10 +166,10 @@ class TritonEngine:
         """
         if failure is Failure.SILENT:
             self._breaker.timed_out(why)
-        elif failure is Failure.ABSENT and not why.startswith("NOT_FOUND"):
-            self._breaker.refused(why)
         elif failure is Failure.ABSENT:
-            self._breaker.succeeded()  # it answered; the version may have been replaced
+            self._breaker.refused(why)
+        elif failure is Failure.GONE:
+            self._breaker.succeeded()  # somebody answered
             self._forget(model)
         elif failure is Failure.FULL:
             self._breaker.succeeded()
@@ -220,7 +223,7 @@ class TritonEngine:
                 return bool(await self._client.is_server_ready(headers=self._headers, client_timeout=timeout_s))
             await self._ask(known, known.warmup, timeout_s)
         except InferenceServerException as error:
-            return failure_of(error) is Failure.FULL or "NOT_FOUND" in explain(error)
+            return failure_of(error) in (Failure.FULL, Failure.GONE)
         except EngineError:
             return True  # an answer, if not the one that was hoped for: the request proper will say what is wrong
         return True

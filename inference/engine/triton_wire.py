@@ -16,6 +16,7 @@ from inference.engine.base import Batch, ModelSpec, Tensor, TensorSpec
 from inference.errors import EngineError
 
 RESTRICTED = "protocol is restricted"
+NOT_READY = "not at ready state"
 FULL = ("maximum queue size", "timeout expired")
 """How Triton words a full queue, and a request that waited in it for too long."""
 
@@ -23,7 +24,8 @@ FULL = ("maximum queue size", "timeout expired")
 class Failure(enum.Enum):
     """What became of a request that was not answered, and so what to do."""
 
-    ABSENT = enum.auto()  # nobody there, or on its way out: ask again
+    ABSENT = enum.auto()  # nobody there: ask again
+    GONE = enum.auto()  # the server is there, this version is not: being replaced, or the server is on its way out
     SILENT = enum.auto()  # no answer in time: ask again, with care
     FULL = enum.auto()  # too much work there: shed it, asking again would only add to it
     FAULT = enum.auto()  # asking again would not help
@@ -137,7 +139,9 @@ def failure_of(error: InferenceServerException) -> Failure:
         return Failure.FAULT
     if "UNAVAILABLE" in status and any(words in message.lower() for words in FULL):
         return Failure.FULL
-    if "UNAVAILABLE" in status or "NOT_FOUND" in status:
+    if "NOT_FOUND" in status or ("UNAVAILABLE" in status and NOT_READY in message):
+        return Failure.GONE
+    if "UNAVAILABLE" in status:
         return Failure.ABSENT
     return Failure.FAULT
 

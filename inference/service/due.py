@@ -236,6 +236,14 @@ class DueQueue:
                 room -= window
         return rows
 
+    def put_back(self, rows: Sequence[Row]) -> None:
+        """The models could not take these: they are first in their lines again, if need be a batch above the bound."""
+        for row in reversed(rows):
+            line = self._lines[row.due.call]  # kept while it is out
+            for part in reversed(row.parts):
+                line.waiting.appendleft(part)
+                self._count(line, part.num_samples)
+
     def give_back(self, rows: Sequence[Row]) -> None:
         """The batch is done: its calls may be served again."""
         for row in rows:

@@ -15,7 +15,7 @@ import structlog
 from pydantic import BaseModel, ConfigDict, Field
 
 from inference.audio import SAMPLE_RATE_HZ
-from inference.errors import EngineError
+from inference.errors import CapacityError, EngineError
 from inference.service.call import Call
 from inference.service.due import DueConfig, DueQueue, Row, Waiting
 from inference.service.overload import STEPS, Overload, OverloadConfig
@@ -200,27 +200,40 @@ class Scheduler:
         window_s = sum(self._stages.window_samples(len(due.segment.samples)) for due in batch) / SAMPLE_RATE_HZ
         self.cost += COST_WEIGHT * (took_s / window_s - self.cost)
         self._under_way -= _num_samples(rows)
-        self._queue.give_back(rows)
         failure = asyncio.CancelledError() if running.cancelled() else running.exception()
-        understood = [] if failure is not None else running.result()
-        if failure is None and len(understood) != len(rows):
-            failure = EngineError(f"stages returned {len(understood)} results for {len(rows)} segments: a bug in them")
+        outcomes = [] if failure is not None else running.result()
+        if failure is None and len(outcomes) != len(rows):
+            failure = EngineError(f"stages returned {len(outcomes)} results for {len(rows)} segments: a bug in them")
+        if isinstance(failure, CapacityError):
+            self._refused(rows)
+            return
+        self._queue.give_back(rows)
         for index, row in enumerate(rows):
-            num_samples = sum(part.num_samples for part in row.parts)
             if failure is not None:
-                self.counters.failed += num_samples
-            elif understood[index].is_held:
-                self.counters.held += num_samples
+                self.counters.failed += _num_samples([row])
+            elif outcomes[index].is_held:
+                self.counters.held += _num_samples([row])
             else:
-                self.counters.understood += num_samples
+                self.counters.understood += _num_samples([row])
             for part in row.parts:
                 if failure is not None:
                     part.fail(failure)
-                    continue
-                is_last = part is row.parts[-1]  # of joined segments, the last brings the events
-                came = understood[index]
-                part.settle(Outcome(came.events if is_last else [], came.is_held))
+                elif part is row.parts[-1]:  # of joined segments, the last brings the events
+                    part.settle(outcomes[index])
+                else:
+                    part.settle(Outcome(is_held=outcomes[index].is_held))
         self.dispatch(self._late_s)
+
+    def _refused(self, rows: list[Row]) -> None:
+        """The engine had no room: low-risk speech is shed, that of a call at suspect is offered again next tick."""
+        again = [row for row in rows if row.due.call.level != "none" and not self._is_closed]
+        self._queue.put_back(again)
+        self._queue.give_back(rows)
+        for row in rows:
+            if row not in again:
+                self.counters.shed_full += _num_samples([row])
+                for part in row.parts:
+                    part.settle(Outcome(shed="full"))
 
     def _given_up(self, waiting: Waiting, future: "asyncio.Future[Outcome]") -> None:
         if future.cancelled() and self._queue.withdraw(waiting):

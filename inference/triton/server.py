@@ -3,6 +3,7 @@
 import contextlib
 import ctypes
 import os
+import re
 import shutil
 import signal
 import socket
@@ -24,9 +25,12 @@ READY_TIMEOUT_S = 60.0
 EXIT_TIMEOUT_S = 3  # what the server gives requests in flight when told to stop
 BACKEND_FILE = Path(__file__).with_name("backend.py")
 VENV = Path(__file__).resolve().parents[2] / ".venv-triton"
-LOG_TAIL_BYTES = 4000
+LOG_TAIL_BYTES = 100_000
 PR_SET_PDEATHSIG = 1  # Linux, linux/prctl.h
 _SHM = Path("/dev/shm")  # noqa: S108 (where the server's own processes share tensors)
+
+# A line of the log at level E: date, time, thread, place, then the message in quotes with its own line ends escaped.
+_ERROR = re.compile(r'^E\d{4} [^\]]*\] "(.*?)(?:\\n|"$)', re.MULTILINE)
 
 # What the launcher must know of the venv, asked of its Python.
 _QUESTION = """
@@ -98,6 +102,11 @@ class Installed:
         return self.root / "tritonserver"
 
     @property
+    def program(self) -> Path:
+        """The server."""
+        return self.server_dir / "bin" / "tritonserver"
+
+    @property
     def stub(self) -> Path:
         """The program that runs a Python-based backend under this Python."""
         return self.server_dir / "python_backend_stubs" / self.python_version / "triton_python_backend_stub"
@@ -135,14 +144,14 @@ class LocalTriton:
             is_waited_for: return when it is ready, else at once.
 
         Raises:
-            EngineError: not installed, a model was refused, or it was not ready in time; holds the server's own words.
+            EngineError: not installed, a model was refused, or not ready in time; with the server's complaint.
         """
         self._installed = Installed.find(venv)
         self.ports = ports or free_ports()
         self._dir = Path(tempfile.mkdtemp(prefix="scamtap-triton-"))
         self._shm_prefix = f"scamtap_{os.getpid()}_{self.ports.grpc}_"
         self._command = [
-            str(self._installed.server_dir / "bin" / "tritonserver"),
+            str(self._installed.program),
             f"--model-repository={models_dir}",
             f"--backend-directory={self._dir / 'backends'}",
             f"--cache-directory={self._installed.server_dir / 'caches'}",
@@ -156,7 +165,7 @@ class LocalTriton:
             *flags,
         ]
         try:
-            self._lay_out_backends()
+            self.lay_out(self._installed, self._dir / "backends")
             self._process = self._start()
         except OSError as error:
             shutil.rmtree(self._dir, ignore_errors=True)
@@ -178,15 +187,18 @@ class LocalTriton:
         """Of tritonserver, which is also its session."""
         return self._process.pid
 
-    def _lay_out_backends(self) -> None:
-        python, onnxruntime = self._dir / "backends" / "python", self._dir / "backends" / "onnxruntime"
+    @staticmethod
+    def lay_out(installed: Installed, folder: Path) -> Path:
+        """Put the backends that ``--backend-directory`` names into ``folder``, and return it."""
+        python, onnxruntime = folder / "python", folder / "onnxruntime"
         python.mkdir(parents=True)
         onnxruntime.mkdir()
         for name in ("libtriton_python.so", "triton_python_backend_utils.py"):
-            shutil.copy(self._installed.server_dir / "backends" / "python" / name, python)
-        for program in (shutil.copy(self._installed.stub, python), Path(self._command[0])):
+            shutil.copy(installed.server_dir / "backends" / "python" / name, python)
+        for program in (shutil.copy(installed.stub, python), installed.program):
             Path(program).chmod(0o755)  # pip drops the bit from what it does not know for a script
         shutil.copy(BACKEND_FILE, onnxruntime / "model.py")
+        return folder
 
     def _start(self) -> "subprocess.Popen[bytes]":
         libc = ctypes.CDLL(None)
@@ -205,9 +217,11 @@ class LocalTriton:
                 preexec_fn=die_with_parent,
             )
 
-    def log(self) -> str:
-        """The end of what the server said."""
-        return (self._dir / "log").read_bytes()[-LOG_TAIL_BYTES:].decode(errors="replace")
+    def complaint(self) -> str:
+        """The last error that it logged, in one line; else its last word."""
+        log = (self._dir / "log").read_bytes()[-LOG_TAIL_BYTES:].decode(errors="replace")
+        errors = [line for line in _ERROR.findall(log) if not line.startswith("CudaDriverHelper")]  # there is no GPU
+        return (errors or log.splitlines()[-1:] or ["nothing"])[-1]
 
     def is_ready(self) -> bool:
         """Whether it serves every model now."""
@@ -226,9 +240,9 @@ class LocalTriton:
         until_s = time.monotonic() + timeout_s
         while not self.is_ready():
             if self._process.poll() is not None:
-                raise EngineError(f"tritonserver ended with {self._process.returncode}; it said:\n{self.log()}")
+                raise EngineError(f"tritonserver ended with {self._process.returncode}: {self.complaint()}")
             if time.monotonic() > until_s:
-                raise EngineError(f"tritonserver is not ready after {timeout_s:g} s; it said:\n{self.log()}")
+                raise EngineError(f"tritonserver is not ready after {timeout_s:g} s: {self.complaint()}")
             time.sleep(0.05)
 
     def wait(self) -> int:

@@ -13,7 +13,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from inference.audio.segment import SpeechSegment
-from inference.errors import EngineError
+from inference.errors import CapacityError, EngineError, ScamTapError
 from inference.service.scheduler import Scheduler, SchedulerConfig
 from inference.service.stages import DueSegment, Outcome
 
@@ -81,7 +81,7 @@ class Models(Executor):
                 return
             try:
                 future.set_result(fn(batch))
-            except (EngineError, ValueError) as error:
+            except ScamTapError as error:
                 future.set_exception(error)
 
         window_s = sum(self.window_samples(len(due.segment.samples)) for due in batch) / RATE_HZ
@@ -178,6 +178,24 @@ def test_a_failed_batch_fails_its_segments_and_no_others():
     why, counters = play(scenario)
     assert why == "refused"
     assert (counters.failed, counters.understood) == (16000, 16000)
+
+
+def test_an_engine_without_room_costs_low_risk_speech_and_suspects_are_offered_again_in_order():
+    async def scenario(scheduler, models):
+        models.failure = CapacityError("the server's queue is full")
+        low, suspect = FakeCall(), FakeCall("suspect")
+        coming = [scheduler.submit(due(call, spoken_s)) for call in (suspect, low) for spoken_s in (1.0, 2.0)]
+        await tick(scheduler, 1.5)
+        refused = [future.done() for future in coming], conserved(scheduler).shed_full
+        models.failure = None
+        await tick(scheduler, 2.0)
+        return refused, [future.result() for future in coming], [len(b) for b in models.batches], conserved(scheduler)
+
+    (done, shed), outcomes, batches, counters = play(scenario)
+    assert done == [False, False, True, True]
+    assert [outcome.shed for outcome in outcomes] == [None, None, "full", "full"]
+    assert (shed, counters.understood, counters.failed) == (24000, 24000, 0)
+    assert len(batches) < 30  # a tick apart, not as fast as they are refused
 
 
 def test_too_few_results_are_an_error():

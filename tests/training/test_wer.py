@@ -18,6 +18,7 @@ from training import wer as score
         ("ten percent", "10%"),
         ("All right. I don't!", "alright i dont"),
         ("Mr Hale", "Mister Hale"),
+        ("请拨打九五五八八。", "請撥打95588"),
     ],
 )
 def test_the_same_words(spoken, written):
@@ -33,6 +34,7 @@ def test_the_same_words(spoken, written):
         ("read me the code", "read the coat", 2, 4),
         ("one two", "one and two", 1, 2),
         ("four hundred", "four", 2, 3),
+        ("验证码给我", "验证吗", 3, 5),
     ],
 )
 def test_errors_are_counted(reference, hypothesis, errors, count):

@@ -11,13 +11,16 @@ from inference.audio import LEGS, Leg
 from inference.errors import ConfigError
 from training.scripts import Script
 from training.voice.channel import Channel, draw_channel, worsen
-from training.voice.voices import MANDARIN_CODE, Synthesiser, draw_voices, phoneme_language, the_synthesiser
+from training.voice.voices import ACCENTS_OF, MANDARIN, Synthesiser, draw_voices, language_of, the_synthesiser
 
 Preset = Literal["telephone", "bad", "clean"]
 """``telephone``: lines drawn by seed, fair to bad. ``bad``: the same lines, noisier and with more packets lost.
 ``clean``: one good line a leg, for a call people will listen to."""
 
 _CLEAN: dict[Leg, Channel] = {"far": Channel(level_dbfs=-20.0), "near": Channel(level_dbfs=-22.0)}
+_ALONE = {name for names in MANDARIN.values() if len(names) == 1 for name in names}
+"""Voices that have no other beside them in their split: they may speak both legs."""
+
 _LONG_CALL_NUM_TURNS = 10  # people start to talk into one another once the call has warmed up
 
 
@@ -70,23 +73,25 @@ def draw_recipe(
         ConfigError: a language without voices yet, a reserved or unknown voice, voices of two
             synthesisers, or one voice for both legs.
     """
-    if script.lang != "en":
-        raise ConfigError(f"script {script.id}: no voices for language {script.lang!r} yet; only en can be voiced")
+    if script.lang not in ACCENTS_OF:
+        raise ConfigError(
+            f"script {script.id}: no voices for language {script.lang!r}; {', '.join(ACCENTS_OF)} have some"
+        )
     rng = generator(script.id, seed, "recipe")
     if voices is not None:
         synthesiser = the_synthesiser(voices)
-    far, near = draw_voices(synthesiser, script.split, rng)
+    far, near = draw_voices(synthesiser, script.split, rng, script.lang)
     drawn_voices: dict[Leg, str] = {"far": far, "near": near}
     drawn_speeds: dict[Leg, float] = {leg: round(float(rng.uniform(0.92, 1.12)), 2) for leg in LEGS}
     channels = {leg: draw_channel(rng) for leg in LEGS}
     if preset == "bad":
         channels = {leg: worsen(channel, rng) for leg, channel in channels.items()}
     chosen = dict(voices or drawn_voices)
-    if the_synthesiser(chosen) == "kokoro":
-        for voice in chosen.values():
-            if phoneme_language(voice) == MANDARIN_CODE:
-                raise ConfigError(f"script {script.id}: the voice {voice} speaks Mandarin; give an English one")
-    if chosen["far"] == chosen["near"]:
+    the_synthesiser(chosen)
+    for voice in chosen.values():
+        if language_of(voice) != script.lang:
+            raise ConfigError(f"script {script.id}: the voice {voice} does not speak {script.lang}; give one that does")
+    if chosen["far"] == chosen["near"] and chosen["far"] not in _ALONE:
         raise ConfigError(f"script {script.id}: both legs have the voice {chosen['far']}; give two different ones")
     return Recipe(
         preset=preset,

@@ -39,25 +39,33 @@ ESPEAK_VARIANTS: dict[Split, tuple[str, ...]] = {
 }
 """Variants of espeak-ng by split. Word errors of our recogniser on each, over a good line: .29 to .46."""
 
-ESPEAK_ACCENTS = ("en-us", "en-gb", "en-gb-x-rp")
+ESPEAK_ACCENTS = ("en-us", "en-gb", "en-gb-x-rp", "cmn")
+ACCENTS_OF = {"en": ESPEAK_ACCENTS[:3], "zh": ESPEAK_ACCENTS[3:]}
+"""espeak's accents by the language of a script."""
+
 ESPEAK_PITCH = (25, 50)
 """espeak's scale, 0 to 99; its own 50 and above is understood less well."""
 
-MANDARIN = ("zf_xiaobei", "zf_xiaoni", "zm_yunjian", "zm_yunxia")
-"""Mandarin voices; in no split, because no call is voiced in Mandarin yet."""
+MANDARIN: dict[Split, tuple[str, ...]] = {
+    "train": ("zf_xiaobei", "zm_yunjian"),
+    "dev": ("zf_xiaoni",),
+    "test": ("zm_yunxia",),
+}
+"""Mandarin voices by split. Four are not reserved, so in development and test calls one voice speaks both legs."""
 
 MANDARIN_CODE = "cmn"
 _ESPEAK_NAME = re.compile(r"(?P<accent>[a-z-]+)\+(?P<variant>[a-z0-9]+)@(?P<pitch>\d\d?)")
 _LANGUAGES = {"a": "en-us", "b": "en-gb", "z": MANDARIN_CODE}
 
 
-def draw_voices(synthesiser: Synthesiser, split: Split, rng: np.random.Generator) -> tuple[str, str]:
-    """Two different voices of ``split``, for the far and the near leg."""
+def draw_voices(synthesiser: Synthesiser, split: Split, rng: np.random.Generator, lang: str = "en") -> tuple[str, str]:
+    """Two voices of ``split`` that speak ``lang``, for the far and the near leg; different ones where there are two."""
     if synthesiser == "kokoro":
-        far, near = rng.choice(VOICES[split], 2, replace=False)
+        voices = (MANDARIN if lang == "zh" else VOICES)[split]
+        far, near = rng.choice(voices, 2, replace=len(voices) < 2)
         return str(far), str(near)
     variants = rng.choice(ESPEAK_VARIANTS[split], 2, replace=False)
-    accents = rng.choice(ESPEAK_ACCENTS, 2)
+    accents = rng.choice(ACCENTS_OF[lang], 2)
     pitches = rng.integers(*ESPEAK_PITCH, 2, endpoint=True)
     far, near = (f"{a}+{v}@{p}" for a, v, p in zip(accents, variants, pitches, strict=True))
     return far, near
@@ -88,6 +96,16 @@ def the_synthesiser(voices: Mapping[Leg, str]) -> Synthesiser:
     return synthesisers.pop()
 
 
+def language_of(voice: str) -> str:
+    """ISO 639-1 code of what ``voice`` speaks.
+
+    Raises:
+        ConfigError: the voice is reserved or unknown.
+    """
+    code = espeak_voice(voice)[0] if "+" in voice else phoneme_language(voice)
+    return "zh" if code.startswith(MANDARIN_CODE) else "en"
+
+
 def espeak_voice(voice: str) -> tuple[str, int]:
     """``en-gb+klatt2@35`` -> espeak's own name ``en-gb+klatt2``, pitch 35.
 
@@ -114,7 +132,7 @@ def phoneme_language(voice: str) -> str:
         raise ConfigError(
             f"voice {voice} is reserved for the final test; choose one of {', '.join(VOICES['dev'])}, ..."
         )
-    known = {name for names in (*VOICES.values(), MANDARIN) for name in names}
+    known = {name for names in (*VOICES.values(), *MANDARIN.values()) for name in names}
     if voice not in known or voice[0] not in _LANGUAGES:
         raise ConfigError(f"voice {voice!r} is unknown; known: {', '.join(sorted(known))}")
     return _LANGUAGES[voice[0]]

@@ -11,7 +11,7 @@ from inference.errors import ConfigError
 from training.scripts import Script, parse_turns
 from training.voice.call import is_voiced, place_turns, save_call, voice_call
 from training.voice.recipe import draw_recipe, generator
-from training.voice.voices import VOICES
+from training.voice.voices import MANDARIN, VOICES, language_of
 
 from .conftest import Hummer, make_script
 
@@ -103,10 +103,34 @@ def test_voices_that_must_not_be_are_refused(script, voices, message):
         draw_recipe(script, 1, voices=voices)
 
 
-def test_a_language_without_voices_is_refused():
+def mandarin(name="zh-genuine-x"):
     turns = parse_turns("far: 你好\nnear: 你好")
-    with pytest.raises(ConfigError, match="no voices for language 'zh' yet"):
-        draw_recipe(Script(id="zh-genuine-x", label="genuine", topic="bank", turns=turns), 1)
+    return Script(id=name, label="genuine", topic="bank", turns=turns)
+
+
+@pytest.mark.parametrize("synthesiser", ["kokoro", "espeak"])
+def test_a_mandarin_script_is_spoken_by_mandarin_voices_of_its_split(synthesiser):
+    for number in range(60):
+        script = mandarin(f"zh-genuine-{number}")
+        voices = set(draw_recipe(script, 1, synthesiser=synthesiser).voices.values())
+        if synthesiser == "kokoro":
+            assert voices == set(MANDARIN[script.split])
+        else:
+            assert len(voices) == 2
+            assert {language_of(voice) for voice in voices} == {"zh"}
+
+
+def test_voices_and_scripts_of_two_languages_do_not_meet(script):
+    with pytest.raises(ConfigError, match="af_nova does not speak zh"):
+        draw_recipe(mandarin(), 1, voices={"far": "af_nova", "near": "am_eric"})
+    with pytest.raises(ConfigError, match="zf_xiaoni does not speak en"):
+        draw_recipe(script, 1, voices={"far": "zf_xiaoni", "near": "af_nova"})
+
+
+def test_a_language_without_voices_is_refused():
+    turns = parse_turns("far: Guten Tag\nnear: Guten Tag")
+    with pytest.raises(ConfigError, match="no voices for language 'de'; en, zh have some"):
+        draw_recipe(Script(id="de-genuine-x", label="genuine", topic="bank", turns=turns), 1)
 
 
 def test_each_purpose_has_random_numbers_of_its_own():

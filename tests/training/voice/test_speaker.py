@@ -4,7 +4,7 @@ import soundfile as sf
 
 from inference.errors import ConfigError, ScamTapError
 from training.voice.speaker import SPEECH_RATE_HZ, CachedSpeaker, KokoroSpeaker, trim
-from training.voice.voices import RESERVED, VOICES, phoneme_language
+from training.voice.voices import MANDARIN, RESERVED, VOICES, phoneme_language
 
 SPEC_RESERVED = (
     "af_bella af_kore am_michael am_puck am_onyx af_sarah bf_emma bm_lewis zf_xiaoxiao zf_xiaoyi zm_yunxi zm_yunyang"
@@ -70,7 +70,7 @@ def test_without_synthesiser_or_weights_the_remedy_is_named(tmp_path):
 
 def test_the_reserved_voices_are_those_of_the_final_test():
     assert set(SPEC_RESERVED.split()) == RESERVED
-    assert not RESERVED & {name for names in VOICES.values() for name in names}
+    assert not RESERVED & {name for names in (*VOICES.values(), *MANDARIN.values()) for name in names}
 
 
 @pytest.mark.parametrize("voice", sorted(SPEC_RESERVED.split()))
@@ -83,7 +83,7 @@ def test_a_reserved_voice_is_refused_by_whoever_could_speak(voice, hummer, tmp_p
 
 
 def test_no_voice_is_heard_in_two_splits():
-    names = [name for voices in VOICES.values() for name in voices]
+    names = [name for voices in (*VOICES.values(), *MANDARIN.values()) for name in voices]
     assert len(names) == len(set(names))
 
 
