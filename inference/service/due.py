@@ -5,7 +5,8 @@ rest, then calls that are over (nobody can be warned any more). Within a class, 
 few batches begin with whoever has gone unserved longest of all, so that no class starves. A call's segments keep their
 order.
 
-Batches. A batch is no larger than a budget of computing time, so that a suspect call never waits behind a long one.
+Batches. A batch is no larger than a budget of computing time, so that a suspect call never waits behind a long one;
+the budget grows as the worker falls behind, since larger batches cost less a segment.
 Where a request must be of one length (a server takes it whole), a batch holds windows of one length only, that of its
 first: padding a short segment to a long one's window costs as much as hearing it. In process windows of all lengths
 share one, each encoded at its own.
@@ -45,6 +46,7 @@ class DueConfig(BaseModel):
     max_wait_s: float = Field(10, gt=0, description="low-risk speech that waited longer is shed: newer says more")
     near_llr: float = Field(1.5, ge=0, description="evidence missing to suspect, nats, up to which a call is near it")
     batch_s: float = Field(0.4, gt=0, description="computing time of a batch; one segment may exceed it")
+    max_batch_s: float = Field(2, gt=0, description="to which it grows as the worker falls behind: half of the lag")
     max_rows: int = Field(16, ge=1, description="segments in a batch")
     oldest_every: int = Field(4, ge=1, description="every so many batches begin with whoever waits longest")
     hop_s: float = Field(4, ge=0, description="long_hop: how long speech of low-risk calls waits for more")
@@ -202,12 +204,13 @@ class DueQueue:
         self._forget_empty()
         return gone
 
-    def take(self, now_s: float, cost: float) -> list[Row]:
+    def take(self, now_s: float, cost: float, lag_s: float = 0.0) -> list[Row]:
         """The next batch; empty where nothing is ready. Its calls get no other until :meth:`give_back`.
 
         Args:
             now_s: now.
             cost: seconds that a second of window takes the models.
+            lag_s: how far behind the worker is.
         """
         ready = [line for line in self._lines.values() if self._is_ready(line, now_s)]
         if not ready:
@@ -219,12 +222,14 @@ class DueQueue:
         else:
             ready.sort(key=self._turn)
             first, rest = ready[0], ready[1:]
-        return self._fill((first, *rest), now_s, cost)
+        config = self._config
+        batch_s = max(config.batch_s, min(config.max_batch_s, lag_s / 2))
+        return self._fill((first, *rest), now_s, batch_s / max(cost, 1e-9))
 
-    def _fill(self, lines: Sequence[_Line], now_s: float, cost: float) -> list[Row]:
-        """A batch of the lines' next rows, in their order."""
+    def _fill(self, lines: Sequence[_Line], now_s: float, window_s: float) -> list[Row]:
+        """A batch of the lines' next rows, in their order, that has ``window_s`` of windows."""
         rows: list[Row] = []
-        room = self._config.batch_s * SAMPLE_RATE_HZ / max(cost, 1e-9)  # samples of window
+        room = window_s * SAMPLE_RATE_HZ
         length = self._window(self._next(lines[0]))
         for line in lines:
             while (joined := self._next(line)) and len(rows) < self._config.max_rows:

@@ -142,7 +142,7 @@ class Scheduler:
             tell = log.warning if STEPS.index(self.overload.step) > STEPS.index(before) else log.info
             tell("overload", step=self.overload.step, before=before, lag_s=round(self.overload.lag_s, 2))
         while len(self._running) < self._config.max_running:
-            rows = self._queue.take(now_s, self.cost)
+            rows = self._queue.take(now_s, self.cost, self.overload.lag_s)
             if not rows:
                 return
             self._start(rows, now_s)

@@ -86,6 +86,14 @@ def test_a_batch_holds_windows_of_one_length_and_keeps_to_its_time():
     assert [len(first), len(second)] == [6, 4]
 
 
+@pytest.mark.parametrize(("lag_s", "rows"), [(0.0, 1), (0.7, 1), (2.0, 3), (4.0, 6), (100.0, 6)])
+def test_the_further_behind_the_larger_the_batches(lag_s, rows):
+    q = queue(batch_s=0.4, max_batch_s=2)
+    for _ in range(10):
+        q.add(say(FakeCall(), 1.0), 1.0)
+    assert len(q.take(2.0, 0.11, lag_s)) == rows  # windows of 3 s cost .33 s each
+
+
 def test_where_lengths_mix_a_batch_is_filled_in_order_up_to_its_time():
     calls = [FakeCall() for _ in range(10)]
     q = queue(batch_s=0.4, is_mixing=True)
