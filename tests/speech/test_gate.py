@@ -65,6 +65,22 @@ def test_all_held_back_costs_no_decoder_step_and_unweighed_no_gate(tiny, engine,
     assert asked == ["speech", "speech"]
 
 
+def test_a_remote_engine_encodes_for_the_gate_alone_and_only_when_it_is_asked(tiny, engine, make_segment, monkeypatch):
+    segments = [make_segment(1.0, seed=seed) for seed in range(2)]
+    plain = Recogniser(engine, tiny.tokenizer_path, is_remote=True).transcribe(segments)
+    recogniser = Recogniser(engine, tiny.tokenizer_path, gate=Says(0.0, 1.0), is_remote=True)
+    assert not recogniser.is_gate_free
+    asked = []
+    infer = engine.infer
+    monkeypatch.setattr(engine, "infer", lambda model, batch: asked.append(model) or infer(model, batch))
+    assert recogniser.transcribe(segments) == plain
+    assert asked == ["speech_text"]
+    heard = recogniser.transcribe(segments, weigh=lambda _index, llr: llr > 0.5)
+    assert asked[1:] == ["speech", "speech_text"]
+    assert [utterance.is_held for utterance in heard] == [True, False]
+    assert heard[1] == plain[1]
+
+
 def test_without_a_gate_nothing_is_held_back(tiny, engine, make_segment):
     recogniser = Recogniser(engine, tiny.tokenizer_path)
     assert not recogniser.has_gate

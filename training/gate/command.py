@@ -1,11 +1,13 @@
 """``scamtap-train gate``: labelled recordings in, a gate for the cascade out; and what it saves and costs."""
 
 import time
+from functools import partial
 from pathlib import Path
 from typing import Annotated, Any
 
 import typer
 from rich.console import Console
+from rich.progress import Progress, TaskID
 
 from inference.errors import ConfigError
 from inference.weights import cache_dir
@@ -31,6 +33,9 @@ def gate(
     evaluate: Annotated[
         bool, typer.Option("--evaluate", help="Measure the gate in --out on recordings of test scripts instead.")
     ] = False,
+    decode: Annotated[
+        bool, typer.Option("--decode/--no-decode", help="With --evaluate: also what is said, for the cost in warnings.")
+    ] = True,
 ) -> None:
     """Train the gate of the cascade on what the speech encoder makes of voiced scripts, or measure it.
 
@@ -41,10 +46,11 @@ def gate(
     With --evaluate, every recording is followed with everything decoded and with the gate deciding: printed are the
     scam calls that pass, the decoding that genuine calls are spared, and what it costs in warnings.
     """
+    cache = cache or cache_dir() / "gate-states"
     if evaluate:
-        report = _measured(folders, out)
+        report = _measured(folders, out, cache, decode=decode)
     else:
-        report = _trained(folders, out, cache or cache_dir() / "gate-states", epochs, seed, threads, cross)
+        report = _trained(folders, out, cache, epochs, seed, threads, cross)
     from training.gate.pipeline import REPORT_FILE, write_report
     from training.intent.pipeline import read_report
 
@@ -58,9 +64,9 @@ def _trained(
     import torch
 
     from inference.config import load_settings
-    from inference.service.models import build_parts, build_stages
+    from inference.service.models import build_stages
     from training.gate.fit import GateFitConfig
-    from training.gate.pipeline import Hearing, ablations, crossed, read_states, train
+    from training.gate.pipeline import ablations, crossed, hearing_of, read_states, train
 
     torch.set_num_threads(threads)
     settings = load_settings()
@@ -68,16 +74,7 @@ def _trained(
     started_s = time.monotonic()
     stages = build_stages(settings)
     try:
-        policy = settings.segmenter.model_dump_json() + settings.speech.model_dump_json(
-            include={"silence_s", "window_step_s"}
-        )
-        hearing = Hearing(
-            stages.engine,
-            build_parts(settings, stages),
-            stages.recogniser.window_samples,
-            settings.segmenter.lead_in_s,
-            policy,
-        )
+        hearing = hearing_of(settings, stages)
         calls = read_states(folders, cache, hearing, stderr)
         report = train(calls, out, config, hearing, stderr)
         report["ablations"] = ablations(calls, config, hearing, stderr)
@@ -106,13 +103,13 @@ def _trained_lines(report: dict[str, Any]) -> list[str]:
     ]
 
 
-def _measured(folders: list[Path], out: Path) -> dict[str, Any]:
+def _measured(folders: list[Path], out: Path, cache: Path, *, decode: bool) -> dict[str, Any]:
     from inference.config import load_settings
     from inference.gate.install import GATE_MODEL
     from inference.service.models import build_parts, build_stages
     from inference.speech.gate import CascadeConfig
     from training.gate.evaluate import cascade_all, figures, lines
-    from training.gate.pipeline import models_dir_of
+    from training.gate.pipeline import evidence_line, hearing_of, held_out_evidence, models_dir_of
     from training.intent.data import split_of
     from training.intent.pipeline import progress_bar
     from training.recordings import labelled
@@ -124,18 +121,23 @@ def _measured(folders: list[Path], out: Path) -> dict[str, Any]:
         update={"models_dir": models_dir_of(out), "cascade": CascadeConfig(gate=GATE_MODEL, when="always")}
     )
     stages = build_stages(settings)
+    report: dict[str, Any] = {}
     try:
-        with progress_bar(stderr) as bar:
-            task = bar.add_task("following", total=None)
-            calls = cascade_all(
-                folders,
-                build_parts(settings, stages),
-                stages,
-                lambda total: bar.update(task, total=total, advance=1),
-            )
+        report["test_evidence"] = held_out_evidence(
+            folders, models_dir_of(out), cache, hearing_of(settings, stages), stderr
+        )
+        stdout.print(evidence_line(report["test_evidence"]), markup=False)
+        if decode:
+            with progress_bar(stderr) as bar:
+                task = bar.add_task("following", total=None)
+                on_call = partial(_advance, bar, task)
+                report["test"] = figures(cascade_all(folders, build_parts(settings, stages), stages, on_call))
+            for line in lines(report["test"]):
+                stdout.print(line, markup=False)
     finally:
         stages.close()
-    values = figures(calls)
-    for line in lines(values):
-        stdout.print(line, markup=False)
-    return {"test": values}
+    return report
+
+
+def _advance(bar: Progress, task: TaskID, total: int) -> None:
+    bar.update(task, total=total, advance=1)
