@@ -13,6 +13,7 @@ from onnxruntime.capi import onnxruntime_pybind11_state as runtime_errors
 
 from inference.engine.base import Batch, ModelSpec, Tensor, TensorSpec
 from inference.engine.repository import REMEDY, find_model
+from inference.engine.sums import check_sums
 from inference.errors import EngineError
 
 # ONNX Runtime's exceptions share no base below Exception.
@@ -100,6 +101,7 @@ class OnnxEngine:
 
     def _open(self, name: str) -> _Model:
         version, path = find_model(self._models_dir, name)
+        check_sums(path.parent)
         try:
             session = ort.InferenceSession(str(path), self._options, providers=self._providers)
         except _RUNTIME_ERRORS as error:
@@ -162,7 +164,7 @@ def _check(model: _Model, batch: Batch) -> None:
     sizes: dict[str, int] = {}
     for key, tensor in batch.items():
         spec, dims = expected[key], model.input_dims[key]
-        if not isinstance(tensor, np.ndarray) or tensor.dtype.name != spec.dtype:
+        if not isinstance(tensor, np.ndarray) or tensor.dtype != np.dtype(spec.dtype):
             found = tensor.dtype.name if isinstance(tensor, np.ndarray) else type(tensor).__name__
             raise EngineError(f"model {name}: input {key} is {found}, expected {spec.dtype}")
         fits = tensor.ndim == len(dims) and all(

@@ -255,7 +255,7 @@ def fit(
     """Train and return the network.
 
     Args:
-        tensors: published base weights.
+        tensors: published base weights; with those of a head of ours among them (``head.…``), it is gone on from.
         encoder: how much of them is used.
         train: prepared calls with weights.
         config: the recipe.
@@ -277,6 +277,7 @@ def fit(
     )
     with torch.no_grad():
         network.standardise(*encode(network, [item for batch in plan[:STANDARD_BATCHES] for item in batch]))
+    network.go_on_from({name: tensors[name] for name in tensors if name.startswith("head.")})
     done = load_checkpoint(checkpoint, network, optimizer, schedule) if checkpoint else 0
     network.train()
     averages: list[float] = []

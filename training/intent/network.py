@@ -288,14 +288,49 @@ class IntentNetwork(nn.Module):
         for name, module in self.look.items():
             folded = fold(*weights_of(module), self.centre[0], self.spread[0])
             out[f"head.look.{name}.weight"], out[f"head.look.{name}.bias"] = folded
-        # What was looked up is no utterance's vector any more and stays as it is.
-        centre, spread = (
-            torch.cat([values.flatten(), torch.full((LOOK,), rest)])
-            for values, rest in ((self.centre, 0.0), (self.spread, 1.0))
-        )
+        centre, spread = self._of_pooled()
         weight, bias = fold(out["head.hidden.weight"], out["head.hidden.bias"], centre, spread)
         out["head.hidden.weight"], out["head.hidden.bias"] = weight, bias
         return {name: value.to("cpu", torch.float16).contiguous().numpy() for name, value in out.items()}
+
+    def _of_pooled(self) -> tuple[Tensor, Tensor]:
+        """Centre and spread of what the hidden layer reads."""
+        # What was looked up is no utterance's vector any more and stays as it is.
+        device = self.centre.device
+        centre, spread = (
+            torch.cat([values.flatten(), torch.full((LOOK,), rest, device=device)])
+            for values, rest in ((self.centre, 0.0), (self.spread, 1.0))
+        )
+        return centre, spread
+
+    @torch.no_grad()
+    def go_on_from(self, shipped: Tensors) -> None:
+        """A warm start: take over the heads that an earlier network shipped; those of another shape stay as they are.
+
+        Comes after :meth:`standardise`: shipped weights have centre and spread folded in, and are unfolded by the new
+        ones.
+        """
+        if "head.look.age" in shipped and np.shape(shipped["head.look.age"]) == tuple(self.age.shape):
+            self.age.copy_(tensor(shipped, "head.look.age"))
+        pooled, alone = self._of_pooled(), (self.centre[0], self.spread[0])
+        looks = {f"look.{name}": (module, alone) for name, module in self.look.items()}
+        heads: dict[str, tuple[nn.Module, tuple[Tensor, Tensor] | None]] = {
+            "hidden": (self.hidden, pooled),
+            "llr": (self.llr, None),
+            **looks,
+            **{name: (module, None) for name, module in self.heads.items()},
+        }
+        for name, (module, standard) in heads.items():
+            layer = cast(nn.Linear, module)
+            if np.shape(shipped.get(f"head.{name}.weight", ())) != tuple(layer.weight.shape):
+                continue
+            weight = tensor(shipped, f"head.{name}.weight").to(layer.weight.device)
+            bias = tensor(shipped, f"head.{name}.bias").to(layer.weight.device)
+            if standard is not None:
+                bias = bias + weight @ standard[0]
+                weight = weight * standard[1]
+            layer.weight.copy_(weight)
+            layer.bias.copy_(bias)
 
 
 def weights_of(module: nn.Module) -> tuple[Tensor, Tensor]:

@@ -1,4 +1,4 @@
-"""``scamtap-train intent`` and ``evaluate`` from end to end: read, draw, fit, ship, calibrate, measure."""
+"""``scamtap-train intent`` from end to end: read, draw, fit, ship, calibrate."""
 
 import dataclasses
 import hashlib
@@ -6,7 +6,7 @@ import io
 import json
 import shutil
 from collections import Counter
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -26,34 +26,29 @@ from inference.intent.install import (
     HEAD_FILE,
     INTENT_MODEL,
     TOKENIZER_FILE,
-    calibration_path,
     install_intent,
     tokenizer_path,
 )
-from inference.intent.scorer import IntentConfig, IntentScorer
-from inference.verdict.verdict import VerdictConfig
+from inference.intent.scorer import IntentConfig
 from inference.weights import file as weights_file
 from inference.weights import open_tensors
 from inference.weights.safetensors import write_safetensors
 from training.intent.calibrate import calibrate
 from training.intent.corrupt import Corruptor
 from training.intent.data import (
-    EVALUATION_ONLY,
     LANGUAGES,
     TRAINABLE,
     Call,
     read_all,
-    read_demo,
     read_scripts,
     sha256_of,
 )
-from training.intent.evaluate import ERROR_PERCENT, KIND, Judged, by_topic, judge, line, metrics, worst_calls
 from training.intent.heard import SOURCE as RECOGNISED
 from training.intent.heard import read_recognised
 from training.intent.marked import MARKS_FILE, read_marks, with_marks
 from training.intent.raw import raw_calls
 from training.intent.recipe import DEV, TRAIN, damage, draw, long_chats, weights
-from training.scripts import Split, load_scripts
+from training.scripts import load_scripts
 
 if TYPE_CHECKING:
     from training.intent.encoders import Encoder
@@ -259,64 +254,6 @@ def train(
 def shares_json(shares: Mapping[tuple[str, bool], Any]) -> dict[str, Any]:
     """The recipe's shares as JSON."""
     return {f"{source} {'scam' if scam else 'genuine'}": dataclasses.asdict(s) for (source, scam), s in shares.items()}
-
-
-def slices_of(sources: Sources, limit: int, split: Split = "test") -> dict[str, list[Call]]:
-    """The calls of ``split``, by slice; at most ``limit`` per outside source and label.
-
-    Switchboard and the demo calls belong to no split and are looked at with the test alone.
-    """
-    written = [c for c in read_scripts(sources.scripts, sources.languages) if c.split == split]
-    scripts = [c for c in written if c.language == "en"]
-    mandarin = [c for c in written if c.language == "zh"]
-    corruptor = Corruptor(read_scripts(sources.scripts))
-    rng = np.random.default_rng(7)
-    recognised = [c for c in recognised_calls(sources)[0] if c.split == split]
-    slices = {"scripts": scripts, "scripts-zh": mandarin}
-    for name in ("scripts", "scripts-zh"):
-        for percent in ERROR_PERCENT:
-            damaged = [corruptor.call(call, rng, rate=percent / 100, mono=0.0) for call in slices[name]]
-            slices[f"{name}-damaged-{percent}"] = damaged
-    slices |= {
-        "scripts-recognised": [c for c in recognised if "-espeak-" in c.id],
-        "scripts-recognised-kokoro": [c for c in recognised if "-kokoro-" in c.id],
-        "demo": read_demo(sources.scripts) if split == "test" else [],
-    }
-    outside = [c for c in read_all(sources.data, TRAINABLE, sources.languages) if c.split == split]
-    if split == "test" and sources.data is not None and (sources.data / "en_benign_switchboard.jsonl").exists():
-        outside += read_all(sources.data, EVALUATION_ONLY)
-    for source in ("bothbosu", "youtube", "ftc", "sgd", "teleantifraud", "switchboard"):
-        pool = [c for c in outside if c.source == source]
-        pool = [pool[i] for i in np.random.default_rng(3).permutation(len(pool))]
-        slices[source] = [c for label in (True, False) for c in [c for c in pool if c.is_scam == label][:limit]]
-    slices["chats"] = long_chats([*scripts, *slices["bothbosu"], *slices["sgd"]], seed=7)
-    return {name: calls for name, calls in slices.items() if calls}
-
-
-def evaluate(
-    model_dir: Path, slices: Mapping[str, Sequence[Call]], console: Console, on_line: Callable[[str], None]
-) -> dict[str, Any]:
-    """Measure the model in ``model_dir`` (``<models>/scam_intent/<version>``) on every slice; returns the figures."""
-    models_dir = models_dir_of(model_dir)
-    engine = OnnxEngine(models_dir)
-    try:
-        scorer = IntentScorer(engine, tokenizer_path(models_dir), calibration_path(models_dir))
-        config = VerdictConfig().calibrated(scorer.calibration)
-        results: dict[str, list[Judged]] = {}
-        with progress_bar(console) as bar:
-            task = bar.add_task("judging", total=sum(len(calls) for calls in slices.values()))
-            for name, calls in slices.items():
-                results[name] = judge(scorer, config, calls, lambda: bar.advance(task))
-    finally:
-        engine.close()
-    report: dict[str, Any] = {}
-    for name, judged in results.items():
-        figures = metrics(judged)
-        on_line(line(name, KIND[name], figures))
-        report[name] = {"what": KIND[name], **figures, "wrong": worst_calls(judged)}
-        if name.startswith("scripts"):
-            report[name]["by_topic"] = by_topic(judged)
-    return report
 
 
 def read_report(path: Path) -> dict[str, Any]:

@@ -1,4 +1,4 @@
-"""Calibration and the figures of an evaluation, on made outputs."""
+"""Calibration, on made outputs."""
 
 import dataclasses
 
@@ -11,8 +11,7 @@ from inference.audio import Leg
 from inference.intent.acts import ACTS
 from inference.intent.calibration import REASSURING
 from inference.intent.scores import STAGES
-from inference.verdict.offline import CallScore
-from inference.verdict.verdict import Level, VerdictConfig
+from inference.verdict.verdict import VerdictConfig
 from training.intent.calibrate import (
     BOUNDS,
     MARKS,
@@ -24,7 +23,6 @@ from training.intent.calibrate import (
     weighted_quantile,
 )
 from training.intent.data import Call, Piece
-from training.intent.evaluate import Judged, auc, line, metrics, wilson, worst_calls
 from training.intent.raw import RawCall, evidence
 
 
@@ -147,50 +145,3 @@ def test_stage_thresholds_find_the_gap() -> None:
 def test_quantile_leaves_at_most_the_share_above(values: list[float], above: float) -> None:
     threshold = weighted_quantile(values, [1.0] * len(values), above)
     assert sum(v > threshold for v in values) <= above * len(values) + 1e-9
-
-
-@given(st.lists(st.floats(-5, 5), max_size=30), st.lists(st.floats(-5, 5), max_size=30))
-@settings(deadline=None, max_examples=100)
-def test_auc_is_the_share_of_pairs_in_order(positive: list[float], negative: list[float]) -> None:
-    value = auc(positive, negative)
-    if not positive or not negative:
-        assert value is None
-        return
-    pairs = [1.0 if p > n else 0.5 if p == n else 0.0 for p in positive for n in negative]
-    assert value == pytest.approx(np.mean(pairs))
-
-
-def test_wilson_interval_holds_the_share() -> None:
-    low, high = wilson(0, 30)
-    assert low == 0
-    assert 0.08 < high < 0.15
-    assert wilson(0, 0) == (0.0, 1.0)
-
-
-def judged(is_scam: bool, level: Level, peak: float, first: int | None = None, ask: int | None = None) -> Judged:
-    danger = first if level == "danger" else None
-    score = CallScore(level, (peak,), (level,), ((1.0 if is_scam else -1.0,),), first, danger, "tax", "ask", ())
-    return Judged(call(is_scam, 3, ask), score)
-
-
-def test_figures_of_a_slice() -> None:
-    calls = [
-        judged(True, "danger", 0.9, first=1, ask=2),
-        judged(True, "suspect", 0.5, first=2, ask=2),
-        judged(True, "none", 0.1, ask=2),
-        judged(False, "none", 0.05),
-        judged(False, "suspect", 0.4, first=0),
-    ]
-    figures = metrics(calls)
-    assert (figures["recall_suspect"]["hits"], figures["recall_danger"]["hits"]) == (2, 1)
-    assert (figures["false_alarms_suspect"]["hits"], figures["false_alarms_danger"]["hits"]) == (1, 0)
-    assert (figures["suspect_before_ask"]["hits"], figures["suspect_by_ask"]["hits"]) == (1, 2)
-    assert figures["auc_call"] == pytest.approx(5 / 6)
-    assert "recall suspect 2/3" in line("x", "made up", figures)
-    assert [w["label"] for w in worst_calls(calls)] == ["genuine", "scam"]
-
-
-def test_a_slice_without_genuine_calls_has_no_false_alarms() -> None:
-    figures = metrics([judged(True, "danger", 0.9)])
-    assert figures["false_alarms_danger"] is None
-    assert figures["auc_call"] is None
