@@ -7,7 +7,9 @@ from typing import Literal, TypeAlias
 
 from inference.audio.segment import SpeechSegment
 from inference.engine.base import Engine
+from inference.intent.context import ContextWindow
 from inference.intent.scorer import IntentScorer
+from inference.intent.scores import IntentScores
 from inference.service.call import Call
 from inference.service.events import Event
 from inference.speech.recogniser import Recogniser
@@ -22,7 +24,7 @@ class DueSegment:
         segment: the speech.
         due_s: reading of the pipeline's clock when it became due; what passes since then is the pipeline's own
             delay and is added to the time at which the words are known.
-        is_gated: whether it is decoded only if the gate of the cascade passes it.
+        is_gated: whether it is decoded only if its call passes the gate of the cascade.
     """
 
     call: Call
@@ -59,6 +61,7 @@ class Stages:
         clock: monotonic seconds; a recording's replay and a live call both measure compute with it.
         gates: when low-risk segments go through the recogniser's gate: never (it has none), while a worker cannot keep
             up, or always.
+        fusion: factor on the gate's word on a far segment where it is added to the score of its words.
     """
 
     def __init__(
@@ -69,12 +72,14 @@ class Stages:
         *,
         clock: Callable[[], float] = time.monotonic,
         gates: Literal["never", "overload", "always"] = "never",
+        fusion: float = 0.0,
     ) -> None:
         self.recogniser = recogniser
         self.scorer = scorer
         self.engine = engine
         self.clock = clock
         self.gates = gates
+        self.fusion = fusion
 
     def understand(self, batch: Sequence[DueSegment]) -> list[Outcome]:
         """Recognise, score and judge ``batch``; a call's own segments must come in order of time.
@@ -83,18 +88,27 @@ class Stages:
             What came of each segment, in the order of ``batch``.
         """
         segments, languages = [due.segment for due in batch], [due.call.language for due in batch]
-        gated = [due.is_gated for due in batch]
-        # Most often nothing is to be gated, and then the recogniser need not know of it.
-        heard = self.recogniser.transcribe(segments, languages, *([gated] if any(gated) else []))
+        said: dict[int, float] = {}
+
+        def weigh(index: int, llr: float) -> bool:
+            due = batch[index]
+            said[index] = llr
+            return due.call.weigh(due.segment.leg, llr) or not due.is_gated
+
+        # Where it costs next to nothing the gate hears all, so that it knows a call by the time it is asked about it.
+        is_weighed = self.gates != "never" and (self.recogniser.is_gate_free or any(due.is_gated for due in batch))
+        heard = self.recogniser.transcribe(segments, languages, *([weigh] if is_weighed else []))
         worded = [index for index, utterance in enumerate(heard) if utterance.text]
         windows = [batch[index].call.remember(heard[index]) for index in worded]
-        scores = self.scorer.score(windows)
+        scores = self._score([batch[index].call.scorer or self.scorer for index in worded], windows)
         known_s = self.clock()
         outcomes = [Outcome(is_held=utterance.is_held) for utterance in heard]
         for index, scored in zip(worded, scores, strict=True):
             due = batch[index]
             delay_s = max(0.0, known_s - due.due_s)
             utterance = replace(heard[index], known_s=due.segment.known_s + delay_s)
+            if self.fusion and index in said and utterance.leg == "far":
+                scored = replace(scored, llr=scored.llr + self.fusion * said[index])
             outcomes[index].events.extend(due.call.judge(utterance, scored))
         return outcomes
 
@@ -106,6 +120,14 @@ class Stages:
     def is_mixing(self) -> bool:
         """Whether a batch may hold windows of any length."""
         return self.recogniser.is_mixing
+
+    def _score(self, scorers: Sequence[IntentScorer], windows: Sequence[ContextWindow]) -> list[IntentScores]:
+        """Each window by its call's own scorer: after a promotion two versions judge, for as long as old calls last."""
+        scores: dict[int, IntentScores] = {}
+        for scorer in {id(scorer): scorer for scorer in scorers}.values():
+            its = [index for index, other in enumerate(scorers) if other is scorer]
+            scores |= zip(its, scorer.score([windows[index] for index in its]), strict=True)
+        return [scores[index] for index in range(len(windows))]
 
     def close(self) -> None:
         """Release the models."""

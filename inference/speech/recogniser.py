@@ -20,7 +20,7 @@ from inference.audio import SAMPLE_RATE_HZ
 from inference.audio.segment import SpeechSegment
 from inference.engine.base import Engine, Tensor
 from inference.errors import WeightsError
-from inference.speech.gate import STATES, Gate
+from inference.speech.gate import STATES, Gate, Weigh
 from inference.speech.graph import DECODER, ENCODER, HEARD, PHASE_FIRST, PHASE_LANGUAGE, PHASE_TEXT
 from inference.speech.utterance import Utterance
 from inference.speech.vocabulary import Vocabulary
@@ -67,8 +67,7 @@ class _Row:
     num_samples: int  # of its window
     max_tokens: int
     language: str | None
-    is_gated: bool = False  # decoded only if the gate passes it
-    is_held: bool = False  # and it did not
+    is_held: bool = False  # behind the gate
     tokens: list[int] = field(default_factory=list)
     no_speech: float = 0.0
     log_probs: list[float] = field(default_factory=list)  # of all tokens chosen, the end too
@@ -101,7 +100,7 @@ class Recogniser:
             engine: runs the models.
             tokenizer_path: ``tokenizer.json`` of the same Whisper.
             config: how.
-            gate: decides about segments that need not be decoded; None passes them all.
+            gate: what it hears decides about segments that need not be decoded; None: all are decoded.
             is_remote: the engine is a network away, so the decoder's steps are left to it: the model ``speech_text``.
 
         Raises:
@@ -133,22 +132,28 @@ class Recogniser:
         """Whether anything can be held back."""
         return self._gate is not None
 
+    @property
+    def is_gate_free(self) -> bool:
+        """Whether the gate costs next to nothing, as states are here anyway; a remote engine would encode twice."""
+        return self._gate is not None and not self._is_remote
+
     def transcribe(
         self,
         segments: Sequence[SpeechSegment],
         languages: Sequence[str | None] | None = None,
-        gated: Sequence[bool] | None = None,
+        weigh: Weigh | None = None,
     ) -> list[Utterance]:
         """Recognise ``segments``, which may be of any calls and legs.
 
         Args:
             segments: int16 at 8 kHz, each below ``MAX_WINDOW_S - silence_s``.
             languages: per segment, None where it should be detected; default: the configured language for all.
-            gated: per segment, true where it is decoded only if the gate passes it; default: all are decoded.
+            weigh: told what the gate makes of each segment, in the order given as far as they share a batch; says
+                which are decoded. Default: all are, and the gate is not asked.
 
         Returns:
             One utterance per segment, in order, the same whatever else was in the batch; ``known_s`` is the segment's.
-            Those that the gate held back have no text and ``is_held``.
+            Those held back have no text and ``is_held``.
 
         Raises:
             EngineError: the engine failed.
@@ -157,15 +162,12 @@ class Recogniser:
         if languages is None:
             default = None if self._config.language == "auto" else self._config.language
             languages = [default] * len(segments)
-        gated = [False] * len(segments) if gated is None else gated
         rows = [self._row(index, segment, languages[index]) for index, segment in enumerate(segments)]
-        for row in rows:
-            row.is_gated = gated[row.index] and self._gate is not None
         for some in self._batches(rows):
             if self._is_remote:
-                self._decode_whole(some, segments)
+                self._decode_whole(self._worth_it(some, segments, weigh), segments)
             else:
-                self._decode(*self._encode(some, segments))
+                self._decode(*self._encode(some, segments, weigh))
         return [self._utterance(segment, row) for segment, row in zip(segments, rows, strict=True)]
 
     def _batches(self, rows: Sequence[_Row]) -> Iterator[list[_Row]]:
@@ -209,7 +211,9 @@ class Recogniser:
             audio[line, : len(samples)] = samples
         return audio
 
-    def _encode(self, rows: list[_Row], segments: Sequence[SpeechSegment]) -> tuple[list[_Row], dict[str, Tensor]]:
+    def _encode(
+        self, rows: list[_Row], segments: Sequence[SpeechSegment], weigh: Weigh | None
+    ) -> tuple[list[_Row], dict[str, Tensor]]:
         """Each window at its own length; then the rows that are to be decoded and what they heard, in common tensors.
 
         A decoder step mostly reads weights, so rows of all lengths share it. Their time is padded to a multiple of
@@ -218,7 +222,10 @@ class Recogniser:
         parts = []
         for _, alike in groupby(rows, lambda row: row.num_samples):
             some = list(alike)
-            parts.append(self._through_gate(some, self._engine.infer(ENCODER, {"audio": self._audio(some, segments)})))
+            parts.append((some, self._engine.infer(ENCODER, {"audio": self._audio(some, segments)})))
+        if weigh is not None:
+            self._weigh([(some, encoded[STATES]) for some, encoded in parts], segments, weigh)
+            parts = [_decodable(some, encoded) for some, encoded in parts]
         parts = [(some, encoded) for some, encoded in parts if some]
         if not parts:
             return [], {}
@@ -266,21 +273,29 @@ class Recogniser:
                 kept = {name: tensor[stay] for name, tensor in kept.items()}
             step, kept = self._step(tokens, PHASE_TEXT, kept)
 
-    def _through_gate(self, rows: list[_Row], encoded: dict[str, Tensor]) -> tuple[list[_Row], dict[str, Tensor]]:
-        """The rows that are to be decoded, and what was encoded of them."""
-        if self._gate is None or not any(row.is_gated for row in rows):
-            return rows, encoded
-        for row, passes in zip(rows, self._gate.passes(encoded[STATES]), strict=True):
-            row.is_held = row.is_gated and not passes
-        stay = [line for line, row in enumerate(rows) if not row.is_held]
-        if len(stay) == len(rows):
-            return rows, encoded
-        return [rows[line] for line in stay], {name: tensor[stay] for name, tensor in encoded.items()}
+    def _weigh(
+        self, parts: Sequence[tuple[list[_Row], Tensor]], segments: Sequence[SpeechSegment], weigh: Weigh
+    ) -> None:
+        """Ask the gate about rows and their states, and mark those that are not to be decoded."""
+        if self._gate is None:
+            return
+        said: list[tuple[int, _Row, float]] = []
+        for rows, states in parts:
+            heard = self._gate.llr(states, [len(segments[row.index].samples) for row in rows])
+            said += [(row.index, row, llr) for row, llr in zip(rows, heard, strict=True)]
+        for index, row, llr in sorted(said, key=lambda one: one[0]):
+            row.is_held = not weigh(index, llr)
+
+    def _worth_it(self, rows: list[_Row], segments: Sequence[SpeechSegment], weigh: Weigh | None) -> list[_Row]:
+        """Rows of one window that are to be decoded; asks for their states for the gate's sake alone."""
+        if weigh is None or self._gate is None:
+            return rows
+        states = self._engine.infer(ENCODER, {"audio": self._audio(rows, segments)})[STATES]
+        self._weigh([(rows, states)], segments, weigh)
+        return [row for row in rows if not row.is_held]
 
     def _decode_whole(self, rows: list[_Row], segments: Sequence[SpeechSegment]) -> None:
         """All steps in one request; what ends a row there ends it here too, by the same rule."""
-        if any(row.is_gated for row in rows):
-            rows, _ = self._through_gate(rows, self._engine.infer(ENCODER, {"audio": self._audio(rows, segments)}))
         if not rows:
             return
         guard = [self._config.guard_min_tokens, self._config.guard_max_tokens]
@@ -341,6 +356,14 @@ class Recogniser:
             language=row.language or "en",
             is_held=row.is_held,
         )
+
+
+def _decodable(rows: list[_Row], encoded: dict[str, Tensor]) -> tuple[list[_Row], dict[str, Tensor]]:
+    """The rows that are not held back, and what was encoded of them."""
+    stay = [line for line, row in enumerate(rows) if not row.is_held]
+    if len(stay) == len(rows):
+        return rows, encoded
+    return [rows[line] for line in stay], {name: tensor[stay] for name, tensor in encoded.items()}
 
 
 def without_echo(text: str) -> str:

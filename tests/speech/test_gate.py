@@ -1,26 +1,22 @@
-"""The cascade's gate: what it takes for one, which states it refuses, and what comes of its word."""
+"""The door of the cascade: what the recogniser asks of a gate, and what comes of the answer."""
 
 import numpy as np
 import pytest
 
-from inference.engine.graph import GraphBuilder
-from inference.engine.onnx import OnnxEngine
-from inference.engine.repository import write_model
-from inference.errors import ConfigError, EngineError
-from inference.speech.gate import CascadeConfig, ModelGate
-from inference.speech.graph import build_speech
+from inference.speech.gate import CascadeConfig
 from inference.speech.recogniser import Recogniser
 
-WIDTH = 64  # of the tiny Whisper
 
+class Says:
+    """A gate that says what it is told to, and remembers what it was asked."""
 
-def gate_graph(metadata, width=WIDTH, output="probability"):
-    """Passes windows whose first state begins above zero."""
-    graph = GraphBuilder("fp32")
-    states = graph.input("states", np.float32, ["batch", "time", width])
-    first = graph.slice(graph.slice(states, 0, 1, axis=1), 0, 1, axis=2)
-    graph.output(output, graph.op("Sigmoid", graph.reshape(first, -1)), np.float32, ["batch"])
-    return graph.build(metadata)
+    def __init__(self, *said):
+        self.said, self.asked = list(said), []
+
+    def llr(self, states, num_samples):
+        assert len(states) == len(num_samples)
+        self.asked += num_samples
+        return [self.said.pop(0) for _ in num_samples]
 
 
 @pytest.fixture
@@ -29,94 +25,69 @@ def engine(tiny):
     return tiny.engine("fp32")
 
 
-@pytest.fixture
-def born_with(engine):
-    metadata = engine.spec("speech").metadata
-    return {f"states_{what}": metadata[what] for what in ("weights_sha256", "precision")}
-
-
-@pytest.fixture
-def with_gate(tiny, tmp_path):
-    """An engine that has the tiny Whisper and a gate."""
-
-    def make(graph):
-        for name, model in build_speech(tiny.tensors, tiny.vocabulary, "fp32", head_width=tiny.head_width).items():
-            write_model(tmp_path, name, model)
-        write_model(tmp_path, "scam_gate", graph)
-        return OnnxEngine(tmp_path)
-
-    return make
-
-
-def test_a_gate_of_the_repository_decides_by_its_threshold(with_gate, born_with):
-    engine = with_gate(gate_graph(born_with))
-    states = np.zeros((3, 5, WIDTH), np.float32)
-    states[:, 0, 0] = (-2, 2, np.nan)
-    passes = ModelGate(engine, CascadeConfig(gate="scam_gate", threshold=0.5)).passes(states)
-    assert passes.tolist() == [False, True, True]  # what cannot be judged is heard
-    assert ModelGate(engine, CascadeConfig(gate="scam_gate", threshold=0.1)).passes(states).all()
-
-
-def test_states_of_another_precision_or_other_weights_are_refused(with_gate, born_with):
-    for what in born_with:
-        engine = with_gate(gate_graph(born_with | {what: "other"}))
-        with pytest.raises(EngineError, match=rf"states of {what.removeprefix('states_')} other"):
-            ModelGate(engine, CascadeConfig(gate="scam_gate"))
-
-
-@pytest.mark.parametrize("shape", [{"width": 8}, {"output": "chance"}])
-def test_what_is_no_gate_is_refused(with_gate, born_with, shape):
-    with pytest.raises(EngineError, match="is no gate"):
-        ModelGate(with_gate(gate_graph(born_with, **shape)), CascadeConfig(gate="scam_gate"))
-
-
-def test_a_gate_must_be_named_and_be_there(engine):
-    with pytest.raises(ConfigError, match="names no model"):
-        ModelGate(engine, CascadeConfig())
-    with pytest.raises(EngineError, match="no_such_gate"):
-        ModelGate(engine, CascadeConfig(gate="no_such_gate"))
-    with pytest.raises(ValueError, match="pattern"):
-        CascadeConfig(gate="../elsewhere")
-
-
-class PassesByTurn:
-    """A gate that is scripted; records how many windows it saw."""
-
-    def __init__(self, *passes):
-        self.passes_, self.seen = list(passes), []
-
-    def passes(self, states):
-        self.seen.append(len(states))
-        return np.array([self.passes_.pop(0) for _ in states])
-
-
-def test_what_the_gate_holds_back_is_not_decoded_and_the_rest_is_as_without_it(tiny, engine, make_segment):
+def test_what_is_held_back_is_not_decoded_and_the_rest_is_as_without_a_gate(tiny, engine, make_segment):
     segments = [make_segment(1.0, seed=seed) for seed in range(4)]
     plain = Recogniser(engine, tiny.tokenizer_path).transcribe(segments)
     assert any(utterance.text for utterance in plain)
-    gate = PassesByTurn(True, False, False, True)
-    recogniser = Recogniser(engine, tiny.tokenizer_path, gate=gate)
-    heard = recogniser.transcribe(segments, gated=[True, True, False, False])
+    gate, weighed = Says(0.5, -0.5, 0.1, 0.2), []
+
+    def weigh(index, llr):
+        weighed.append((index, llr))
+        return index != 1
+
+    heard = Recogniser(engine, tiny.tokenizer_path, gate=gate).transcribe(segments, weigh=weigh)
+    assert weighed == [(0, 0.5), (1, -0.5), (2, 0.1), (3, 0.2)]
     assert [utterance.is_held for utterance in heard] == [False, True, False, False]
     assert heard[1].text == ""
     assert [heard[i].text for i in (0, 2, 3)] == [plain[i].text for i in (0, 2, 3)]
-    assert gate.seen == [4]
+    assert gate.asked == [8000] * 4
 
 
-def test_all_held_back_costs_no_decoder_step_and_none_gated_no_gate(tiny, engine, make_segment, monkeypatch):
-    gate = PassesByTurn(False, False)
+def test_a_batch_of_many_lengths_is_weighed_in_the_order_given(tiny, engine, make_segment):
+    segments = [make_segment(seconds, seed=1) for seconds in (1.4, 0.3, 1.5, 0.9)]
+    order = []
+    Recogniser(engine, tiny.tokenizer_path, gate=Says(*np.zeros(4))).transcribe(
+        segments, weigh=lambda index, _llr: bool(order.append(index))
+    )
+    assert order == [0, 1, 2, 3]
+
+
+def test_all_held_back_costs_no_decoder_step_and_unweighed_no_gate(tiny, engine, make_segment, monkeypatch):
+    gate = Says(-1.0, -1.0)
     recogniser = Recogniser(engine, tiny.tokenizer_path, gate=gate)
     recogniser.transcribe([make_segment(1.0)], ["en"])
-    assert gate.seen == []
+    assert gate.asked == []
     asked = []
     infer = engine.infer
     monkeypatch.setattr(engine, "infer", lambda model, batch: asked.append(model) or infer(model, batch))
-    heard = recogniser.transcribe([make_segment(1.0), make_segment(1.0)], ["en", None], gated=[True, True])
+    heard = recogniser.transcribe([make_segment(1.0), make_segment(1.0)], ["en", None], lambda _index, _llr: False)
     assert [utterance.is_held for utterance in heard] == [True, True]
     assert asked == ["speech", "speech"]
+
+
+def test_a_remote_engine_encodes_for_the_gate_alone_and_only_when_it_is_asked(tiny, engine, make_segment, monkeypatch):
+    segments = [make_segment(1.0, seed=seed) for seed in range(2)]
+    plain = Recogniser(engine, tiny.tokenizer_path, is_remote=True).transcribe(segments)
+    recogniser = Recogniser(engine, tiny.tokenizer_path, gate=Says(0.0, 1.0), is_remote=True)
+    assert not recogniser.is_gate_free
+    asked = []
+    infer = engine.infer
+    monkeypatch.setattr(engine, "infer", lambda model, batch: asked.append(model) or infer(model, batch))
+    assert recogniser.transcribe(segments) == plain
+    assert asked == ["speech_text"]
+    heard = recogniser.transcribe(segments, weigh=lambda _index, llr: llr > 0.5)
+    assert asked[1:] == ["speech", "speech_text"]
+    assert [utterance.is_held for utterance in heard] == [True, False]
+    assert heard[1] == plain[1]
 
 
 def test_without_a_gate_nothing_is_held_back(tiny, engine, make_segment):
     recogniser = Recogniser(engine, tiny.tokenizer_path)
     assert not recogniser.has_gate
-    assert not recogniser.transcribe([make_segment(1.0)], ["en"], [True])[0].is_held
+    assert not recogniser.is_gate_free
+    assert not recogniser.transcribe([make_segment(1.0)], ["en"], lambda _index, _llr: False)[0].is_held
+
+
+def test_the_name_of_a_gate_stays_within_the_repository():
+    with pytest.raises(ValueError, match="pattern"):
+        CascadeConfig(gate="../elsewhere")
