@@ -53,7 +53,7 @@ class FitConfig:
         learning_rate, layer_rate: of the heads and of the encoder.
         smoothing: how far from certain the label of a call is taken to be.
         head_epochs: after that, so many with the encoder as it then is: the heads alone. Costs
-            little; 12 of them raised the AUC on recognised calls by .1 to .2 and lowered it as much on written ones.
+            little; tried once with 12: better on recognised calls, worse on written ones.
         save_every: steps between checkpoints, where a folder for them is given.
     """
 
