@@ -68,7 +68,7 @@ triton: weights triton-install ## serve models/ with it on 127.0.0.1:8001; then:
 
 test-triton: install-dev triton-install ## against that real server: batching, reloads, crashes, hangs, TLS
 	@$(BIN)/scamtap models pull --quiet || echo "no weights: tests that need them will skip"
-	$(BIN)/python -m pytest -m triton
+	$(BIN)/python -m pytest -m triton tests/triton
 
 test: install-dev ## the tests (installs what it needs, fetches the weights if it can)
 	@$(BIN)/scamtap models pull --quiet || echo "no weights: tests that need them will skip"

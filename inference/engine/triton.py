@@ -13,6 +13,7 @@ import random
 import threading
 import time
 from collections.abc import Callable, Coroutine
+from concurrent.futures import CancelledError
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -122,6 +123,10 @@ class TritonEngine:
 
     async def _aclose(self) -> None:
         await self._breaker.aclose()
+        waiting = asyncio.all_tasks() - {asyncio.current_task()}
+        for task in waiting:  # a caller's thread must not wait for a loop that has stopped
+            task.cancel()
+        await asyncio.gather(*waiting, return_exceptions=True)
         await self._client.close()
 
     def _run(self, work: Coroutine[Any, Any, T]) -> T:
@@ -129,7 +134,10 @@ class TritonEngine:
         if self._is_closed:
             work.close()
             raise EngineError("a model was asked of a closed engine")
-        return asyncio.run_coroutine_threadsafe(work, self._loop).result()
+        try:
+            return asyncio.run_coroutine_threadsafe(work, self._loop).result()
+        except CancelledError:
+            raise EngineError("the engine was closed while a model was at work") from None
 
     async def _infer(self, model: str, batch: Batch) -> dict[str, Tensor]:
         async def attempt(timeout_s: float) -> dict[str, Tensor]:

@@ -16,7 +16,13 @@ from inference.errors import EngineError
 
 MODELS = Path(__file__).resolve().parents[2] / "models"
 SHIPPED = sorted(path.parent.name for path in MODELS.glob("*/config.pbtxt"))
-NUMPY = {"TYPE_FP32": "float32", "TYPE_FP16": "float16", "TYPE_INT16": "int16", "TYPE_INT64": "int64"}
+NUMPY = {
+    "TYPE_FP32": "float32",
+    "TYPE_FP16": "float16",
+    "TYPE_INT16": "int16",
+    "TYPE_INT32": "int32",
+    "TYPE_INT64": "int64",
+}
 
 
 def parse(path):
