@@ -8,7 +8,7 @@ TRITON := .venv-triton
 
 .DEFAULT_GOAL := help
 .PHONY: help install install-dev install-train weights demo test test-gateways test-slow gateways-install check fmt \
-  bench fuzz clean triton-install triton test-triton
+  retrain bench fuzz clean triton-install triton test-triton
 # Real gateways and brokers that tests talk to, from Debian; all are started by the tests, on loopback.
 PEERS := rtpengine-daemon kamailio kamailio-utils-modules kamailio-tls-modules sip-tester redis-server ffmpeg \
   baresip-core openssl
@@ -111,6 +111,9 @@ bench: weights ## packet plane against plain C, codecs, websockets, VAD, speech 
 fuzz: install-dev ## coverage-guided fuzzing of everything that reads bytes, half a minute each
 	$(BIN)/python -m pip install -q -e '.[fuzz]'
 	for target in tests/fuzz/fuzz_*.py; do $(BIN)/python $$target -max_total_time=30 || exit 1; done
+
+retrain: install-train weights ## learn a new script from the shipped model in minutes: table, gates, a candidate
+	$(BIN)/scamtap-train retrain --scripts datasets/new/heat_grant.yaml --no-voice --quick --work out/retrain
 
 clean: ## remove what was built here (not the user's weight cache)
 	rm -rf $(VENV) $(TRITON) .venv-ci build .pytest_cache .mypy_cache .ruff_cache .hypothesis models/speech*/*/model.onnx \

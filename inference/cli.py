@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 import typer
 from rich.console import Console
 
-from inference import __version__
+from inference import __version__, cli_lists, cli_simulate
 from inference import cli_alerts as alerts
 from inference import cli_screening as screening
 from inference.errors import ScamTapError
@@ -33,8 +33,8 @@ models_app = typer.Typer(no_args_is_help=True, help="Fetch, build and check the 
 app.add_typer(models_app, name="models")
 app.command()(screening.screen)
 app.command()(screening.report)
-app.add_typer(screening.lists, name="lists")
-app.add_typer(screening.simulate, name="simulate")
+app.add_typer(cli_lists.lists, name="lists")
+app.add_typer(cli_simulate.simulate, name="simulate")
 app.add_typer(alerts.alerts, name="alerts")
 
 stdout = Console(highlight=False, soft_wrap=True)
@@ -202,9 +202,9 @@ def serve(
     settings = load_settings(config, engine=engine)
     set_up_logs(settings.log)
     if only is Part.screening:
-        from inference.service.screening_worker import serve_screening
+        from inference.service.screening_worker import run_screening
 
-        asyncio.run(serve_screening(settings))
+        run_screening(settings)
         return
     from inference.service.worker import serve_until_signal
 
@@ -308,6 +308,40 @@ def list_models() -> None:
 
     for line in model_lines():
         stdout.print(line)
+
+
+@models_app.command()
+def verify() -> None:
+    """Hold every file of every model against its digest. Exit 1 where one bit differs; a worker refuses that model."""
+    from inference.service.models import default_models_dir
+    from inference.service.sealed import verify_models
+
+    for line in verify_models(default_models_dir()):
+        stdout.print(line, markup=False)
+
+
+@models_app.command()
+def seal() -> None:
+    """Accept the newest intent model as it is: record what it was evaluated with, list its digests.
+
+    For a model that you trained or corrected by hand; training, retraining and promoting seal by themselves.
+    """
+    from inference.engine.repository import version_dir
+    from inference.intent.install import INTENT_MODEL
+    from inference.service.models import default_models_dir
+    from inference.service.sealed import seal_intent
+
+    stdout.print(f"sealed {seal_intent(version_dir(default_models_dir(), INTENT_MODEL))}", markup=False)
+
+
+@models_app.command()
+def rollback() -> None:
+    """Go back to the intent model before the newest one. A running worker follows within renewal.every_s seconds."""
+    from inference.intent.versions import rollback as roll_back
+    from inference.service.models import default_models_dir
+
+    left, now = roll_back(default_models_dir())
+    stdout.print(f"version {now} serves; {left} is kept as {left}.retired", markup=False)
 
 
 def _version(wanted: bool) -> None:

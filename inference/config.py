@@ -20,6 +20,8 @@ from inference.intent.scorer import IntentConfig
 from inference.rtp.plane import PlaneConfig
 from inference.screening.config import ScreeningConfig
 from inference.service.api import ApiConfig
+from inference.service.kept import TranscriptsConfig
+from inference.service.renewal import RenewalConfig
 from inference.service.watch import WatchConfig
 from inference.speech.gate import CascadeConfig
 from inference.speech.recogniser import MAX_WINDOW_S, RecogniserConfig
@@ -34,11 +36,13 @@ class PrivacyConfig(BaseModel):
 
     Attributes:
         legal_basis: the operator's own words, e.g. 'subscriber opted in, contract 4.2'. Without it nothing is analysed.
+        transcripts: whether what was said is kept for labelling; by default it is not.
     """
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
     legal_basis: Annotated[str, StringConstraints(strip_whitespace=True, min_length=3)] | None = None
+    transcripts: TranscriptsConfig = TranscriptsConfig()
 
 
 class LogConfig(BaseModel):
@@ -73,6 +77,7 @@ class Settings(BaseSettings):
     alerts: AlertsConfig = AlertsConfig()
     warnings: WarningsConfig = WarningsConfig()
     watch: WatchConfig = WatchConfig()
+    renewal: RenewalConfig = RenewalConfig()
     api: ApiConfig = ApiConfig()
     log: LogConfig = LogConfig()
     gateways: GatewaysConfig = GatewaysConfig()

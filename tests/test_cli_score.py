@@ -28,7 +28,7 @@ def test_score_prints_risk_after_each_turn(run, doubles, tmp_path):
     assert (code, err) == (0, "")
     scam, fine, nothing, silence = map(json.loads, out.splitlines())
     for scored in (scam, fine, nothing, silence):
-        assert list(scored) == ["id", "level", "risk", "first_alert_turn", "family", "stage"]
+        assert list(scored) == ["id", "level", "risk", "first_alert_turn", "family", "stage", "acts"]
     assert (scam["id"], scam["level"], scam["first_alert_turn"]) == ("scam", "danger", 2)
     assert (scam["family"], scam["stage"]) == ("card_otp", "ask")
     assert len(scam["risk"]) == 4

@@ -1,5 +1,6 @@
 """The ``scamtap-train`` command: from call scripts and texts to the models under ``models/``."""
 
+import os
 import sys
 import time
 from pathlib import Path
@@ -8,12 +9,17 @@ from typing import Annotated
 import typer
 from rich.console import Console
 
-from inference.errors import ConfigError, ScamTapError
+from inference.errors import ScamTapError
 from training.announce.command import announce
 from training.data.command import app as data_app
+from training.evaluation.command import evaluate, unseen
 from training.gate.command import gate
+from training.intent.data import LANGUAGES
+from training.mine.command import labelled, mine
+from training.retrain.command import promote, retrain, rollback
 from training.screening.command import reputation, screening
 from training.voice.command import voice
+from training.voice.sheet import voice_sheet
 
 # torch and onnxruntime are imported by the commands that need them: `scamtap-train --help` answers at once.
 
@@ -50,35 +56,70 @@ def intent(
     out: Annotated[Path, typer.Option(help="Version folder to write: head, calibration, report.")] = Path(
         "models/scam_intent/1"
     ),
-    epochs: Annotated[int, typer.Option(min=1, max=50)] = 3,
-    layers: Annotated[int, typer.Option(min=0, max=6, help="Upper encoder layers that are tuned and shipped.")] = 2,
-    seed: Annotated[int, typer.Option(help="Same data, same seed, same machine: same model.")] = 1,
+    settings: Annotated[
+        Path | None,
+        typer.Option(help="Encoder and recipe (YAML); options below win.", show_default="the built-in ones"),
+    ] = None,
+    encoder: Annotated[
+        str | None,
+        typer.Option(help="A locked encoder, 'scratch', a folder, or a hub repository.", show_default=False),
+    ] = None,
+    use_layers: Annotated[
+        int | None, typer.Option(min=1, max=48, help="Lowest layers used.", show_default=False)
+    ] = None,
+    layers: Annotated[
+        int | None, typer.Option(min=0, max=48, help="Upper ones of these that are tuned.", show_default=False)
+    ] = None,
+    epochs: Annotated[int | None, typer.Option(min=1, max=50, show_default=False)] = None,
+    seed: Annotated[
+        int | None, typer.Option(help="Same data, same seed, same machine: same model.", show_default=False)
+    ] = None,
+    language: Annotated[list[str] | None, typer.Option(help="Of calls to read; en and zh where left out.")] = None,
     threads: Annotated[int, typer.Option(min=1, max=256, help="Cores to use.")] = 2,
     test: Annotated[bool, typer.Option(help="Measure on test calls; --no-test while variants are compared.")] = True,
-    without_family: Annotated[
-        str | None, typer.Option(help="Leave one scam family out, to see how an unknown one fares.", show_default=False)
+    without: Annotated[
+        list[str] | None,
+        typer.Option(help="Leave a family or topic out, to see how an unknown kind fares.", show_default=False),
+    ] = None,
+    resume: Annotated[
+        Path | None, typer.Option(help="Save to this file now and then, and go on from it.", show_default=False)
     ] = None,
 ) -> None:
     """Train the scam-intent head, calibrate it, measure it, and write all of it to --out.
 
     Our scripts alone suffice to run it; with --data the outside texts that may train shipped weights are added.
-    About 10 minutes on two free cores.
+    Half an hour on two free cores; a GPU is used where there is one, several processes under torchrun.
     """
+    # Threads that wait for one another spin by default: on a machine that others use too, that cost six times the work.
+    os.environ.setdefault("OMP_WAIT_POLICY", "passive")
+    os.environ.setdefault("GOMP_SPINCOUNT", "0")
     import torch
 
-    from training.intent.fit import FitConfig
-    from training.intent.pipeline import REPORT_FILE, Sources, evaluate, slices_of, train, write_report
+    from inference.intent.versions import unseal
+    from inference.service.sealed import seal_intent
+    from training.evaluation.run import judge_all, report_of
+    from training.evaluation.sets import standing_sets
+    from training.intent.encoders import SCRATCH, open_encoder, scratch_encoder
+    from training.intent.pipeline import REPORT_FILE, Sources, read_sources, train, write_report
+    from training.intent.settings import load_training
 
     torch.set_num_threads(threads)
-    sources = Sources(scripts, data, recognised, without_family)
-    config = FitConfig(seed=seed, epochs=epochs, num_tuned=layers)
+    given = {"epochs": epochs, "num_tuned": layers, "seed": seed}
+    chosen = load_training(settings).changed(encoder, use_layers, {k: v for k, v in given.items() if v is not None})
+    sources = Sources(scripts, data, recognised, tuple(language or LANGUAGES), tuple(without or ()))
+    if chosen.encoder == SCRATCH:
+        base = scratch_encoder((c for c in read_sources(sources) if c.split == "train"), out, chosen.fit.seed)
+    else:
+        base = open_encoder(chosen.encoder, chosen.num_layers)
     started = time.monotonic()
-    report = train(sources, out, config, "int8", stderr)
+    unseal(out)  # its files are about to change
+    report = train(sources, out, base, chosen.fit, "int8", stderr, resume)
     report["training"]["minutes"] = round((time.monotonic() - started) / 60, 1)
-    report["training"]["command"] = f"scamtap-train intent --data DIR --epochs {epochs} --layers {layers} --seed {seed}"
     write_report(out / REPORT_FILE, report)
+    seal_intent(out)
     if test:
-        report["test"] = evaluate(out, slices_of(sources, 40), stderr, lambda text: stdout.print(text, markup=False))
+        judged = judge_all(out, standing_sets(sources, 40), stderr, lambda text: stdout.print(text, markup=False))
+        report["test"] = report_of(out, judged).sets
         write_report(out / REPORT_FILE, report)
     stdout.print(f"wrote {out}")
 
@@ -95,51 +136,29 @@ def calibrate(
 
     A few minutes, no torch. Updates calibration.json, report.json and the built model.
     """
+    from inference.intent.versions import unseal
+    from inference.service.sealed import seal_intent
     from training.intent.pipeline import REPORT_FILE, Sources, read_report, recalibrate, write_report
 
+    unseal(model)
     report = read_report(model / REPORT_FILE)
     report["calibration"] = recalibrate(Sources(scripts, data, recognised), model, "int8", seed, stderr)
     report.pop("test", None)
     write_report(model / REPORT_FILE, report)
+    seal_intent(model)
     stdout.print(f"wrote {model}; measure it with: scamtap-train evaluate --update", markup=False)
 
 
-@app.command()
-def evaluate(
-    scripts: ScriptsOption = Path("datasets/scripts"),
-    data: DataOption = None,
-    recognised: RecognisedOption = Path("datasets/recognised"),
-    model: ModelOption = Path("models/scam_intent/1"),
-    limit: Annotated[int, typer.Option(min=1, help="At most so many calls per outside source and label.")] = 100,
-    split: Annotated[str, typer.Option(help="test, or dev to compare variants: dev chose the thresholds.")] = "test",
-    only: Annotated[list[str] | None, typer.Option(help="Slices to run; all where left out.")] = None,
-    out: Annotated[Path | None, typer.Option(help="Write the figures here as JSON.", show_default="none")] = None,
-    update: Annotated[bool, typer.Option(help="Put the figures into the model's report.json.")] = False,
-) -> None:
-    """Measure the intent model and the verdict on calls kept apart, through the door that `scamtap score` uses.
-
-    Prints a line per source: recall, share warned before the ask, false alarms. Each says what its calls are.
-    """
-    from training.intent.pipeline import REPORT_FILE, Sources, read_report, slices_of, write_report
-    from training.intent.pipeline import evaluate as run
-
-    if split not in ("test", "dev"):
-        raise ConfigError(f"--split {split!r} is unknown; give test or dev")
-    if update and split != "test":
-        raise ConfigError("--update is for the test figures; leave --split out")
-    slices = slices_of(Sources(scripts, data, recognised), limit, "dev" if split == "dev" else "test")
-    if unknown := set(only or ()) - set(slices):
-        raise ConfigError(f"--only {min(unknown)}: no such slice; there are {', '.join(slices)}")
-    chosen = {name: calls for name, calls in slices.items() if not only or name in only}
-    report = run(model, chosen, stderr, lambda text: stdout.print(text, markup=False))
-    if out is not None:
-        write_report(out, report)
-    if update:
-        write_report(model / REPORT_FILE, read_report(model / REPORT_FILE) | {"test": report})
-
-
 app.command()(gate)
+app.command()(evaluate)
+app.command()(unseen)
+app.command()(retrain)
+app.command()(promote)
+app.command()(rollback)
+app.command()(mine)
+app.command()(labelled)
 app.command()(voice)
+app.command("voice-sheet")(voice_sheet)
 app.command()(announce)
 app.command()(screening)
 app.command()(reputation)

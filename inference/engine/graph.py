@@ -316,6 +316,7 @@ class GraphBuilder:
         num_heads: int,
         *,
         padding_mask: str = "",
+        bias: str = "",
         past: tuple[str, str] = ("", ""),
         is_causal: bool = False,
     ) -> tuple[str, str, str]:
@@ -328,6 +329,7 @@ class GraphBuilder:
             value: as ``key``.
             num_heads: ``width = num_heads * head_width``.
             padding_mask: int32 ``[batch, keys]``, 1 = attend, 0 = padding.
+            bias: ``[batch, 1, queries, keys]``, added to the scores of every head.
             past: keys and values of earlier steps, ``[batch, heads, past, head_width]`` each.
             is_causal: a query sees the past and the keys up to its own.
 
@@ -335,7 +337,7 @@ class GraphBuilder:
             Context ``[batch, queries, width]`` and, where ``past`` is given, the present keys and values
             ``[batch, heads, past + keys, head_width]`` (else ``""``).
         """
-        inputs = [query, key, value, "", padding_mask, "", *past]
+        inputs = [query, key, value, "", padding_mask, bias, *past]
         while not inputs[-1]:
             inputs.pop()
         name = f"Attention_{next(self._counter)}"

@@ -13,6 +13,7 @@ from onnxruntime.capi import onnxruntime_pybind11_state as runtime_errors
 
 from inference.engine.base import Batch, ModelSpec, Tensor, TensorSpec
 from inference.engine.repository import REMEDY, find_model
+from inference.engine.sums import check_sums
 from inference.errors import EngineError
 
 # ONNX Runtime's exceptions share no base below Exception.
@@ -100,6 +101,7 @@ class OnnxEngine:
 
     def _open(self, name: str) -> _Model:
         version, path = find_model(self._models_dir, name)
+        check_sums(path.parent)
         try:
             session = ort.InferenceSession(str(path), self._options, providers=self._providers)
         except _RUNTIME_ERRORS as error:

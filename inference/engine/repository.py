@@ -9,6 +9,8 @@ from onnx import ModelProto
 from inference.errors import EngineError, WeightsError
 
 MODEL_FILE = "model.onnx"
+BUILT_SUMS_FILE = "SHA256SUMS.built"
+"""Digests of what was built here, see :mod:`inference.engine.sums`."""
 REMEDY = "run: scamtap models pull"
 
 
@@ -30,14 +32,30 @@ def find_versions(folder: Path) -> list[int]:
     return sorted(int(name) for name in names if name.isdecimal() and (folder / name / MODEL_FILE).is_file())
 
 
-def write_model(models_dir: Path, name: str, model: ModelProto, version: int = 1) -> Path:
+def newest_version(models_dir: Path, name: str) -> int:
+    """The highest version of ``name`` that has a folder, built or not; 1 where there is none yet."""
+    folder = models_dir / name
+    found = [int(p.name) for p in folder.iterdir() if p.name.isdecimal()] if folder.is_dir() else []
+    return max(found, default=1)
+
+
+def version_dir(models_dir: Path, name: str) -> Path:
+    """Folder of the newest version of ``name``."""
+    return models_dir / name / str(newest_version(models_dir, name))
+
+
+def write_model(models_dir: Path, name: str, model: ModelProto, version: int | None = None) -> Path:
     """Put ``model`` in the repository in one step: readers see the old file or the new one, never half of it.
+
+    It goes into ``version``, by default the newest there is.
 
     Raises:
         WeightsError: the disk is full or not writable.
     """
-    path = models_dir / name / str(version) / MODEL_FILE
+    folder = version_dir(models_dir, name) if version is None else models_dir / name / str(version)
+    path = folder / MODEL_FILE
     content = model.SerializeToString()
+    (folder / BUILT_SUMS_FILE).unlink(missing_ok=True)  # it was made of another build
     write_atomically(path, lambda temporary: temporary.write_bytes(content))
     return path
 

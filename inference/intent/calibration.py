@@ -7,9 +7,13 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_valida
 
 from inference.audio import Leg
 from inference.errors import WeightsError
-from inference.intent.scores import STAGES
+from inference.intent.acts import ACTS, FAR_ACTS, GENUINE_ACTS, SUBSCRIBER_ACTS
+from inference.intent.scores import STAGES, Weighed
 
 CALIBRATION_FILE = "calibration.json"
+
+REASSURING = frozenset(("reassure", *GENUINE_ACTS, "began_it"))
+"""Stages and acts that only ever speak for a genuine call; all others only ever for a scam."""
 
 
 class OperatingPoint(BaseModel):
@@ -39,13 +43,15 @@ class Calibration(BaseModel):
         far_scale, near_scale: factors on the raw log-likelihood ratio per leg. They temper: what follows one another
             in a call is correlated, so the raw values together claim too much.
         far_bias: nats that every far utterance which says something adds; what shows no act speaks for a genuine call.
-        act_weights: nats that a far utterance adds which surely shows a stage; never negative but for ``reassure``,
-            never positive for that. What a caller does tells more than how it sounds: on calls kept apart the acts
-            ranked better than the raw ratio.
+        act_weights: nats that an utterance adds which surely shows a stage or an act; never positive for what
+            reassures (:data:`REASSURING`), never negative for the rest. What a caller does tells more than how it
+            sounds: on calls kept apart the acts ranked better than the raw ratio.
         act_floor: probability up to which an act is no evidence (:func:`shown`). Half of all far utterances show no
             act; without a floor their small probabilities add up over a call and drown the few that matter. For the
-            same reason an utterance that shows no act but ``reassure`` never speaks for a scam, however it sounds:
-            an hour of small talk must not add up to an alarm.
+            same reason a far utterance that shows no act but reassuring ones never speaks for a scam, however it
+            sounds: an hour of small talk must not add up to an alarm.
+        act_repeat: share that an act counts for which the call has shown before: saying the same thing again is hardly
+            news.
         stage_thresholds: probability from which a stage counts as present, per stage.
         operating_point: thresholds for the verdict.
     """
@@ -59,6 +65,7 @@ class Calibration(BaseModel):
     far_bias: float = Field(le=0)
     act_weights: dict[str, float]
     act_floor: float = Field(default=0.0, ge=0, lt=1)
+    act_repeat: float = Field(default=1.0, ge=0, le=1)
     stage_thresholds: dict[str, float]
     operating_point: OperatingPoint
 
@@ -67,20 +74,27 @@ class Calibration(BaseModel):
         for name, values in (("stage_thresholds", self.stage_thresholds), ("act_weights", self.act_weights)):
             if missing := set(STAGES) - set(values):
                 raise ValueError(f"{name} lacks {min(missing)}")
-        if any((weight > 0) if act == "reassure" else (weight < 0) for act, weight in self.act_weights.items()):
+        if unknown := set(self.act_weights) - set(STAGES) - set(ACTS):
+            raise ValueError(f"act_weights has an unknown {min(unknown)}")
+        if any((weight > 0) if act in REASSURING else (weight < 0) for act, weight in self.act_weights.items()):
             raise ValueError("act_weights has a wrong sign")
         return self
 
-    def llr(self, leg: Leg, raw: float, stages: Mapping[str, float], limit: float) -> float:
-        """Calibrated log-likelihood ratio of one utterance that says something, within +-``limit``."""
-        if leg == "far":
-            acts = {stage: shown(p, self.act_floor) for stage, p in stages.items()}
-            value = raw * self.far_scale + self.far_bias + sum(self.act_weights[s] * a for s, a in acts.items())
-            if not any(a for stage, a in acts.items() if stage != "reassure"):
-                value = min(0.0, value)
-        else:
-            value = raw * self.near_scale
-        return min(limit, max(-limit, value))
+    def weigh(self, leg: Leg, raw: float, marks: Mapping[str, float], limit: float) -> Weighed:
+        """What one utterance that says something is worth.
+
+        Args:
+            leg: whose it is.
+            raw: the network's log-likelihood ratio.
+            marks: probability per stage and act.
+            limit: no utterance adds or takes more.
+        """
+        names = SUBSCRIBER_ACTS if leg == "near" else (*STAGES, *FAR_ACTS)
+        acts = {name: shown(marks[name], self.act_floor) for name in names if name in marks}
+        parts = {name: self.act_weights.get(name, 0.0) * part for name, part in acts.items() if part}
+        if leg == "near":
+            return Weighed(raw * self.near_scale, parts, True, limit)
+        return Weighed(raw * self.far_scale + self.far_bias, parts, bool(set(parts) - REASSURING), limit)
 
 
 def shown(probability: float, floor: float) -> float:

@@ -1,7 +1,7 @@
 """The rolling transcript of one call, as much of it as the intent model reads at once."""
 
 from collections import deque
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -10,6 +10,7 @@ import numpy.typing as npt
 from tokenizers import Tokenizer
 
 from inference.audio import Leg
+from inference.intent.encoder import Reading
 from inference.intent.text import normalise
 
 LEG_MARK: dict[Leg, str] = {"far": "caller", "near": "me"}
@@ -68,7 +69,8 @@ class TokenBatch:
 
     Attributes:
         input_ids: int64 ``[batch, tokens]``; 0 is padding.
-        part: int64 ``[batch, tokens]``; 0 padding, 1 what was said before, 2 the current utterance.
+        part: int64 ``[batch, tokens]``; which utterance a token belongs to: 1 the current one, 2 that before it, and so
+            on back in time; 0 padding. As one text: 1 what was before, 2 the current utterance.
     """
 
     input_ids: npt.NDArray[np.int64]
@@ -76,21 +78,34 @@ class TokenBatch:
 
 
 class WindowTokenizer:
-    """``[CLS] before [SEP] current [SEP]``, every utterance behind its leg mark; the newest words win the room.
+    """``[CLS] mark words [SEP]`` per utterance: the current one, then those before it, the latest first.
+
+    Or as one text, ``[CLS] before [SEP] current [SEP]``, every utterance behind its mark; the newest words win.
 
     Args:
         tokenizer: the encoder's own (tokenizer.json).
-        max_tokens: length of the longest window.
-        max_current_tokens: of those, at most this many for the current utterance.
+        max_tokens: length of the longest window; utterances of longer ago that do not fit are left out whole.
+        max_utterance_tokens: an utterance is cut after this many.
+        reading: of the model that is fed.
     """
 
-    def __init__(self, tokenizer: Tokenizer, max_tokens: int = 96, max_current_tokens: int = 48) -> None:
+    def __init__(
+        self,
+        tokenizer: Tokenizer,
+        max_tokens: int = 96,
+        max_utterance_tokens: int = 48,
+        reading: Reading = "utterances",
+    ) -> None:
         tokenizer.no_padding()
         tokenizer.no_truncation()
         self._tokenizer = tokenizer
         self._max_tokens = max_tokens
-        self._max_current_tokens = max_current_tokens
-        cls_id, sep_id = tokenizer.token_to_id("[CLS]"), tokenizer.token_to_id("[SEP]")
+        self._max_utterance_tokens = max_utterance_tokens
+        self._reading = reading
+        cls_id, sep_id = (
+            next((i for name in names if (i := tokenizer.token_to_id(name)) is not None), None)
+            for names in (("[CLS]", "<s>"), ("[SEP]", "</s>"))
+        )
         if cls_id is None or sep_id is None:
             raise ValueError("tokenizer has no [CLS] or [SEP]")
         self._cls_id, self._sep_id = int(cls_id), int(sep_id)
@@ -99,9 +114,31 @@ class WindowTokenizer:
         text = f"{LEG_MARK[said.leg]} {normalise(said.text)}"
         return list(self._tokenizer.encode(text, add_special_tokens=False).ids)
 
+    def utterance_ids(self, said: Said) -> list[int]:
+        """Token ids of one utterance: the same wherever it stands."""
+        return [self._cls_id, *self._ids(said)[: self._max_utterance_tokens - 2], self._sep_id]
+
+    def how_many_fit(self, lengths: Iterable[int]) -> int:
+        """How many utterances of a window are read; their lengths come current first, then back in time."""
+        used, count = 0, 0
+        for length in lengths:
+            used += length
+            if count and used > self._max_tokens:
+                break
+            count += 1
+        return count
+
     def window_ids(self, window: ContextWindow) -> tuple[list[int], list[int]]:
         """Token ids and parts of one window."""
-        current = self._ids(window.current)[: self._max_current_tokens]
+        if self._reading == "window":
+            return self._as_one_text(window)
+        utterances = [self.utterance_ids(said) for said in (window.current, *reversed(window.before))]
+        utterances = utterances[: self.how_many_fit(map(len, utterances))]
+        ids = [token for utterance in utterances for token in utterance]
+        return ids, [part for part, utterance in enumerate(utterances, 1) for _ in utterance]
+
+    def _as_one_text(self, window: ContextWindow) -> tuple[list[int], list[int]]:
+        current = self._ids(window.current)[: self._max_utterance_tokens]
         room = self._max_tokens - len(current) - 3
         before: list[int] = []
         for said in reversed(window.before):

@@ -1,14 +1,19 @@
-"""The intent network as an ONNX graph: pulled base weights + the small part we trained and ship.
+"""The intent network as an ONNX graph: pulled base weights + the part we trained and ship.
 
-all-MiniLM-L6-v2 (BERT, 6 layers of 384, Apache-2.0) reads a window of the transcript; its upper layers are replaced by
-tuned ones where the shipped head has them. The states of the current utterance and of what was said before are pooled
-apart, and one hidden layer feeds three heads. :mod:`training.intent.network` is the same in torch.
+A BERT-like encoder (:mod:`inference.intent.encoder`) reads the utterances of a window side by side, each by itself; its
+upper layers are replaced by tuned ones where the shipped head has them. An utterance is then two vectors, mean and
+maximum over its tokens. The current one looks back at those before it (attention over their means), and one hidden
+layer feeds four heads. That an utterance is encoded by itself costs nothing here and makes training several times
+cheaper: each utterance of a call is encoded once, not once for every window that it stands in.
+:mod:`training.intent.network` is the same in torch.
 
 Graph inputs: ``input_ids``, ``part`` int64 ``[batch, tokens]`` (:class:`inference.intent.context.TokenBatch`).
-Outputs: ``llr`` float32 ``[batch]`` before calibration, ``families`` and ``stages`` float32 logits ``[batch, n]``.
+Outputs: ``llr`` float32 ``[batch]`` before calibration, ``families``, ``stages`` and ``acts`` float32 logits
+``[batch, n]``.
 """
 
 import hashlib
+import math
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -19,32 +24,43 @@ from onnx import ModelProto
 
 from inference.engine.graph import GraphBuilder, Precision
 from inference.errors import WeightsError
+from inference.intent.acts import ACTS
+from inference.intent.context import CONTEXT_UTTERANCES
+from inference.intent.encoder import EncoderShape
 from inference.intent.scores import FAMILIES, STAGES
 from inference.weights.safetensors import read_safetensors
 
-WIDTH = 384
-NUM_LAYERS = 6
-NUM_HEADS = 12
-EPSILON = 1e-12
-HIDDEN = 128
+HIDDEN = 192
 """Width of the layer that the heads share."""
+
+LOOK = 128
+"""Width in which the current utterance looks back."""
 
 LLR_LIMIT = 3.0
 """Natural-log units: one utterance can speak for or against a scam by e^3 = 20 to 1 at most, before calibration."""
 
-BEFORE, CURRENT = 1, 2
-"""Values of ``part``; 0 is padding."""
+CURRENT = 1
+"""Value of ``part`` of the current utterance; those before it count on from there, 0 is padding."""
+
+MAX_UTTERANCES = 1 + CONTEXT_UTTERANCES
+
+LOWEST = -1e4
+"""Stands for minus infinity under a maximum; float16 holds it."""
+
+LABELS = {"families": FAMILIES, "stages": STAGES, "acts": ACTS}
+"""Heads with a logit per label."""
 
 Tensors = Mapping[str, npt.NDArray[Any]]
 
 
-def build_intent(base_tensors: Tensors, head_path: Path, precision: Precision) -> ModelProto:
+def build_intent(base_tensors: Tensors, head_path: Path, precision: Precision, encoder: EncoderShape) -> ModelProto:
     """Draw the graph.
 
     Args:
         base_tensors: published weights by name (``embeddings.…``, ``encoder.layer.0.…``).
         head_path: our ``head.safetensors``: tuned layers under the published names, and ``head.…``.
         precision: ``int8`` for CPU, ``fp16`` for GPU, ``fp32`` for comparison.
+        encoder: how much of the base is used.
 
     Raises:
         WeightsError: a tensor is missing or has a wrong shape.
@@ -54,25 +70,23 @@ def build_intent(base_tensors: Tensors, head_path: Path, precision: Precision) -
     graph = GraphBuilder(precision)
     input_ids = graph.input("input_ids", np.int64, ["batch", "tokens"])
     part = graph.input("part", np.int64, ["batch", "tokens"])
-    is_word = graph.cast(graph.op("Greater", part, graph.constant(np.int64(0))), np.int32)
-    x = _embed(graph, tensors, input_ids)
-    for number in range(NUM_LAYERS):
-        x = _layer(graph, tensors, f"encoder.layer.{number}", x, is_word)
-    pooled = [_mean(graph, x, part, which) for which in (CURRENT, BEFORE)]
-    hidden = graph.op("Concat", *pooled, axis=-1)
-    hidden = graph.gelu(_dense(graph, tensors, "head.hidden", hidden, (HIDDEN, 2 * WIDTH)))
-    raw = graph.reshape(_dense(graph, tensors, "head.llr", hidden, (1, HIDDEN)), -1)
+    pooled = _read_window if encoder.reading == "window" else _read_utterances
+    hidden = graph.op("Concat", *pooled(graph, tensors, input_ids, part, encoder), axis=-1)
+    weight = tensors.rows("head.hidden.weight")
+    hidden = graph.gelu(graph.linear(hidden, weight, tensors.get("head.hidden.bias", weight.shape[:1])))
+    raw = graph.reshape(_dense(graph, tensors, "head.llr", hidden, (1, weight.shape[0])), -1)
     limit = graph.floats(LLR_LIMIT)
     llr = graph.op("Mul", graph.op("Tanh", graph.op("Div", raw, limit)), limit)
     graph.output("llr", llr, np.float32, ["batch"])
-    for name, labels in (("families", FAMILIES), ("stages", STAGES)):
-        logits = _dense(graph, tensors, f"head.{name}", hidden, (len(labels), HIDDEN))
+    known = {name: labels for name, labels in LABELS.items() if name != "acts" or f"head.{name}.weight" in head}
+    for name, labels in known.items():
+        logits = _dense(graph, tensors, f"head.{name}", hidden, (len(labels), weight.shape[0]))
         graph.output(name, logits, np.float32, ["batch", len(labels)])
     metadata = {
         "precision": precision,
-        "families": ",".join(FAMILIES),
-        "stages": ",".join(STAGES),
         "head_sha256": hashlib.sha256(head_path.read_bytes()).hexdigest(),
+        "reading": encoder.reading,
+        **{name: ",".join(labels) for name, labels in known.items()},
     }
     return graph.build(metadata)
 
@@ -83,64 +97,149 @@ class _Merged:
     def __init__(self, base: Tensors, head: Tensors) -> None:
         self._base, self._head = base, head
 
-    def get(self, name: str, shape: tuple[int, ...]) -> npt.NDArray[np.float32]:
+    def get(self, name: str, shape: tuple[int | None, ...]) -> npt.NDArray[np.float32]:
+        """A tensor of ``shape``, where None is any number."""
         tensor = self._head.get(name)
         if tensor is None:
             tensor = self._base.get(name)
         if tensor is None:
             raise WeightsError(f"scam_intent: tensor {name} is missing; run `scamtap models pull` again")
-        if tensor.shape != shape:
+        if len(tensor.shape) != len(shape) or any(w not in (None, n) for w, n in zip(shape, tensor.shape, strict=True)):
             raise WeightsError(
                 f"scam_intent: tensor {name} is {tensor.shape}, expected {shape}; base and head disagree"
             )
         return np.asarray(tensor, np.float32)
 
     def rows(self, name: str) -> npt.NDArray[np.float32]:
-        """A table whose number of rows is the base model's own affair."""
-        tensor = self._base.get(name)
-        if tensor is None or tensor.ndim != 2 or tensor.shape[1] != WIDTH:
-            raise WeightsError(f"scam_intent: base tensor {name} is missing or not [rows, {WIDTH}]")
+        """A table whose size is the encoder's own affair."""
+        tensor = self._head.get(name)
+        if tensor is None:
+            tensor = self._base.get(name)
+        if tensor is None or tensor.ndim != 2:
+            raise WeightsError(f"scam_intent: tensor {name} is missing or no table; run `scamtap models pull` again")
         return np.asarray(tensor, np.float32)
 
 
-def _embed(graph: GraphBuilder, tensors: _Merged, input_ids: str) -> str:
+def _read_utterances(
+    graph: GraphBuilder, tensors: _Merged, input_ids: str, part: str, encoder: EncoderShape
+) -> tuple[str, ...]:
+    """Each utterance by itself: what the heads read of the current one and of those before it."""
+    is_same = graph.op("Equal", graph.op("Unsqueeze", part, graph.ints(2)), graph.op("Unsqueeze", part, graph.ints(1)))
+    is_same = graph.cast(is_same, graph.dtype)  # [batch, tokens, tokens]
+    x = _embed(graph, tensors, input_ids, _positions(graph, is_same, input_ids), encoder)
+    apart = _unless(graph, graph.op("Unsqueeze", is_same, graph.ints(1)))
+    for number in range(encoder.num_layers):
+        x = _layer(graph, tensors, f"encoder.layer.{number}", x, ("", apart), encoder)
+    means, is_there = _means(graph, x, part)
+    width = tensors.rows("embeddings.position_embeddings.weight").shape[1]
+    current = graph.reshape(graph.slice(means, 0, 1, axis=1), 0, width)
+    return current, _highest(graph, x, part), _look_back(graph, tensors, current, means, is_there, width)
+
+
+def _read_window(
+    graph: GraphBuilder, tensors: _Merged, input_ids: str, part: str, encoder: EncoderShape
+) -> tuple[str, ...]:
+    """All of the window as one text: means over the current utterance (part 2) and over what was before (part 1)."""
+    is_word = graph.cast(graph.op("Greater", part, graph.constant(np.int64(0))), np.int32)
+    length = graph.reshape(graph.size(input_ids, 1))
+    places = graph.op("Range", graph.constant(np.int64(0)), length, graph.constant(np.int64(1)))
+    x = _embed(graph, tensors, input_ids, places, encoder)
+    for number in range(encoder.num_layers):
+        x = _layer(graph, tensors, f"encoder.layer.{number}", x, (is_word, ""), encoder)
+    means, _ = _means(graph, x, part)
+    width = tensors.rows("embeddings.position_embeddings.weight").shape[1]
+    before, current = (graph.reshape(graph.slice(means, i, i + 1, axis=1), 0, width) for i in range(2))
+    return current, before
+
+
+def _positions(graph: GraphBuilder, is_same: str, input_ids: str) -> str:
+    """Place of every token in its own utterance: how many before it are of the same, int64 ``[batch, tokens]``."""
+    length = graph.reshape(graph.size(input_ids, 1))
+    places = graph.op("Range", graph.constant(np.int64(0)), length, graph.constant(np.int64(1)))
+    earlier = graph.op(
+        "Less", graph.op("Unsqueeze", places, graph.ints(0)), graph.op("Unsqueeze", places, graph.ints(1))
+    )
+    counted = graph.op("Mul", is_same, graph.cast(earlier, graph.dtype))
+    return graph.cast(graph.op("ReduceSum", counted, graph.ints(2), keepdims=0), np.int64)
+
+
+def _unless(graph: GraphBuilder, holds: str) -> str:
+    """0 where ``holds`` is 1, nearly minus infinity where it is 0."""
+    return graph.op("Mul", graph.op("Sub", graph.floats(1), holds), graph.floats(LOWEST))
+
+
+def _embed(graph: GraphBuilder, tensors: _Merged, input_ids: str, places: str, encoder: EncoderShape) -> str:
     positions = tensors.rows("embeddings.position_embeddings.weight")
     # The encoder was trained on single texts: every token has type 0, whose embedding is folded into the positions.
-    positions = positions + tensors.rows("embeddings.token_type_embeddings.weight")[0]
-    words = graph.embedding(input_ids, tensors.rows("embeddings.word_embeddings.weight"))
-    here = graph.slice(graph.floats(positions), 0, graph.size(input_ids, 1), axis=0)
-    x = graph.op("Add", words, here)
-    gain, bias = (tensors.get(f"embeddings.LayerNorm.{kind}", (WIDTH,)) for kind in ("weight", "bias"))
-    return graph.layer_norm(x, gain, bias, EPSILON)
+    positions = positions + tensors.get("embeddings.token_type_embeddings.weight", (None, positions.shape[1]))[0]
+    words = graph.embedding(input_ids, tensors.get("embeddings.word_embeddings.weight", (None, positions.shape[1])))
+    x = graph.op("Add", words, graph.op("Gather", graph.floats(positions), places))
+    gain, bias = (tensors.get(f"embeddings.LayerNorm.{kind}", (positions.shape[1],)) for kind in ("weight", "bias"))
+    return graph.layer_norm(x, gain, bias, encoder.epsilon)
 
 
-def _dense(graph: GraphBuilder, tensors: _Merged, name: str, x: str, shape: tuple[int, int]) -> str:
-    return graph.linear(x, tensors.get(f"{name}.weight", shape), tensors.get(f"{name}.bias", shape[:1]))
+def _dense(graph: GraphBuilder, tensors: _Merged, name: str, x: str, shape: tuple[int | None, int]) -> str:
+    weight = tensors.get(f"{name}.weight", shape)
+    return graph.linear(x, weight, tensors.get(f"{name}.bias", (weight.shape[0],)))
 
 
-def _layer(graph: GraphBuilder, tensors: _Merged, prefix: str, x: str, is_word: str) -> str:
-    square = (WIDTH, WIDTH)
+def _layer(
+    graph: GraphBuilder, tensors: _Merged, prefix: str, x: str, mask: tuple[str, str], encoder: EncoderShape
+) -> str:
+    width = tensors.rows(f"{prefix}.attention.self.query.weight").shape[0]
+    inner_width = tensors.rows(f"{prefix}.intermediate.dense.weight").shape[0]
+    square = (width, width)
     query, key, value = (
         _dense(graph, tensors, f"{prefix}.attention.self.{name}", x, square) for name in ("query", "key", "value")
     )
-    attended, _, _ = graph.attention(query, key, value, NUM_HEADS, padding_mask=is_word)
-    x = _close(graph, tensors, f"{prefix}.attention.output", attended, x, square)
-    inner = graph.gelu(_dense(graph, tensors, f"{prefix}.intermediate.dense", x, (4 * WIDTH, WIDTH)))
-    return _close(graph, tensors, f"{prefix}.output", inner, x, (WIDTH, 4 * WIDTH))
+    attended, _, _ = graph.attention(query, key, value, encoder.num_heads, padding_mask=mask[0], bias=mask[1])
+    x = _close(graph, tensors, f"{prefix}.attention.output", attended, x, square, encoder)
+    inner = graph.gelu(_dense(graph, tensors, f"{prefix}.intermediate.dense", x, (inner_width, width)))
+    return _close(graph, tensors, f"{prefix}.output", inner, x, (width, inner_width), encoder)
 
 
-def _close(graph: GraphBuilder, tensors: _Merged, prefix: str, branch: str, skip: str, shape: tuple[int, int]) -> str:
+def _close(
+    graph: GraphBuilder,
+    tensors: _Merged,
+    prefix: str,
+    branch: str,
+    skip: str,
+    shape: tuple[int, int],
+    encoder: EncoderShape,
+) -> str:
     """Linear, bias, residual and norm: the end of both halves of a BERT layer."""
     y = graph.linear(branch, tensors.get(f"{prefix}.dense.weight", shape))
-    gain, bias = (tensors.get(f"{prefix}.LayerNorm.{kind}", (WIDTH,)) for kind in ("weight", "bias"))
-    dense_bias = tensors.get(f"{prefix}.dense.bias", (WIDTH,))
-    return graph.add_norm(y, skip, gain, bias, dense_bias, EPSILON)[0]
+    gain, bias = (tensors.get(f"{prefix}.LayerNorm.{kind}", shape[:1]) for kind in ("weight", "bias"))
+    dense_bias = tensors.get(f"{prefix}.dense.bias", shape[:1])
+    return graph.add_norm(y, skip, gain, bias, dense_bias, encoder.epsilon)[0]
 
 
-def _mean(graph: GraphBuilder, x: str, part: str, which: int) -> str:
-    """Mean over the tokens of one part, ``[batch, width]``; zero where there are none."""
-    chosen = graph.cast(graph.op("Equal", part, graph.constant(np.int64(which))), graph.dtype)
-    weight = graph.op("Unsqueeze", chosen, graph.ints(-1))
-    total = graph.op("ReduceSum", graph.op("Mul", x, weight), graph.ints(1), keepdims=0)
-    count = graph.op("ReduceSum", weight, graph.ints(1), keepdims=0)
-    return graph.op("Div", total, graph.op("Max", count, graph.floats(1)))
+def _means(graph: GraphBuilder, x: str, part: str) -> tuple[str, str]:
+    """Mean over the tokens of every utterance, ``[batch, utterances, width]``, and 1 where there is one, else 0."""
+    numbers = graph.constant(np.arange(CURRENT, CURRENT + MAX_UTTERANCES, dtype=np.int64).reshape(1, -1, 1))
+    chosen = graph.cast(graph.op("Equal", graph.op("Unsqueeze", part, graph.ints(1)), numbers), graph.dtype)
+    count = graph.op("ReduceSum", chosen, graph.ints(2), keepdims=1)
+    means = graph.op("Div", graph.op("MatMul", chosen, x), graph.op("Max", count, graph.floats(1)))
+    return means, graph.reshape(graph.op("Min", count, graph.floats(1)), 0, MAX_UTTERANCES)
+
+
+def _look_back(graph: GraphBuilder, tensors: _Merged, current: str, means: str, is_there: str, width: int) -> str:
+    """What the current utterance finds in those before it, ``[batch, LOOK]``; zero where there are none."""
+    before = graph.slice(means, 1, MAX_UTTERANCES, axis=1)
+    is_there = graph.op("Unsqueeze", graph.slice(is_there, 1, MAX_UTTERANCES, axis=1), graph.ints(1))
+    keys = _dense(graph, tensors, "head.look.key", before, (LOOK, width))
+    keys = graph.op("Add", keys, graph.floats(tensors.get("head.look.age", (MAX_UTTERANCES - 1, LOOK))))
+    values = _dense(graph, tensors, "head.look.value", before, (LOOK, width))
+    query = graph.op("Unsqueeze", _dense(graph, tensors, "head.look.query", current, (LOOK, width)), graph.ints(1))
+    scores = graph.op("MatMul", query, graph.op("Transpose", keys, perm=[0, 2, 1]))
+    scores = graph.op("Mul", scores, graph.floats(1 / math.sqrt(LOOK)))
+    shares = graph.op("Softmax", graph.op("Add", scores, _unless(graph, is_there)), axis=-1)
+    found = graph.op("MatMul", graph.op("Mul", shares, is_there), values)
+    return graph.reshape(found, 0, LOOK)
+
+
+def _highest(graph: GraphBuilder, x: str, part: str) -> str:
+    """Maximum over the tokens of the current utterance, ``[batch, width]``: one word may be what is asked for."""
+    chosen = graph.cast(graph.op("Equal", part, graph.constant(np.int64(CURRENT))), graph.dtype)
+    left_out = _unless(graph, graph.op("Unsqueeze", chosen, graph.ints(-1)))
+    return graph.op("ReduceMax", graph.op("Add", x, left_out), graph.ints(1), keepdims=0)

@@ -12,8 +12,10 @@ from tokenizers import Tokenizer
 
 from inference.engine.base import Engine
 from inference.errors import EngineError, WeightsError
+from inference.intent.acts import ACTS, FAR_ACTS, SUBSCRIBER_ACTS
 from inference.intent.calibration import load_calibration
 from inference.intent.context import ContextWindow, WindowTokenizer
+from inference.intent.encoder import Reading
 from inference.intent.scores import FAMILIES, STAGES, IntentScores
 from inference.intent.text import is_filler
 
@@ -59,7 +61,9 @@ class IntentScorer:
         self._engine = engine
         self.calibration = load_calibration(calibration_path)
         metadata = engine.spec(self.config.model).metadata
-        if metadata.get("families") != ",".join(FAMILIES) or metadata.get("stages") != ",".join(STAGES):
+        has_acts = metadata.get("acts", "")  # a head of an earlier training knows none
+        known = metadata.get("families") == ",".join(FAMILIES) and metadata.get("stages") == ",".join(STAGES)
+        if not known or has_acts not in ("", ",".join(ACTS)):
             raise EngineError(f"model {self.config.model} has other labels than this code; run: scamtap models pull")
         if metadata.get("head_sha256") != self.calibration.head_sha256:
             raise WeightsError(
@@ -67,7 +71,8 @@ class IntentScorer:
             )
         try:
             tokenizer = Tokenizer.from_file(str(tokenizer_path))
-            self._tokenizer = WindowTokenizer(tokenizer, self.config.max_tokens)
+            reading: Reading = "utterances" if metadata.get("reading") == "utterances" else "window"
+            self._tokenizer = WindowTokenizer(tokenizer, self.config.max_tokens, reading=reading)
         # The tokenizers library raises plain Exception for every fault of the file.
         except Exception as error:
             raise WeightsError(f"{tokenizer_path}: not a BERT tokenizer; run: scamtap models pull") from error
@@ -90,17 +95,27 @@ class IntentScorer:
         tokens = self._tokenizer.batch(items)
         raw = self._engine.infer(self.config.model, {"input_ids": tokens.input_ids, "part": tokens.part})
         families = _softmax(np.asarray(raw["families"], np.float64))
-        stages = 1 / (1 + np.exp(-np.asarray(raw["stages"], np.float64).clip(-30, 30)))
-        return [
-            self._one(*row) for row in zip(items, raw["llr"].tolist(), families.tolist(), stages.tolist(), strict=True)
-        ]
+        stages = _sigmoid(raw["stages"]).tolist()
+        acts = _sigmoid(raw["acts"]).tolist() if "acts" in raw else [[] for _ in items]
+        rows = zip(items, raw["llr"].tolist(), families.tolist(), stages, acts, strict=True)
+        return [self._one(*row) for row in rows]
 
-    def _one(self, item: ContextWindow, raw: float, families: list[float], stages: list[float]) -> IntentScores:
+    def _one(
+        self, item: ContextWindow, raw: float, families: list[float], stages: list[float], acts: list[float]
+    ) -> IntentScores:
+        leg = item.current.leg
+        of_leg = SUBSCRIBER_ACTS if leg == "near" else FAR_ACTS
         shown = dict(zip(STAGES, stages, strict=True))
-        llr = 0.0
+        done = {act: p for act, p in zip(ACTS, acts, strict=False) if act in of_leg}
+        weighed = None
         if item.language in self.calibration.languages and not is_filler(item.current.text) and math.isfinite(raw):
-            llr = self.calibration.llr(item.current.leg, raw, shown, self.config.llr_limit)
-        return IntentScores(llr, dict(zip(FAMILIES, families, strict=True)), shown)
+            weighed = self.calibration.weigh(leg, raw, shown | done, self.config.llr_limit)
+        llr = weighed.total({}, 1.0) if weighed else 0.0
+        return IntentScores(llr, dict(zip(FAMILIES, families, strict=True)), shown, done, weighed)
+
+
+def _sigmoid(logits: npt.ArrayLike) -> Floats:
+    return np.asarray(1 / (1 + np.exp(-np.asarray(logits, np.float64).clip(-30, 30))))
 
 
 def _softmax(logits: Floats) -> Floats:

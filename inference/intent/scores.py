@@ -1,7 +1,8 @@
-"""What one utterance says about the call: scam evidence, family and stage."""
+"""What one utterance says about the call: scam evidence, family, stage and acts."""
 
+import math
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 FAMILIES = (
     "authority",  # police, court, immigration, 公检法
@@ -36,15 +37,52 @@ share codes, invites to hang up and call the published number, offers time, asks
 
 
 @dataclass(frozen=True, slots=True)
+class Weighed:
+    """What an utterance's evidence is made of, in nats, so that an act shown before is not counted in full again.
+
+    Attributes:
+        base: of the words as a whole.
+        acts: of each act that it shows; never of the other sign than the act's own.
+        may_speak_for_scam: whether it shows an act that may; if not, it only ever speaks for a genuine call.
+        limit: no utterance adds or takes more.
+    """
+
+    base: float
+    acts: Mapping[str, float]
+    may_speak_for_scam: bool
+    limit: float
+
+    def total(self, held: Mapping[str, float], repeat: float) -> float:
+        """Evidence of the utterance.
+
+        Args:
+            held: per act, the most that the call has shown of it so far.
+            repeat: share that what was shown already counts for.
+        """
+        value = self.base
+        for act, part in self.acts.items():
+            shown_before = min(abs(part), abs(held.get(act, 0.0)))
+            value += math.copysign(abs(part) - (1 - repeat) * shown_before, part)
+        if not self.may_speak_for_scam:
+            value = min(0.0, value)
+        return min(self.limit, max(-self.limit, value))
+
+
+@dataclass(frozen=True, slots=True)
 class IntentScores:
     """Scores of one utterance in the context of what was said before it.
 
     Attributes:
-        llr: calibrated natural-log likelihood ratio, scam against genuine, that this utterance adds.
+        llr: calibrated natural-log likelihood ratio, scam against genuine, that this utterance adds if no act of it was
+            shown before.
         families: probability per scam family given that the call is a scam; sums to 1.
         stages: independent probability per stage.
+        acts: independent probability per act of its leg (:mod:`inference.intent.acts`); none if the model knows none.
+        weighed: what ``llr`` is made of; None where it is no evidence or is not known.
     """
 
     llr: float
     families: Mapping[str, float]
     stages: Mapping[str, float]
+    acts: Mapping[str, float] = field(default_factory=dict)
+    weighed: Weighed | None = None

@@ -18,6 +18,7 @@ from inference.audio.segment import PCM, SpeechSegment
 from inference.audio.segmenter import Presence, Segmenter, push_all
 from inference.gate.evidence import GateEvidence
 from inference.intent.context import ContextWindow, RollingContext
+from inference.intent.scorer import IntentScorer
 from inference.intent.scores import IntentScores
 from inference.service.events import AlertEvent, Event, UtteranceEvent, VerdictEvent
 from inference.speech.utterance import Utterance
@@ -32,12 +33,14 @@ class CallParts:
         segmenter, verdict: of a leg, and of the call.
         model: names what judges.
         gate: what decides whether a call is read; None: every call is.
+        scorer: what reads these calls; None: what the stages were made with. A call ends with what it began with.
     """
 
     segmenter: Callable[[Leg], Segmenter]
     verdict: Callable[[], Verdict]
     model: str = ""
     gate: Callable[[], GateEvidence] | None = None
+    scorer: IntentScorer | None = None
 
 
 class Call:
@@ -56,6 +59,7 @@ class Call:
         self.id = call_id
         self.begun_at_s = begun_at_s
         self._model = parts.model
+        self.scorer = parts.scorer
         self.language = language
         self._segmenters = {leg: parts.segmenter(leg) for leg in LEGS}
         self._context = RollingContext()

@@ -291,6 +291,7 @@ class DueQueue:
             segment = one.due.segment
             fits = (
                 segment.leg == first.leg
+                and segment.start_s >= last.start_s
                 and segment.start_s - last.end_s <= self._config.max_join_gap_s
                 and segment.end_s - first.start_s <= self._config.max_joined_s
             )

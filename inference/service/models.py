@@ -2,7 +2,7 @@
 
 import hashlib
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -21,17 +21,28 @@ from inference.engine.base import Engine
 from inference.engine.graph import Precision
 from inference.engine.open import require_precision
 from inference.engine.pbtxt import write_configs
-from inference.engine.repository import MODEL_FILE, write_atomically
+from inference.engine.repository import BUILT_SUMS_FILE, MODEL_FILE, version_dir, write_atomically
+from inference.engine.sums import read_sums, write_sums
 from inference.errors import ConfigError, ScamTapError, WeightsError
 from inference.gate.calibration import load_gate_calibration
 from inference.gate.evidence import GateEvidence
 from inference.gate.gate import ScamGate
 from inference.gate.install import GATE_MODEL, gate_calibration_path, install_gate
-from inference.intent.install import HEAD_FILE, INTENT_MODEL, calibration_path, install_intent
+from inference.intent.encoder import load_encoder
+from inference.intent.install import (
+    HEAD_FILE,
+    INTENT_MODEL,
+    TOKENIZER_FILE,
+    calibration_path,
+    encoder_path,
+    install_intent,
+)
 from inference.intent.install import tokenizer_path as intent_tokenizer_path
 from inference.intent.scorer import IntentScorer
+from inference.intent.versions import RECORD_FILE
 from inference.service.call import CallParts
 from inference.service.engines import build_engine
+from inference.service.sealed import check_intent, check_speech, seal_intent
 from inference.service.stages import Stages
 from inference.speech.graph import DECODER, ENCODER
 from inference.speech.install import install_speech
@@ -45,7 +56,7 @@ from inference.weights.bar import progress_bars
 if TYPE_CHECKING:
     from inference.config import Settings
 
-SPEECH_WEIGHTS, TEXT_WEIGHTS = "whisper-base", "all-minilm-l6-v2"
+SPEECH_WEIGHTS = "whisper-base"
 BUILD_KEY_FILE = "build.sha256"
 PRECISION: Precision = "int8"  # where nothing else was asked for and nothing was built before
 CALIBRATED: Precision = "int8"
@@ -53,13 +64,14 @@ CALIBRATED: Precision = "int8"
 6 another first alert, and the evidence of a call moved by up to 1.05 nats."""
 
 MODEL_HEX_DIGITS = 12
+_BUILT_FILES = (MODEL_FILE, TOKENIZER_FILE)
 
 
 @dataclass(frozen=True, slots=True)
 class _Built:
-    """A model made here of pulled weights."""
+    """A model made here of pulled weights; of no artefact where it ships all of its own."""
 
-    artefact: str
+    artefact: str | None
     names: tuple[str, ...]
     sources: tuple[Path, ...]  # code and data that decide what comes out
 
@@ -85,36 +97,42 @@ def _builds(models_dir: Path) -> tuple[_Built, _Built]:
             SPEECH_WEIGHTS, (ENCODER, DECODER, WHOLE), (shared, *sorted(Path(speech.__path__[0]).glob("[gmvw]*.py")))
         ),
         _Built(
-            TEXT_WEIGHTS,
+            load_encoder(encoder_path(models_dir)).artefact,
             (INTENT_MODEL,),
-            (shared, Path(intent.__path__[0]) / "graph.py", models_dir / INTENT_MODEL / "1" / HEAD_FILE),
+            (
+                shared,
+                Path(intent.__path__[0]) / "graph.py",
+                encoder_path(models_dir),
+                version_dir(models_dir, INTENT_MODEL) / HEAD_FILE,
+            ),
         ),
     )
 
 
 def _held_precision(models_dir: Path, built: _Built) -> Precision:
     """What the model was last built in; what is fetched again stays what it was."""
-    key_file = models_dir / built.names[0] / "1" / BUILD_KEY_FILE
+    key_file = version_dir(models_dir, built.names[0]) / BUILD_KEY_FILE
     last = key_file.read_text().split()[-1:] if key_file.is_file() else []
     return next((precision for precision in get_args(Precision) if [precision] == last), PRECISION)
 
 
 def _wanted(precision: Precision | None, models_dir: Path, built: _Built) -> Precision:
     """What to build the model in: the classifier only in what it was calibrated for."""
-    return CALIBRATED if built.artefact == TEXT_WEIGHTS else precision or _held_precision(models_dir, built)
+    return CALIBRATED if INTENT_MODEL in built.names else precision or _held_precision(models_dir, built)
 
 
 def _build_key(built: _Built, precision: Precision) -> str:
     """What the result depends on: a model built with the same key need not be built again."""
-    digest = hashlib.sha256(load_lock().artefact(built.artefact).model_dump_json().encode())
+    locked = load_lock().artefact(built.artefact).model_dump_json() if built.artefact else ""
+    digest = hashlib.sha256(locked.encode())
     for path in built.sources:
         digest.update(path.read_bytes())
     return f"{digest.hexdigest()} {precision}\n"
 
 
 def _is_current(models_dir: Path, built: _Built, precision: Precision) -> bool:
-    folders = [models_dir / name / "1" for name in built.names]
-    if not all((folder / MODEL_FILE).is_file() for folder in folders):
+    folders = [version_dir(models_dir, name) for name in built.names]
+    if not all((folder / MODEL_FILE).is_file() and read_sums(folder / BUILT_SUMS_FILE) for folder in folders):
         return False
     key_file = folders[0] / BUILD_KEY_FILE
     return key_file.is_file() and key_file.read_text() == _build_key(built, precision)
@@ -160,19 +178,25 @@ def pull_models(
             if console is not None:
                 console.print(f"building {', '.join(built.names)} ({wanted}) in {models_dir}", markup=False)
             _build(models_dir, built, wanted)
+    folder = version_dir(models_dir, INTENT_MODEL)
+    if (folder / MODEL_FILE).is_file() and not (folder / RECORD_FILE).is_file():
+        seal_intent(folder)  # nobody answered for it before: from now on it stays what it is
     if install_gate(models_dir) and console is not None:
         console.print(f"{GATE_MODEL}: built of its head in {models_dir}", markup=False)
     write_configs(models_dir)
 
 
 def _build(models_dir: Path, built: _Built, precision: Precision) -> None:
-    tensors, tokenizer = open_tensors(built.artefact), file(built.artefact, "tokenizer.json")
-    if built.artefact == SPEECH_WEIGHTS:
-        install_speech(models_dir, tensors, tokenizer, precision)
+    if built.artefact is None:
+        install_intent(models_dir, {}, intent_tokenizer_path(models_dir), precision)
     else:
-        install_intent(models_dir, tensors, tokenizer, precision)
+        tensors, tokenizer = open_tensors(built.artefact), file(built.artefact, "tokenizer.json")
+        install = install_speech if built.artefact == SPEECH_WEIGHTS else install_intent
+        install(models_dir, tensors, tokenizer, precision)
+    for folder in (version_dir(models_dir, name) for name in built.names):
+        write_sums(folder, [name for name in _BUILT_FILES if (folder / name).is_file()], BUILT_SUMS_FILE)
     key = _build_key(built, precision)
-    write_atomically(models_dir / built.names[0] / "1" / BUILD_KEY_FILE, partial(Path.write_text, data=key))
+    write_atomically(version_dir(models_dir, built.names[0]) / BUILD_KEY_FILE, partial(Path.write_text, data=key))
 
 
 def model_lines(models_dir: Path | None = None) -> Iterator[str]:
@@ -187,41 +211,56 @@ def model_lines(models_dir: Path | None = None) -> Iterator[str]:
         precision = _held_precision(models_dir, built)
         is_current = _is_current(models_dir, built, precision)
         state = "built" if is_current else "not built or out of date; run: scamtap models pull"
-        yield f"{', '.join(built.names)}: {state}, {precision}, in {models_dir}"
+        versions = "/".join(sorted({version_dir(models_dir, name).name for name in built.names}))
+        yield f"{', '.join(built.names)}: version {versions}, {state}, {precision}, in {models_dir}"
     yield f"weights are kept in {cache_dir()}"
 
 
 def build_stages(settings: "Settings") -> Stages:
-    """Load the models.
+    """Load the models: every file is held against its digest, the classifier against what it was evaluated with.
 
     Raises:
-        WeightsError, EngineError: they were not pulled or are damaged; the remedy is in the message.
+        WeightsError, EngineError: they were not pulled, are damaged or no pair; the remedy is in the message.
     """
     models_dir = settings.models_dir or default_models_dir()
     engine, is_remote = build_engine(settings.engine, models_dir), settings.engine.url is not None
     try:
-        require_precision(engine, WHOLE if is_remote else ENCODER, settings.engine.precision)
+        encoder = WHOLE if is_remote else ENCODER
+        if not is_remote:
+            check_speech(engine, models_dir)
+        require_precision(engine, encoder, settings.engine.precision)
         name = settings.cascade.gate
         gate = None if name is None else ScamGate(engine, name, gate_calibration_path(models_dir, name))
         tokenizer = speech_tokenizer_path(models_dir)
         recogniser = Recogniser(engine, tokenizer, settings.speech, gate, is_remote=is_remote)
+        scorer = build_scorer(settings, engine, engine.spec(encoder).metadata)
         gates = "never" if gate is None else settings.cascade.when
-        return Stages(recogniser, build_scorer(settings, engine), engine, gates=gates, fusion=settings.cascade.fusion)
+        return Stages(recogniser, scorer, engine, gates=gates, fusion=settings.cascade.fusion)
     except ScamTapError:
         engine.close()
         raise
 
 
-def build_scorer(settings: "Settings", engine: Engine | None = None) -> IntentScorer:
-    """Load the intent model alone.
+def build_scorer(
+    settings: "Settings", engine: Engine | None = None, speech: Mapping[str, str] | None = None
+) -> IntentScorer:
+    """Load the newest version of the intent model alone.
+
+    Args:
+        settings: where it is.
+        engine: what it runs on; None: one of its own.
+        speech: metadata of the recogniser that it reads; None: it reads texts.
 
     Raises:
-        WeightsError, EngineError: it was not pulled, is damaged, or of a precision that it was not calibrated for.
+        WeightsError, EngineError: it is not there, damaged, or was evaluated with another recogniser or precision.
     """
     models_dir = settings.models_dir or default_models_dir()
     engine = engine or build_engine(settings.engine, models_dir)
+    folder = version_dir(models_dir, INTENT_MODEL)
     require_precision(engine, settings.intent.model, CALIBRATED)
-    return IntentScorer(engine, intent_tokenizer_path(models_dir), calibration_path(models_dir), settings.intent)
+    scorer = IntentScorer(engine, intent_tokenizer_path(models_dir), calibration_path(models_dir), settings.intent)
+    check_intent(folder, engine.spec(settings.intent.model).metadata, speech)
+    return scorer
 
 
 def build_parts(settings: "Settings", stages: Stages) -> CallParts:

@@ -109,6 +109,7 @@ def score_text(scorer: IntentScorer, verdict: VerdictConfig, call: CallText) -> 
         "first_alert_turn": result.first_alert_turn,
         "family": result.family,
         "stage": result.stage,
+        "acts": dict(result.acts),
     }
 
 

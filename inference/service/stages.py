@@ -7,7 +7,9 @@ from typing import Literal, TypeAlias
 
 from inference.audio.segment import SpeechSegment
 from inference.engine.base import Engine
+from inference.intent.context import ContextWindow
 from inference.intent.scorer import IntentScorer
+from inference.intent.scores import IntentScores
 from inference.service.call import Call
 from inference.service.events import Event
 from inference.speech.recogniser import Recogniser
@@ -98,7 +100,7 @@ class Stages:
         heard = self.recogniser.transcribe(segments, languages, *([weigh] if is_weighed else []))
         worded = [index for index, utterance in enumerate(heard) if utterance.text]
         windows = [batch[index].call.remember(heard[index]) for index in worded]
-        scores = self.scorer.score(windows)
+        scores = self._score([batch[index].call.scorer or self.scorer for index in worded], windows)
         known_s = self.clock()
         outcomes = [Outcome(is_held=utterance.is_held) for utterance in heard]
         for index, scored in zip(worded, scores, strict=True):
@@ -118,6 +120,14 @@ class Stages:
     def is_mixing(self) -> bool:
         """Whether a batch may hold windows of any length."""
         return self.recogniser.is_mixing
+
+    def _score(self, scorers: Sequence[IntentScorer], windows: Sequence[ContextWindow]) -> list[IntentScores]:
+        """Each window by its call's own scorer: after a promotion two versions judge, for as long as old calls last."""
+        scores: dict[int, IntentScores] = {}
+        for scorer in {id(scorer): scorer for scorer in scorers}.values():
+            its = [index for index, other in enumerate(scorers) if other is scorer]
+            scores |= zip(its, scorer.score([windows[index] for index in its]), strict=True)
+        return [scores[index] for index in range(len(windows))]
 
     def close(self) -> None:
         """Release the models."""

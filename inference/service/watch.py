@@ -129,6 +129,10 @@ class Watch:
             raise RuntimeError("the watch was not started")
         return self._ticking
 
+    def use(self, parts: CallParts) -> None:
+        """Calls that begin from now on are made of ``parts``; see :mod:`inference.service.renewal`."""
+        self._parts = parts
+
     def start(self) -> None:
         """Begin to tick."""
         self._ticking = asyncio.create_task(self._run())
@@ -150,6 +154,7 @@ class Watch:
             raise CapacityError("this worker cannot keep up with the calls it has: add a worker")
         self._calls[spec.id] = self._open(spec)
         log.info("call begins", call=spec.id)
+        self._publisher.begun(spec.reach)
 
     def keep(self, spec: CallSpec, *, idle_s: float | None = None) -> None:
         """Follow a call that is always there, or a line; see :meth:`inference.gateway.control.CallControl.keep`."""
@@ -292,6 +297,7 @@ class Watch:
         read_s = (round(now_s * SAMPLE_RATE_HZ) - held_back) / SAMPLE_RATE_HZ
         self._calls[spec.id] = Followed(spec, self._call(spec), followed.handles, max(followed.begun_s, read_s))
         log.info("call begins", call=spec.id)
+        self._publisher.begun(spec.reach)
 
     async def _run(self) -> None:
         period_s = self._config.tick_ms / 1000

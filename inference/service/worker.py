@@ -24,11 +24,14 @@ from inference.gateway.ports import MediaPorts
 from inference.rtp.plane import PacketPlane
 from inference.screening.api import screening_router
 from inference.service.api import create_app
+from inference.service.attempt_door import AttemptDoor
 from inference.service.bus import EventBus
 from inference.service.events import VerdictEvent
+from inference.service.kept import KeptTranscripts
 from inference.service.models import build_parts, build_stages, default_language
 from inference.service.process import Server, listen, log_failure, stopping
 from inference.service.publisher import Publisher
+from inference.service.renewal import Renewal
 from inference.service.screened import DecisionMetrics, ScreenedWorker
 from inference.service.telemetry import Telemetry
 from inference.service.watch import Watch
@@ -61,6 +64,7 @@ class Worker:
         self.settings = settings
         self.bus = EventBus(settings.api.max_followers)
         self.telemetry = Telemetry()
+        self._kept = KeptTranscripts(settings.privacy.transcripts)
         self._exit = contextlib.AsyncExitStack()
         self._server: Server | None = None
         self._serving: asyncio.Task[None] | None = None
@@ -96,7 +100,15 @@ class Worker:
             build_parts(settings, stages),
             stages,
             settings.watch,
-            publisher=Publisher(self.telemetry, self.bus, dispatcher, self.warner, self._on_verdict),
+            publisher=Publisher(
+                self.telemetry,
+                self.bus,
+                dispatcher,
+                self.warner,
+                self._on_verdict,
+                on_begun=self._on_begun,
+                keep=self._kept.take,
+            ),
             default_language=default_language(settings),
         )
         # While calls drain the API still answers (no new calls) and followers see how each call ends.
@@ -112,6 +124,7 @@ class Worker:
             )
         dispatcher.start()
         self.watch.start()
+        self._start_renewal(Renewal(settings, stages, self.watch.use))
         for spec in settings.calls:
             self.watch.keep(spec)
         gateways = self._make_gateways()
@@ -125,6 +138,10 @@ class Worker:
             self._exit.push_async_callback(gateway.aclose)
             await gateway.start()
 
+    def _start_renewal(self, renewal: Renewal) -> None:
+        renewing = asyncio.create_task(renewal.run())
+        self._exit.callback(renewing.cancel)
+
     async def _open_screening(self, dispatcher: Dispatcher) -> ScreenedWorker | None:
         if not self.settings.screening.enabled:
             return None
@@ -135,6 +152,10 @@ class Worker:
     def _on_verdict(self, verdict: VerdictEvent, reach: Reach | None) -> None:
         if self.screened is not None:
             self.screened.ended(verdict, reach)
+
+    def _on_begun(self, reach: Reach | None) -> None:
+        if self.screened is not None:
+            self.screened.begun(reach, self.warner)
 
     def _make_gateways(self) -> list[Gateway]:
         media, gateways = self.settings.media, self.settings.gateways
@@ -162,6 +183,7 @@ class Worker:
 
     def _keep_feedback(self, feedback: Feedback) -> None:
         log.info("feedback", call=feedback.call, says=feedback.says, alert=feedback.alert, call_level=feedback.level)
+        self._kept.said(feedback)
         if self.screened is not None:
             self.screened.said(feedback)
         notice = Notice("feedback", feedback.id, feedback.call, feedback.at_s, feedback.to_json())
@@ -174,7 +196,10 @@ class Worker:
         self, listener: socket.socket, announcements: Announcements, doors: Sequence[APIRouter]
     ) -> None:
         app = create_app(self.watch, self.bus, self.telemetry, self.settings.api, announcements, doors)
-        config = uvicorn.Config(app, log_config=None, access_log=False, lifespan="off", timeout_graceful_shutdown=2)
+        door = app if self.screened is None else AttemptDoor(app, self.screened.screening.screener, self.settings.api)
+        config = uvicorn.Config(
+            door, http="h11", log_config=None, access_log=False, lifespan="off", timeout_graceful_shutdown=2
+        )
         self._server = server = Server(config)
         host, port = listener.getsockname()[:2]
         self.api_address = (host, port)

@@ -6,7 +6,7 @@ from pathlib import Path
 from tokenizers import Tokenizer
 
 from inference.engine.graph import Precision
-from inference.engine.repository import write_atomically, write_model
+from inference.engine.repository import version_dir, write_atomically, write_model
 from inference.speech.graph import DECODER, ENCODER, Tensors, build_speech
 from inference.speech.vocabulary import Vocabulary
 from inference.speech.whole import WHOLE, build_whole
@@ -16,7 +16,7 @@ TOKENIZER_FILE = "tokenizer.json"
 
 def tokenizer_path(models_dir: Path) -> Path:
     """Where the speech models' tokenizer lies in the repository."""
-    return models_dir / ENCODER / "1" / TOKENIZER_FILE
+    return version_dir(models_dir, ENCODER) / TOKENIZER_FILE
 
 
 def install_speech(models_dir: Path, tensors: Tensors, tokenizer_file: Path, precision: Precision = "int8") -> None:

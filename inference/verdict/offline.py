@@ -7,7 +7,7 @@ from typing import Protocol
 from inference.audio import Leg
 from inference.intent.context import ContextWindow, RollingContext
 from inference.intent.scores import IntentScores
-from inference.intent.text import split_utterances
+from inference.intent.text import atoms, split_utterances, weight
 from inference.speech.utterance import Utterance
 from inference.verdict.verdict import Level, Verdict, VerdictConfig, highest
 
@@ -45,6 +45,7 @@ class CallScore:
         first_danger_turn: likewise for ``danger``.
         family, stage: as named when the highest level was first reached; None where it is ``none``.
         evidence: the utterances named then.
+        acts: nats per act that the whole call has shown, those that weigh most first: why it was judged so.
     """
 
     level: Level
@@ -56,6 +57,7 @@ class CallScore:
     family: str | None
     stage: str | None
     evidence: tuple[Utterance, ...]
+    acts: tuple[tuple[str, float], ...] = ()
 
 
 def score_call(
@@ -78,7 +80,7 @@ def score_call(
     now_s = 0.0
     for number, turn in enumerate(turns):
         for text in split_utterances(turn.text):
-            end_s = now_s + len(text.split()) / WORDS_PER_S
+            end_s = now_s + sum(weight(atom) for atom in atoms(text)) / WORDS_PER_S
             spoken.append((number, Utterance(turn.leg, now_s, end_s, end_s, text, language)))
             now_s = end_s
     context = RollingContext()
@@ -108,4 +110,5 @@ def score_call(
         family=named.family,
         stage=named.stage,
         evidence=named.evidence,
+        acts=verdict.assessment.acts,
     )

@@ -43,6 +43,7 @@ class VerdictConfig(BaseModel):
         min_far_llr: what an utterance must add to be counted among those.
         min_acts: different acts (stages but ``reassure``) that these must show before ``danger``.
         act_probability: an act counts from this probability, where the model has no threshold of its own.
+        act_repeat: share that an act counts for which the call has shown before; None: the model's own, or 1.
         max_evidence: utterances named with an alert.
     """
 
@@ -58,6 +59,7 @@ class VerdictConfig(BaseModel):
     min_far_llr: float = Field(default=0.2, gt=0)
     min_acts: int = Field(default=2, ge=1, le=len(ACTS))
     act_probability: float = Field(default=0.5, gt=0, lt=1)
+    act_repeat: float | None = Field(default=None, ge=0, le=1)
     max_evidence: int = Field(default=3, ge=1, le=20)
 
     @model_validator(mode="after")
@@ -84,9 +86,9 @@ class VerdictConfig(BaseModel):
         point = calibration.operating_point
         suspect = point.suspect_llr if self.suspect_llr is None else self.suspect_llr
         danger = point.danger_llr if self.danger_llr is None else self.danger_llr
-        return VerdictConfig.model_validate(
-            self.model_dump() | {"suspect_llr": min(suspect, danger), "danger_llr": max(suspect, danger)}
-        )
+        repeat = calibration.act_repeat if self.act_repeat is None else self.act_repeat
+        changed = {"suspect_llr": min(suspect, danger), "danger_llr": max(suspect, danger), "act_repeat": repeat}
+        return VerdictConfig.model_validate(self.model_dump() | changed)
 
 
 @dataclass(frozen=True, slots=True)
@@ -99,6 +101,8 @@ class Assessment:
         family: most likely scam family; None while the level is ``none``.
         stage: what the far party was doing last, by the evidence; None while the level is ``none``.
         evidence: the utterances that spoke most for a scam, in order of time; at most ``max_evidence``.
+        acts: nats per act that the call has shown (:mod:`inference.intent.acts`), those that weigh most first:
+            positive ones speak for a scam, negative ones for a genuine call. This is why.
     """
 
     risk: float
@@ -106,6 +110,7 @@ class Assessment:
     family: str | None
     stage: str | None
     evidence: tuple[Utterance, ...]
+    acts: tuple[tuple[str, float], ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -133,6 +138,7 @@ class Verdict:
         self._number = 0
         self._far_utterances = 0
         self._acts: set[str] = set()
+        self._held: dict[str, float] = {}  # per stage and act, the most shown so far
         self._stage: str | None = None
         self._family_logs = dict.fromkeys(FAMILIES, 0.0)
         self._movers: list[_Mover] = []
@@ -152,25 +158,36 @@ class Verdict:
         """Weigh the next utterance of the call; returns the new :attr:`assessment`."""
         config = self.config
         self._number += 1
-        total = self._evidence_llr + scores.llr
-        self._evidence_llr = min(config.ceiling_llr, max(-config.floor_llr, total))
-        if scores.llr > 0:
-            self._note(utterance, scores)
+        llr = self._added(scores)
+        self._evidence_llr = min(config.ceiling_llr, max(-config.floor_llr, self._evidence_llr + llr))
+        if llr > 0:
+            self._note(utterance, scores, llr)
         self._level = self._next_level()
         self._assessment = self._assess()
         return self._assessment
 
-    def _note(self, utterance: Utterance, scores: IntentScores) -> None:
+    def _added(self, scores: IntentScores) -> float:
+        """Nats that the utterance adds, what was shown before counting for less; remembers what it shows."""
+        if scores.weighed is None:
+            return scores.llr
+        repeat = 1.0 if self.config.act_repeat is None else self.config.act_repeat
+        llr = scores.weighed.total(self._held, repeat)
+        for act, part in scores.weighed.acts.items():
+            if abs(part) > abs(self._held.get(act, 0.0)):
+                self._held[act] = part
+        return llr
+
+    def _note(self, utterance: Utterance, scores: IntentScores, llr: float) -> None:
         """Remember an utterance that speaks for a scam: its act, its family, itself."""
-        if utterance.leg == "far" and scores.llr >= self.config.min_far_llr:
+        if utterance.leg == "far" and llr >= self.config.min_far_llr:
             self._far_utterances += 1
             acts = [act for act in ACTS if scores.stages[act] >= self._act_from[act]]
             self._acts.update(acts)
             if acts:
                 self._stage = max(acts, key=lambda act: scores.stages[act] - self._act_from[act])
         for family, probability in scores.families.items():
-            self._family_logs[family] += scores.llr * math.log(max(probability, 1e-4))
-        self._movers.append(_Mover(scores.llr, self._number, utterance))
+            self._family_logs[family] += llr * math.log(max(probability, 1e-4))
+        self._movers.append(_Mover(llr, self._number, utterance))
         self._movers.sort(key=lambda mover: -mover.llr)
         del self._movers[self.config.max_evidence :]
 
@@ -195,6 +212,11 @@ class Verdict:
             family=family,
             stage=self._stage if is_named else None,
             evidence=tuple(mover.utterance for mover in movers),
+            acts=tuple(
+                (act, round(part, 2))
+                for act, part in sorted(self._held.items(), key=lambda item: -abs(item[1]))
+                if act not in STAGES and part
+            ),
         )
 
 

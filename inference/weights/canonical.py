@@ -2,7 +2,8 @@
 
 Tensors are named as in transformers and have the artefact's canonical dtype: float16 for Whisper (its published
 checkpoint is float16; the hub's float32 file is that, widened, so rounding to nearest even gives it back), float32
-for MiniLM (published so; float16 would lose). Tokenizers: see :mod:`inference.weights.tokenizer`.
+for MiniLM (published so; float16 would lose), float16 for multilingual-e5-small (it comes in 4 bits). Tokenizers: see
+:mod:`inference.weights.tokenizer`.
 """
 
 import io
@@ -17,12 +18,15 @@ import numpy as np
 
 from inference.errors import WeightsError
 from inference.weights.ct2 import read_ct2, to_hugging_face
-from inference.weights.lock import Artefact
+from inference.weights.e5 import prune, read_e5, read_kept
+from inference.weights.lock import LOCK_DIR, Artefact
 from inference.weights.safetensors import Tensor, read_safetensors
 from inference.weights.tokenizer import canonical_json, read_json, whisper_tokenizer
 
 VOICE_SHAPE = (510, 1, 256)
 """A Kokoro voice: one 256-number style per length of the phoneme string (1..510)."""
+
+E5_FILE, E5_KEPT = "e5-small-q4.bin", "multilingual-e5-small.kept.txt"
 
 _NOT_WEIGHTS = ("proj_out.weight", "embeddings.position_ids")
 """In some published files and not in others, and no weights: the output projection is tied to the token embedding,
@@ -114,6 +118,11 @@ def _verbatim(artefact: Artefact, raw: Path) -> Material:
     return Material(_views(read_safetensors(raw / "model.safetensors")), {name: raw / name for name in artefact.files})
 
 
+def _e5(_: Artefact, raw: Path) -> Material:
+    tensors, tokenizer = prune(read_e5(raw / E5_FILE), read_kept(LOCK_DIR / E5_KEPT))
+    return Material(tensors, {"tokenizer.json": tokenizer})
+
+
 def _kokoro(_: Artefact, raw: Path) -> Material:
     if not (raw / "model.onnx").is_file():
         raise WeightsError("model.onnx of Kokoro is missing")
@@ -144,4 +153,5 @@ _RECIPES: Mapping[str, Callable[[Artefact, Path], Material]] = {
     "whisper": _whisper,
     "verbatim": _verbatim,
     "kokoro": _kokoro,
+    "e5": _e5,
 }

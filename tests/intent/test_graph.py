@@ -11,11 +11,13 @@ import pytest
 from inference.engine.graph import Precision
 from inference.errors import WeightsError
 from inference.intent.context import pad_rows
-from inference.intent.graph import HIDDEN, LLR_LIMIT, NUM_LAYERS, WIDTH, build_intent
+from inference.intent.encoder import EncoderShape
+from inference.intent.graph import HIDDEN, LABELS, LLR_LIMIT, LOOK, MAX_UTTERANCES, build_intent
 from inference.intent.scores import FAMILIES, STAGES
 from inference.weights.safetensors import write_safetensors
 
-VOCABULARY, POSITIONS = 40, 24
+VOCABULARY, POSITIONS, WIDTH, NUM_LAYERS = 40, 24, 384, 6
+ENCODER = EncoderShape(artefact=None, num_layers=NUM_LAYERS)
 Tensors = dict[str, npt.NDArray[Any]]
 LINEARS = {
     "attention.self.query": (WIDTH, WIDTH),
@@ -53,9 +55,10 @@ def base() -> Tensors:
 
 def head_tensors(scale: float = 0.3) -> Tensors:
     rng = np.random.default_rng(1)
-    sizes = {"hidden": (HIDDEN, 2 * WIDTH), "llr": (1, HIDDEN), "families": (len(FAMILIES), HIDDEN)}
-    sizes["stages"] = (len(STAGES), HIDDEN)
-    out: Tensors = {}
+    sizes = {"hidden": (HIDDEN, 2 * WIDTH + LOOK), "llr": (1, HIDDEN)}
+    sizes |= {f"look.{name}": (LOOK, WIDTH) for name in ("query", "key", "value")}
+    sizes |= {name: (len(labels), HIDDEN) for name, labels in LABELS.items()}
+    out: Tensors = {"head.look.age": rng.normal(0, scale, (MAX_UTTERANCES - 1, LOOK)).astype(np.float16)}
     for name, shape in sizes.items():
         out[f"head.{name}.weight"] = rng.normal(0, scale, shape).astype(np.float16)
         out[f"head.{name}.bias"] = rng.normal(0, scale, shape[0]).astype(np.float16)
@@ -73,18 +76,24 @@ def head(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return write(tmp_path_factory.mktemp("head") / "head.safetensors", head_tensors())
 
 
+UTTERANCES = [[[2, 7, 8, 9, 3], [2, 5, 6, 3]], [[2, 11, 3]], [[2, 30, 31, 3], [2, *range(10, 24), 3], [2, 5, 3]]]
+"""Windows as utterances, the current one first."""
+
+
 def rows() -> list[tuple[list[int], list[int]]]:
     return [
-        ([2, 5, 6, 3, 7, 8, 9, 3], [1, 1, 1, 1, 2, 2, 2, 2]),
-        ([2, 3, 11, 3], [1, 1, 2, 2]),
-        ([2, *range(10, 24), 3, 30, 31, 3], [1] * 16 + [2] * 3),
+        (
+            [token for utterance in window for token in utterance],
+            [part for part, utterance in enumerate(window, 1) for _ in utterance],
+        )
+        for window in UTTERANCES
     ]
 
 
 def session_of(base: Tensors, head: Path, precision: Precision) -> Any:
     options = ort.SessionOptions()
     options.intra_op_num_threads = 1
-    model = build_intent(base, head, precision).SerializeToString()
+    model = build_intent(base, head, precision, ENCODER).SerializeToString()
     return ort.InferenceSession(model, options, providers=["CPUExecutionProvider"])
 
 
@@ -113,13 +122,13 @@ def test_a_window_s_scores_do_not_depend_on_its_neighbours(sessions: dict[str, A
     together = run(sessions[precision], rows())
     for index, row in enumerate(rows()[:2]):
         alone = run(sessions[precision], [row])
-        for name in ("llr", "families", "stages"):
+        for name in ("llr", *LABELS):
             np.testing.assert_allclose(together[name][index], alone[name][0], atol=1e-3)
 
 
 def test_int8_is_close_to_fp32(sessions: dict[str, Any]) -> None:
     exact, small = run(sessions["fp32"], rows()), run(sessions["int8"], rows())
-    for name in ("stages", "families"):
+    for name in LABELS:
         spread = float(exact[name].std())
         assert np.sqrt(np.mean((small[name] - exact[name]) ** 2)) < 0.1 * spread
 
@@ -137,26 +146,62 @@ def test_missing_and_misshapen_tensors_are_refused(base: Tensors, tmp_path: Path
     tensors = head_tensors()
     del tensors["head.llr.bias"]
     with pytest.raises(WeightsError, match=r"head\.llr\.bias is missing"):
-        build_intent(base, write(tmp_path / "a", tensors), "fp32")
+        build_intent(base, write(tmp_path / "a", tensors), "fp32", ENCODER)
     wide = head_tensors() | {"head.llr.weight": np.zeros((2, HIDDEN), np.float16)}
     with pytest.raises(WeightsError, match="base and head disagree"):
-        build_intent(base, write(tmp_path / "b", wide), "fp32")
+        build_intent(base, write(tmp_path / "b", wide), "fp32", ENCODER)
     with pytest.raises(WeightsError, match="position_embeddings"):
-        build_intent({}, write(tmp_path / "c", head_tensors()), "fp32")
+        build_intent({}, write(tmp_path / "c", head_tensors()), "fp32", ENCODER)
+
+
+def test_an_utterance_is_encoded_by_itself_and_its_place_counts(base: Tensors, tmp_path: Path) -> None:
+    """What comes before matters through attention over whole utterances; their order matters too."""
+    first, second, third = UTTERANCES[2]
+    orders = [[first, second, third], [first, third, second], [first]]
+    made = [([t for u in window for t in u], [p for p, u in enumerate(window, 1) for _ in u]) for window in orders]
+    # Small weights, so that the look back is no hard choice of one.
+    acts = run(session_of(base, write(tmp_path / "mild", head_tensors(0.05)), "fp32"), made)["acts"]
+    assert min(np.abs(acts[i] - acts[j]).max() for i, j in ((0, 1), (0, 2), (1, 2))) > 1e-4
+
+
+def test_a_head_of_an_earlier_training_reads_the_window_as_one_text(base: Tensors, tmp_path: Path) -> None:
+    old = {name: tensor for name, tensor in head_tensors(0.05).items() if "acts" not in name and "look" not in name}
+    old["head.hidden.weight"] = old["head.hidden.weight"][:, : 2 * WIDTH]
+    window = ENCODER.model_copy(update={"reading": "window"})
+    model = build_intent(base, write(tmp_path / "old", old), "fp32", window)
+    session = ort.InferenceSession(model.SerializeToString(), providers=["CPUExecutionProvider"])
+    ids, parts = [2, 7, 8, 3, 9, 10, 3], [1, 1, 1, 1, 2, 2, 2]
+    together = run(session, [(ids, parts), ([2, 3, 11, 3], [1, 1, 2, 2])])
+    assert set(together) == {"llr", "families", "stages"}
+    alone = run(session, [(ids, parts)])
+    np.testing.assert_allclose(together["stages"][0], alone["stages"][0], atol=1e-4)
+    turned = run(session, [([2, 8, 7, 3, 9, 10, 3], parts)])
+    assert np.abs(turned["stages"] - alone["stages"]).max() > 1e-4
+
+
+def test_fewer_layers_may_be_used(base: Tensors, head: Path) -> None:
+    shallow = ENCODER.model_copy(update={"num_layers": 2})
+    small, whole = (build_intent(base, head, "int8", encoder) for encoder in (shallow, ENCODER))
+    assert len(small.graph.node) < len(whole.graph.node) - 60
 
 
 @pytest.mark.slow
-def test_torch_and_graph_are_the_same_network(base: Tensors, tmp_path: Path) -> None:
+def test_torch_and_graph_are_the_same_network(base: Tensors, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     torch = pytest.importorskip("torch")
-    from training.intent.network import IntentNetwork, LowerLayers
+    monkeypatch.setenv("SCAMTAP_FLOAT32", "1")
+    from training.intent.network import IntentNetwork, LowerLayers, pad_ids
 
     torch.manual_seed(0)
-    network = IntentNetwork(base, num_tuned=2).eval()
+    network = IntentNetwork(base, ENCODER, num_tuned=2).eval()
     out = run(session_of(base, write(tmp_path / "head", dict(network.shipped())), "fp32"), rows())
-    tokens = pad_rows(rows())
+    flat = [utterance for window in UTTERANCES for utterance in window]
+    ids, lengths = pad_ids(flat)
+    members = torch.full((len(UTTERANCES), MAX_UTTERANCES), -1)
+    at = 0
+    for row, window in enumerate(UTTERANCES):
+        members[row, : len(window)] = torch.arange(at, at + len(window))
+        at += len(window)
     with torch.no_grad():
-        states = LowerLayers(base, NUM_LAYERS - 2)(tokens)
-        llr, families, stages = network(states, torch.from_numpy(tokens.part))
-    np.testing.assert_allclose(out["llr"], llr.numpy(), atol=5e-3)
-    np.testing.assert_allclose(out["families"], families.numpy(), atol=5e-3)
-    np.testing.assert_allclose(out["stages"], stages.numpy(), atol=5e-3)
+        outputs = network(LowerLayers(base, ENCODER, NUM_LAYERS - 2)(ids, lengths), lengths, members)
+    for name in ("llr", *LABELS):
+        np.testing.assert_allclose(out[name], getattr(outputs, name).numpy(), atol=5e-3)

@@ -10,6 +10,7 @@ from tokenizers import Tokenizer, models
 
 from inference.engine.base import Batch, ModelSpec, Tensor
 from inference.errors import EngineError, WeightsError
+from inference.intent.acts import ACTS, FAR_ACTS, SUBSCRIBER_ACTS
 from inference.intent.context import ContextWindow, Said
 from inference.intent.scorer import IntentConfig, IntentScorer
 from inference.intent.scores import FAMILIES, STAGES
@@ -23,7 +24,8 @@ class FakeEngine:
     def __init__(self, llr: float = 2.0, **metadata: str) -> None:
         self.llr = llr
         self.sizes: list[int] = []
-        self.metadata = {"families": ",".join(FAMILIES), "stages": ",".join(STAGES), "head_sha256": HEAD} | metadata
+        labels = {"families": ",".join(FAMILIES), "stages": ",".join(STAGES), "acts": ",".join(ACTS)}
+        self.metadata = labels | {"head_sha256": HEAD} | metadata
 
     def infer(self, model: str, batch: Batch) -> dict[str, Tensor]:
         assert model == "scam_intent"
@@ -33,7 +35,11 @@ class FakeEngine:
         families[:, 3] = 5
         stages = np.full((size, len(STAGES)), -200, np.float32)
         stages[:, 4] = 200
-        return {"llr": np.full(size, self.llr, np.float32), "families": families, "stages": stages}
+        out = {"llr": np.full(size, self.llr, np.float32), "families": families, "stages": stages}
+        if self.metadata["acts"]:
+            out["acts"] = np.full((size, len(ACTS)), -200, np.float32)
+            out["acts"][:, [ACTS.index("secrecy"), ACTS.index("began_it")]] = 200
+        return out
 
     def spec(self, model: str) -> ModelSpec:
         return ModelSpec(model, 1, (), (), self.metadata)
@@ -91,6 +97,25 @@ def test_scores_are_calibrated_per_leg(tokenizer_path: Path, calibration_path: P
     assert far.stages["contact"] == pytest.approx(0)
 
 
+def test_acts_count_for_the_leg_whose_they_are(tokenizer_path: Path, tmp_path: Path) -> None:
+    path = tmp_path / "calibration.json"
+    weights = dict.fromkeys(STAGES, 0.0) | {"secrecy": 0.75, "began_it": -0.5}
+    path.write_text(json.dumps(calibration(act_weights=weights, act_floor=0.5)))
+    far, near = IntentScorer(FakeEngine(0.0), tokenizer_path, path).score([window(), window(leg="near")])
+    assert far.acts["secrecy"] == pytest.approx(1)
+    assert set(far.acts) == set(FAR_ACTS)
+    assert set(near.acts) == set(SUBSCRIBER_ACTS)
+    assert (far.llr, near.llr) == pytest.approx((-0.25 + 0.75, -0.5))
+    assert far.weighed is not None
+    assert far.weighed.acts == pytest.approx({"ask": 0.0, "secrecy": 0.75})
+
+
+def test_a_head_without_acts_is_read_as_one_that_shows_none(tokenizer_path: Path, calibration_path: Path) -> None:
+    scores = IntentScorer(FakeEngine(acts=""), tokenizer_path, calibration_path).score([window()])[0]
+    assert scores.acts == {}
+    assert scores.llr == pytest.approx(2.0 * 0.5 - 0.25 + 1.0)
+
+
 @pytest.mark.parametrize("raw", [50.0, -50.0])
 def test_no_utterance_counts_for_more_than_the_limit(raw: float, tokenizer_path: Path, calibration_path: Path) -> None:
     scorer = IntentScorer(FakeEngine(raw), tokenizer_path, calibration_path, IntentConfig(llr_limit=2.5))
@@ -136,6 +161,8 @@ def test_a_model_with_other_labels_is_refused(tokenizer_path: Path, calibration_
         (json.dumps(calibration(surprise=1)), "surprise"),
         (json.dumps(calibration(stage_thresholds={"ask": 0.5})), "stage_thresholds lacks"),
         (json.dumps(calibration(act_weights=dict.fromkeys(STAGES, -1.0))), "wrong sign"),
+        (json.dumps(calibration(act_weights=dict.fromkeys(STAGES, 0.0) | {"began_it": 0.1})), "wrong sign"),
+        (json.dumps(calibration(act_weights=dict.fromkeys(STAGES, 0.0) | {"juggles": 0.1})), "unknown juggles"),
     ],
 )
 def test_bad_calibration_is_one_clear_line(content: str, reason: str, tokenizer_path: Path, tmp_path: Path) -> None:

@@ -15,6 +15,9 @@ from inference.intent.text import MAX_UTTERANCE_WORDS, is_filler, normalise, spl
         ("It’s $22.50", "it's dollars number"),
         ("Call 0800-123 456 now", "call number now"),
         ("Press one.", "press one"),
+        ("请支付２３００元", "请支付 number 元"),
+        ("请支付两千三百元", "请支付 number 元"),
+        ("千万不要告诉别人", "千万不要告诉别人"),
     ],
 )
 def test_sources_that_spell_differently_read_alike(text: str, read: str) -> None:
@@ -29,12 +32,16 @@ def test_chinese_text_survives() -> None:
     assert normalise("你好，安全账户。") == "你好 安全账户"
 
 
-@pytest.mark.parametrize("text", ["", "Yes.", "Mm-hm, okay.", "Oh. Right, yeah", "Hello?", "42"])
+@pytest.mark.parametrize(
+    "text", ["", "Yes.", "Mm-hm, okay.", "Oh. Right, yeah", "Hello?", "42", "嗯，好的。", "喂，您好"]
+)
 def test_fillers_say_nothing(text: str) -> None:
     assert is_filler(text)
 
 
-@pytest.mark.parametrize("text", ["Read me the code.", "move your savings", "I'm at the bank now"])
+@pytest.mark.parametrize(
+    "text", ["Read me the code.", "move your savings", "I'm at the bank now", "请转账", "把验证码念给我"]
+)
 def test_acts_are_no_fillers(text: str) -> None:
     assert not is_filler(text)
 
@@ -44,6 +51,16 @@ def test_sentences_are_packed_and_long_ones_cut() -> None:
     assert split_utterances("one two three. four five six.", max_words=4) == ["one two three.", "four five six."]
     assert split_utterances("a b c d e", max_words=2) == ["a b", "c d", "e"]
     assert split_utterances("   ") == []
+
+
+def test_mandarin_is_cut_at_sentences_and_at_the_cap() -> None:
+    assert split_utterances("您好，我是快递员。您的包裹到了！") == ["您好，我是快递员。您的包裹到了！"]
+    first, second = split_utterances(
+        "您好，这里是某某银行的客服中心，打电话是想跟您核实一笔交易。" + "请问是您本人吗？" * 3
+    )
+    assert first.endswith("本人吗？")
+    assert second == "请问是您本人吗？" * 2
+    assert [len(piece) for piece in split_utterances("字" * 80)] == [36, 36, 8]
 
 
 @given(st.text(max_size=400), st.integers(1, 30))

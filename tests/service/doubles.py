@@ -185,7 +185,7 @@ def install(setattr_=setattr) -> Stages:
     for module in (models, worker):
         setattr_(module, "build_stages", lambda _settings: made)
         setattr_(module, "build_parts", lambda settings, _stages: parts(settings.segmenter))
-    setattr_(models, "build_scorer", lambda _settings, _engine=None: Scorer())
+    setattr_(models, "build_scorer", lambda _settings, _engine=None, _speech=None: Scorer())
     return made
 
 

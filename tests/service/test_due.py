@@ -142,6 +142,7 @@ def test_hopping_speech_of_low_risk_waits_and_is_joined_with_its_pause():
         ({"start_s": 2.5, "leg": "near"}, "another voice"),
         ({"start_s": 3.5}, "too long a pause"),
         ({"start_s": 2.5, "spoken_s": 6.0}, "too long a whole"),
+        ({"start_s": -1.0, "spoken_s": 2.5}, "begun earlier"),
     ],
 )
 def test_what_does_not_belong_together_is_not_joined(second, why):

@@ -53,4 +53,4 @@ def test_it_never_skips_a_step_down_nor_lags_behind_up_and_accounts_for_all_time
 
 def test_steps_out_of_order_are_refused():
     with pytest.raises(ValueError, match="long_hop_from_s <= gate_only_from_s <= refuse_from_s"):
-        OverloadConfig(long_hop_from_s=3)
+        OverloadConfig(long_hop_from_s=60)

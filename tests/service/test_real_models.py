@@ -69,7 +69,7 @@ def test_scoring_a_turn_of_several_sentences_hears_each(models):
         models, {"id": "a", "turns": [{"leg": "far", "text": "Hello. " * 3 + "I am calling from the bank. " * 12}]}
     )
     assert len(one["risk"]) == 1
-    assert list(one) == ["id", "level", "risk", "first_alert_turn", "family", "stage"]
+    assert list(one) == ["id", "level", "risk", "first_alert_turn", "family", "stage", "acts"]
 
 
 def test_a_language_the_model_was_not_trained_on_stays_level_none(models):

@@ -11,7 +11,7 @@ from pydantic import ValidationError
 
 from inference.audio import Leg
 from inference.intent.calibration import Calibration, OperatingPoint
-from inference.intent.scores import FAMILIES, STAGES, IntentScores
+from inference.intent.scores import FAMILIES, STAGES, IntentScores, Weighed
 from inference.speech.utterance import Utterance
 from inference.verdict.verdict import LEVELS, Verdict, VerdictConfig, highest
 
@@ -164,3 +164,41 @@ def test_highest() -> None:
     assert highest([]) == "none"
     assert highest(list(reversed(LEVELS))) == "danger"
     assert replace(Verdict(CONFIG).assessment, level="suspect").level == "suspect"
+
+
+def weighed(base: float, **acts: float) -> IntentScores:
+    made = Weighed(base, acts, may_speak_for_scam=True, limit=3.0)
+    return replace(scores(made.total({}, 1.0)), weighed=made)
+
+
+@pytest.mark.parametrize(("repeat", "total"), [(1.0, 3.0), (0.5, 2.0), (0.0, 1.0)])
+def test_an_act_that_was_shown_before_counts_for_its_share(repeat: float, total: float) -> None:
+    verdict = Verdict(CONFIG.model_copy(update={"act_repeat": repeat}))
+    for _ in range(3):
+        verdict.update(said(), weighed(0.0, secrecy=1.0))
+    assert verdict.evidence_llr == pytest.approx(total)
+
+
+def test_what_is_shown_more_surely_counts_for_the_rest() -> None:
+    verdict = Verdict(CONFIG.model_copy(update={"act_repeat": 0.0}))
+    for part in (0.4, 1.0, 0.7):
+        verdict.update(said(), weighed(0.0, secrecy=part, offers_callback=-part / 2))
+    assert verdict.evidence_llr == pytest.approx(1.0 - 0.5)
+    assert verdict.assessment.acts == (("secrecy", 1.0), ("offers_callback", -0.5))
+
+
+def test_stages_are_no_acts_and_no_act_is_named_that_weighs_nothing() -> None:
+    verdict = Verdict(CONFIG)
+    now = verdict.update(said(), weighed(0.1, ask=1.0, gain=0.0))
+    assert now.acts == ()
+
+
+@given(st.lists(st.dictionaries(st.sampled_from(["threat", "gain"]), st.floats(0, 2)), max_size=12), st.floats(0, 1))
+@settings(deadline=None, max_examples=100)
+def test_more_acts_of_a_scam_never_lower_the_evidence(shown: list[dict[str, float]], repeat: float) -> None:
+    config = CONFIG.model_copy(update={"act_repeat": repeat})
+    less, more = Verdict(config), Verdict(config)
+    for acts in shown:
+        less.update(said(), weighed(-0.1, **acts))
+        more.update(said(), weighed(-0.1, **acts, secrecy=0.5))
+        assert more.evidence_llr >= less.evidence_llr - 1e-9

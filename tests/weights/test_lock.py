@@ -13,11 +13,12 @@ from inference.weights import load_lock
 from inference.weights.lock import LOCK_DIR, HubSource, PackagesSource, load_tensor_lock
 
 
-def test_it_knows_the_three_artefacts_and_their_licences():
+def test_it_knows_the_artefacts_and_their_licences():
     artefacts = load_lock().artefacts
     assert {name: (a.licence, a.training_only) for name, a in artefacts.items()} == {
         "whisper-base": ("MIT", False),
         "all-minilm-l6-v2": ("Apache-2.0", False),
+        "multilingual-e5-small": ("MIT", True),
         "kokoro-82m": ("Apache-2.0", True),
     }
 
@@ -26,7 +27,7 @@ def test_sources_are_in_the_order_folder_hub_packages():
     assert [s.kind for s in load_lock().artefact("whisper-base").sources] == ["folder", "hub", "packages"]
 
 
-@pytest.mark.parametrize("name", ["whisper-base", "all-minilm-l6-v2"])
+@pytest.mark.parametrize("name", ["whisper-base", "all-minilm-l6-v2", "multilingual-e5-small"])
 def test_tensor_hashes_fit_the_size_of_the_canonical_file(name):
     artefact, tensors = load_lock().artefact(name), load_tensor_lock(name).tensors
     item = {"float16": 2, "float32": 4}[artefact.dtype]

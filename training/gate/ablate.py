@@ -17,7 +17,7 @@ from inference.engine.base import Engine
 from inference.gateway.recording import open_recording
 from training.gate.fit import GateFitConfig, fit, raw_llr
 from training.gate.states import GateCall, encode
-from training.intent.evaluate import auc
+from training.metrics import auc
 
 NUM_FOLDS = 4
 HALF_SECOND = SAMPLE_RATE_HZ // 2

@@ -22,7 +22,7 @@ from inference.speech.gate import Weigh
 from inference.speech.recogniser import Recogniser
 from inference.speech.utterance import Utterance
 from training.gate.calibrate import exact_low
-from training.intent.evaluate import auc
+from training.metrics import auc
 from training.recordings import labelled
 
 ORDINARY_TOPICS = frozenset({"announcement", "everyday", "school", "clinic", "telecom", "work", "sales"})

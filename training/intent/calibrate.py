@@ -3,13 +3,15 @@
 Everything is measured on the served graph (its precision, its tokenizer), never on test calls.
 """
 
+import itertools
 from collections.abc import Sequence
 
 import numpy as np
 import numpy.typing as npt
 from scipy.optimize import minimize
 
-from inference.intent.calibration import Calibration, OperatingPoint
+from inference.intent.acts import ACTS, SUBSCRIBER_ACTS
+from inference.intent.calibration import REASSURING, Calibration, OperatingPoint
 from inference.intent.scores import STAGES
 from inference.verdict.verdict import DANGER_FALSE_ALARMS, SUSPECT_FALSE_ALARMS, VerdictConfig
 from training.intent.raw import Floats, RawCall, evidence
@@ -23,70 +25,108 @@ development calls that are voiced (synthetic), one reached 3.2: recognition erro
 DANGER_MARGIN_LLR = 0.4
 """Added to what the worst allowed development call reached: with a hundred genuine calls 1 % is hardly measured."""
 
-START = (0.5, 0.0, -0.1, *(0.0 if stage == "reassure" else 0.5 for stage in STAGES))
+MARKS = (*STAGES, *ACTS)
+"""What a weight is fitted to beside the raw ratio."""
+
+NUM_PLAIN = 3
+"""Weights before those of :data:`MARKS`: far scale, near scale, far bias."""
+
+START = (0.5, 0.0, -0.1, *(0.0 if mark in REASSURING else 0.3 for mark in MARKS))
 BOUNDS = (
     (0.0, 1.5),
     (0.0, 1.0),
     (-0.6, 0.0),
-    *((-4.0, 0.0) if stage == "reassure" else (0.0, 4.0) for stage in STAGES),
+    *((-3.0, 0.0) if mark in REASSURING else (0.0, 3.0) for mark in MARKS),
 )
-"""far scale, near scale, far bias, then a weight per stage. The signs are fixed: an act can only speak for a scam."""
+"""The signs are fixed: an act of a scam can only speak for one, one that reassures only against."""
 
-ACT_FLOOR = 0.5
-"""Chosen on development calls among 0, .3, .4 and .5: recall at 1.4 % false alarms .49 without a floor, .60 with it."""
+FLOORS = (0.15, 0.3, 0.5)
+"""Tried for ``act_floor``. Without one the small probabilities of half of all utterances add up over a call."""
 
-RIDGE = 0.002
-"""Cost of a squared weight: development calls are few."""
+REPEATS = (0.0, 0.3, 1.0)
+"""Tried for ``act_repeat``; of all pairs with a floor, the one with the least loss is taken."""
 
-
-def shown_acts(raw: RawCall) -> Floats:
-    """``inference.intent.calibration.shown`` for every utterance and stage of a call, ``[utterances, stages]``."""
-    return np.asarray(np.maximum(0.0, raw.stages - ACT_FLOOR) / (1 - ACT_FLOOR))
+RIDGE = 0.01
+"""Cost of the squared weights of all marks: development calls are few."""
 
 
-def shows_scam_act(raw: RawCall) -> npt.NDArray[np.bool_]:
-    """Which utterances may speak for a scam at all, ``[utterances]``."""
-    acts = [index for index, stage in enumerate(STAGES) if stage != "reassure"]
-    return np.asarray((shown_acts(raw)[:, acts] > 0).any(axis=1))
+def shown_marks(raw: RawCall, floor: float = 0.5) -> Floats:
+    """``inference.intent.calibration.shown`` of every stage and act that goes with the leg, ``[utterances, marks]``."""
+    marks = np.concatenate([raw.stages, raw.acts], axis=1)
+    shown = np.maximum(0.0, marks - floor) / (1 - floor)
+    near = np.array([mark in SUBSCRIBER_ACTS for mark in MARKS])
+    return np.asarray(shown * np.where(raw.is_far[:, None], ~near, near) * raw.is_spoken[:, None])
 
 
-def weighed(raw: RawCall, weights: Sequence[float]) -> Floats:
-    """Calibrated log-likelihood ratios of one call; the same sum as ``Calibration.llr``."""
-    far_scale, near_scale, bias, *acts = weights
-    far = raw.llr * far_scale + bias + shown_acts(raw) @ np.asarray(acts)
-    far = np.where(shows_scam_act(raw), far, np.minimum(far, 0.0))
-    value = np.where(raw.is_far, far, raw.llr * near_scale) * raw.is_spoken
+def counted_marks(raw: RawCall, repeat: float = 1.0, floor: float = 0.5) -> Floats:
+    """What of :func:`shown_marks` counts, where what the call has shown before counts for ``repeat``."""
+    shown = shown_marks(raw, floor)
+    before = np.zeros_like(shown)
+    before[1:] = np.maximum.accumulate(shown, axis=0)[:-1]
+    return np.asarray(shown - (1 - repeat) * np.minimum(shown, before))
+
+
+def may_speak_for_scam(raw: RawCall, floor: float = 0.5) -> npt.NDArray[np.bool_]:
+    """Which utterances may add evidence, ``[utterances]``: near ones, and far ones that show an act of a scam."""
+    marks = [index for index, mark in enumerate(MARKS) if mark not in REASSURING]
+    return np.asarray(~raw.is_far | (shown_marks(raw, floor)[:, marks] > 0).any(axis=1))
+
+
+def features(raw: RawCall, repeat: float = 1.0, floor: float = 0.5) -> Floats:
+    """What the weights are multiplied with, ``[utterances, weights]``."""
+    far, near = raw.is_far * raw.is_spoken, ~raw.is_far * raw.is_spoken
+    plain = np.stack([raw.llr * far, raw.llr * near, far.astype(float)], axis=1)
+    return np.concatenate([plain, counted_marks(raw, repeat, floor)], axis=1)
+
+
+def weighed(raw: RawCall, weights: Sequence[float], repeat: float = 1.0, floor: float = 0.5) -> Floats:
+    """Calibrated log-likelihood ratios of one call; the same sums as ``Calibration.weigh`` and ``Weighed.total``."""
+    value = features(raw, repeat, floor) @ np.asarray(weights)
+    value = np.where(may_speak_for_scam(raw, floor), value, np.minimum(value, 0.0))
     return np.asarray(np.clip(value, -LLR_LIMIT, LLR_LIMIT))
 
 
 def fit_weights(
-    calls: Sequence[RawCall], call_weights: Sequence[float], verdict: VerdictConfig
+    calls: Sequence[RawCall],
+    call_weights: Sequence[float],
+    verdict: VerdictConfig,
+    repeat: float = 1.0,
+    floor: float = 0.5,
 ) -> tuple[tuple[float, ...], float]:
     """Weights with the least log loss of the accumulated evidence, at even prior, over all prefixes; and that loss.
 
     All calls are stepped through together: short ones are padded at the end and their padding is not counted.
     """
     length = max(len(raw.llr) for raw in calls)
-    features = np.zeros((len(calls), length, len(START)))
+    columns = np.zeros((len(calls), length, len(START)))
     counted = np.zeros((len(calls), length))
     ceiling = np.full((len(calls), length), LLR_LIMIT)
     for row, raw in enumerate(calls):
-        far, near = raw.is_far * raw.is_spoken, ~raw.is_far * raw.is_spoken
-        columns = (raw.llr * far, raw.llr * near, far.astype(float), *(shown_acts(raw) * far[:, None]).T)
-        features[row, : len(raw.llr)] = np.stack(columns, axis=1)
+        columns[row, : len(raw.llr)] = features(raw, repeat, floor)
         counted[row, : len(raw.llr)] = call_weights[row] / len(raw.llr)
-        ceiling[row, : len(raw.llr)] = np.where(raw.is_far & ~shows_scam_act(raw), 0.0, LLR_LIMIT)
+        ceiling[row, : len(raw.llr)] = np.where(may_speak_for_scam(raw, floor), LLR_LIMIT, 0.0)
     sign = np.where([raw.call.is_scam for raw in calls], 1.0, -1.0)
 
-    def loss(values: Floats) -> float:
-        llr = np.clip(features @ values, -LLR_LIMIT, ceiling)
+    def loss(values: Floats) -> tuple[float, Floats]:
+        llr = columns @ values
+        is_free = (llr > -LLR_LIMIT) & (llr < ceiling)
+        llr = np.clip(llr, -LLR_LIMIT, ceiling)
         total, cost = np.zeros(len(calls)), 0.0
+        slope, gradient = np.zeros((len(calls), len(START))), np.zeros(len(START))
         for step in range(length):
-            total = np.clip(total + llr[:, step], -verdict.floor_llr, verdict.ceiling_llr)
+            total = total + llr[:, step]
+            is_held = (total < -verdict.floor_llr) | (total > verdict.ceiling_llr)
+            total = np.clip(total, -verdict.floor_llr, verdict.ceiling_llr)
+            slope = np.where(is_held[:, None], 0.0, slope + columns[:, step] * is_free[:, step, None])
             cost += float((counted[:, step] * np.logaddexp(0, -sign * total)).sum())
-        return cost / sum(call_weights) + RIDGE * float((values[3:] ** 2).sum()) / len(STAGES)
+            pull = -sign * counted[:, step] / (1 + np.exp(sign * total))
+            gradient = gradient + pull @ slope
+        marks = values[NUM_PLAIN:]
+        gradient = gradient / sum(call_weights)
+        gradient[NUM_PLAIN:] += 2 * RIDGE * marks / len(MARKS)
+        return cost / sum(call_weights) + RIDGE * float((marks**2).sum()) / len(MARKS), gradient
 
-    found = minimize(loss, np.array(START), method="L-BFGS-B", bounds=BOUNDS, options={"maxiter": 60})
+    found = minimize(loss, np.array(START), jac=True, method="L-BFGS-B", bounds=BOUNDS, options={"maxiter": 200})
     return tuple(round(float(value), 4) + 0.0 for value in found.x), float(found.fun)
 
 
@@ -124,13 +164,18 @@ def weighted_quantile(values: Sequence[float], weights: Sequence[float], share_a
 
 
 def operating_point(
-    calls: Sequence[RawCall], call_weights: Sequence[float], weights: Sequence[float], verdict: VerdictConfig
+    calls: Sequence[RawCall],
+    call_weights: Sequence[float],
+    weights: Sequence[float],
+    repeat: float,
+    floor: float,
+    verdict: VerdictConfig,
 ) -> OperatingPoint:
     """Thresholds that the stated share of genuine development calls stays below, at their worst moment."""
     peaks, peak_weights = [], []
     for raw, weight in zip(calls, call_weights, strict=True):
         if not raw.call.is_scam:
-            sums = evidence(weighed(raw, weights), verdict.floor_llr, verdict.ceiling_llr)
+            sums = evidence(weighed(raw, weights, repeat, floor), verdict.floor_llr, verdict.ceiling_llr)
             peaks.append(float(sums.max(initial=0.0)))
             peak_weights.append(weight)
     suspect = weighted_quantile(peaks, peak_weights, SUSPECT_FALSE_ALARMS)
@@ -149,17 +194,20 @@ def operating_point(
 def calibrate(calls: Sequence[RawCall], call_weights: Sequence[float], head_sha256: str) -> tuple[Calibration, float]:
     """Fit everything; returns the calibration and its development log loss."""
     verdict = VerdictConfig()
-    weights, loss = fit_weights(calls, call_weights, verdict)
-    far_scale, near_scale, bias, *acts = weights
+    pairs = itertools.product(REPEATS, FLOORS)
+    fitted = [(fit_weights(calls, call_weights, verdict, repeat, floor), repeat, floor) for repeat, floor in pairs]
+    (weights, loss), repeat, floor = min(fitted, key=lambda found: found[0][1])
+    far_scale, near_scale, bias, *marks = weights
     calibration = Calibration(
         head_sha256=head_sha256,
-        languages=("en",),
+        languages=tuple(sorted({raw.call.language for raw in calls})),
         far_scale=far_scale,
         near_scale=near_scale,
         far_bias=bias,
-        act_weights=dict(zip(STAGES, acts, strict=True)),
-        act_floor=ACT_FLOOR,
+        act_weights=dict(zip(MARKS, marks, strict=True)),
+        act_floor=floor,
+        act_repeat=repeat,
         stage_thresholds=stage_thresholds(calls),
-        operating_point=operating_point(calls, call_weights, weights, verdict),
+        operating_point=operating_point(calls, call_weights, weights, repeat, floor, verdict),
     )
     return calibration, loss

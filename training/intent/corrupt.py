@@ -1,8 +1,9 @@
 """Recognition-like damage to text, and other ways in which the same call may reach the model.
 
 Clean text teaches a model things that recognised speech does not have. Words are dropped, swapped for others that
-sound alike (same Soundex code, from the vocabulary of the data) or split; utterances are cut elsewhere; and some
-calls lose their leg marks, as a mono recording does.
+sound alike (same Soundex code, from the vocabulary of the data) or split; in Mandarin characters are swapped for others
+of the same syllable, whatever the tone; utterances are cut elsewhere; and some calls lose their leg marks, as a mono
+recording does.
 """
 
 import dataclasses
@@ -11,7 +12,7 @@ from collections.abc import Iterable, Sequence
 
 import numpy as np
 
-from inference.intent.text import MAX_UTTERANCE_WORDS, normalise
+from inference.intent.text import MAX_UTTERANCE_WORDS, atoms, is_han, normalise, weight
 from training.intent.data import Call, Piece
 
 _CODES = {
@@ -36,7 +37,28 @@ def soundex(word: str) -> str:
     return (code + "0000")[:5]
 
 
+_BLURRED = (("zh", "z"), ("ch", "c"), ("sh", "s"), ("n", "l"), ("ng", "n"))
+"""Sounds that speakers of the south, narrow bands and recognisers do not keep apart (initials; the last: endings)."""
+
+
+def syllable(character: str) -> str:
+    """The Mandarin syllable of a character without its tone, blurred; empty without pypinyin (extra ``mandarin``)."""
+    try:
+        from pypinyin import lazy_pinyin
+    except ImportError:
+        return ""
+    sound = lazy_pinyin(character)[0]
+    for heard, as_if in _BLURRED[:-1]:
+        if sound.startswith(heard):
+            sound = as_if + sound[len(heard) :]
+            break
+    return sound[:-1] if sound.endswith("ng") else sound
+
+
 HESITATIONS = ("uh", "um", "well", "you know", "i mean", "like", "so", "oh", "yeah", "i guess", "and uh", "i think")
+
+
+HAN_HESITATIONS = ("嗯", "那个", "就是", "呃", "然后", "啊", "这个", "对吧", "就是说", "我觉得")
 
 
 class Corruptor:
@@ -46,36 +68,42 @@ class Corruptor:
         counts: dict[str, int] = defaultdict(int)
         for call in calls:
             for piece in call.pieces:
-                for word in normalise(piece.text).split():
-                    counts[word] += 1
+                for word in atoms(normalise(piece.text)):
+                    counts[word.strip()] += 1
         by_sound: dict[str, list[str]] = defaultdict(list)
         for word, count in sorted(counts.items()):
-            if count >= 3:
-                by_sound[soundex(word)].append(word)
+            if count >= 3 and (sound := _sound(word)):
+                by_sound[sound].append(word)
         self._by_sound = by_sound
-        self._common = sorted((w for w, c in counts.items() if c >= 20), key=lambda w: -counts[w])[:200] or ["the"]
+        frequent = sorted((w for w, c in counts.items() if c >= 20), key=lambda w: -counts[w])
+        self._common = {
+            False: [w for w in frequent if not is_han(w)][:200] or ["the"],
+            True: [w for w in frequent if is_han(w)][:200] or ["的"],
+        }
 
     def words(self, text: str, rate: float, rng: np.random.Generator) -> str:
-        """``text`` with about ``rate`` of its words wrong."""
+        """``text`` with about ``rate`` of its words (Mandarin: characters) wrong."""
         out: list[str] = []
-        for word in normalise(text).split():
+        for atom in atoms(normalise(text)):
             if rng.random() >= rate:
-                out.append(word)
+                out.append(atom)
                 continue
+            word, lead = atom.strip(), atom[: len(atom) - len(atom.lstrip())]
             kind = rng.random()
-            alike = self._by_sound.get(soundex(word), [])
+            alike = self._by_sound.get(_sound(word), [])
+            common = self._common[is_han(word)]
             if kind < 0.3:
                 continue
             if kind < 0.75 and len(alike) > 1:
-                out.append(alike[int(rng.integers(len(alike)))])
+                out.append(lead + alike[int(rng.integers(len(alike)))])
             elif kind < 0.85 and len(word) > 5:
-                cut = int(rng.integers(2, len(word) - 2))
-                out += [word[:cut], word[cut:]]
+                at = int(rng.integers(2, len(word) - 2))
+                out.append(f"{lead}{word[:at]} {word[at:]}")
             elif kind < 0.95:
-                out.append(self._common[int(rng.integers(len(self._common)))])
+                out.append(lead + common[int(rng.integers(len(common)))])
             else:
-                out += [word, self._common[int(rng.integers(len(self._common)))]]
-        return " ".join(out)
+                out += [atom, (lead or ("" if is_han(word) else " ")) + common[int(rng.integers(len(common)))]]
+        return "".join(out).strip()
 
     def call(self, call: Call, rng: np.random.Generator, rate: float | None = None, mono: float = 0.2) -> Call:
         """A damaged copy of ``call``.
@@ -83,10 +111,10 @@ class Corruptor:
         Args:
             call: the clean one.
             rng: source of chance.
-            rate: share of wrong words; drawn from 0–30 % where None.
+            rate: share of wrong words; drawn from 0–35 % where None.
             mono: how often all speech is put on the far leg, run on across turns, as one mixed recording.
         """
-        rate = float(rng.uniform(0.0, 0.3)) if rate is None else rate
+        rate = float(rng.uniform(0.0, 0.35)) if rate is None else rate
         pieces = run_on(call.pieces) if rng.random() < mono else recut(call.pieces, rng)
         if rng.random() < 0.4:  # in both labels: hesitation itself must tell nothing
             pieces = [dataclasses.replace(p, text=disfluent(p.text, rng)) for p in pieces]
@@ -95,15 +123,24 @@ class Corruptor:
         return dataclasses.replace(call, pieces=kept or call.pieces)
 
 
+def _sound(word: str) -> str:
+    """What words that sound alike share; empty where that is not known."""
+    return syllable(word) if is_han(word) else soundex(word)
+
+
 def disfluent(text: str, rng: np.random.Generator, rate: float = 0.12) -> str:
     """``text`` as it is said on the spur of the moment: hesitations, stock phrases, words said twice."""
     out: list[str] = []
-    for word in text.split():
-        if rng.random() < rate:
-            kind = int(rng.integers(len(HESITATIONS) + 2))
-            out.append(HESITATIONS[kind] if kind < len(HESITATIONS) else word)
-        out.append(word)
-    return " ".join(out)
+    for atom in atoms(text):
+        # A character takes half as long as a word: as many hesitations in the same time.
+        if rng.random() >= rate * weight(atom):
+            out.append(atom)
+            continue
+        stock, lead = (HAN_HESITATIONS, "") if is_han(atom) else (HESITATIONS, " ")
+        kind = int(rng.integers(len(stock) + 2))
+        said = stock[kind] if kind < len(stock) else atom.strip()
+        out.append(f"{lead}{said}{lead}{atom.strip()}")
+    return "".join(out).strip()
 
 
 def as_chat(call: Call, rng: np.random.Generator) -> Call:
@@ -116,7 +153,7 @@ def as_chat(call: Call, rng: np.random.Generator) -> Call:
     turned = [
         dataclasses.replace(p, leg="near", text=disfluent(p.text, rng))
         if p.leg == "far"
-        else dataclasses.replace(p, leg="far", text=disfluent(p.text, rng), stages=p.stages or ())
+        else dataclasses.replace(p, leg="far", text=disfluent(p.text, rng), stages=(), acts=())
         for p in call.pieces
     ]
     return dataclasses.replace(call, pieces=tuple(recut(turned, rng)))
@@ -138,22 +175,44 @@ def recut(pieces: Iterable[Piece], rng: np.random.Generator) -> list[Piece]:
         turns[piece.turn].append(piece)
     out: list[Piece] = []
     for turn in turns.values():
-        words = " ".join(p.text for p in turn).split()
+        words = atoms(" ".join(p.text for p in turn))
         while words:
-            size = int(rng.integers(5, MAX_UTTERANCE_WORDS + 3))
+            length = float(rng.integers(5, MAX_UTTERANCE_WORDS + 3))
+            size = _count(words, length)
             size = len(words) if len(words) - size < 3 else size
-            out.append(dataclasses.replace(turn[0], text=" ".join(words[:size])))
+            out.append(dataclasses.replace(turn[0], text="".join(words[:size]).strip()))
             words = words[size:]
     return out
 
 
+def _count(words: Sequence[str], length: float) -> int:
+    """How many of ``words`` (atoms) are said in the time of ``length`` words; at least one."""
+    total = 0.0
+    for number, word in enumerate(words):
+        total += weight(word)
+        if total > length and number and weight(word):
+            return number
+    return len(words)
+
+
 def run_on(pieces: Iterable[Piece], max_words: int = MAX_UTTERANCE_WORDS) -> list[Piece]:
     """All speech on the far leg, cut every ``max_words`` words whoever speaks: what a mono recording gives."""
-    tagged = [(word, piece) for piece in pieces for word in piece.text.split()]
+    tagged = [(word, piece) for piece in pieces for word in atoms(piece.text)]
     out: list[Piece] = []
-    for start in range(0, len(tagged), max_words):
-        chunk = tagged[start : start + max_words]
-        marked = [piece.stages for _, piece in chunk if piece.stages is not None]
-        stages = tuple(sorted({stage for stage_set in marked for stage in stage_set})) if marked else None
-        out.append(Piece("far", " ".join(word for word, _ in chunk), chunk[-1][1].turn, stages))
+    while tagged:
+        size = _count([word for word, _ in tagged[: 2 * max_words]], max_words)
+        chunk, tagged = tagged[:size], tagged[size:]
+        stages = _merged(piece.stages for _, piece in chunk)
+        acts = _merged(piece.acts for _, piece in chunk)
+        # Pieces stand apart, whatever their script.
+        text = "".join(
+            f" {word.strip()}" if i and piece is not chunk[i - 1][1] else word for i, (word, piece) in enumerate(chunk)
+        )
+        out.append(Piece("far", text.strip(), chunk[-1][1].turn, stages, acts))
     return out
+
+
+def _merged(marks: Iterable[tuple[str, ...] | None]) -> tuple[str, ...] | None:
+    """All of the marks; None where there are none labelled."""
+    marked = [mark for mark in marks if mark is not None]
+    return tuple(sorted({name for names in marked for name in names})) if marked else None

@@ -7,7 +7,7 @@ train shipped weights is fixed here: :data:`TRAINABLE`; Switchboard is licensed 
 import hashlib
 import json
 import re
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -25,8 +25,15 @@ TRAINABLE = {
     "en_scam_calls_youtube": "youtube",
     "en_scam_robocalls_ftc": "ftc",
     "en_benign_sgd": "sgd",
+    "zh_synthetic_teleantifraud": "teleantifraud",
 }
 """File stem -> source name, of the outside texts that may train shipped weights."""
+
+LANGUAGES = ("en", "zh")
+"""That training reads where nothing else is said."""
+
+MAX_PIECES = 24
+"""Utterances of a call that are trained on; nearly all calls are shorter."""
 
 EVALUATION_ONLY = {"en_benign_switchboard": "switchboard"}
 """Licences that allow no more (LDC, non-commercial)."""
@@ -36,6 +43,7 @@ _PREFIX: dict[str, dict[str, Leg]] = {
     # In these task dialogues the CALLER is a customer who rings a service: the subscriber is the caller.
     "sgd": {"CALLEE": "far", "CALLER": "near"},
     "switchboard": {"A": "far", "B": "near"},
+    "teleantifraud": {"CALLER": "far", "CALLEE": "near"},
 }
 
 _FAMILY_RULES: tuple[tuple[str, str], ...] = (
@@ -81,7 +89,7 @@ class Call:
     """One call as training and evaluation see it.
 
     Attributes:
-        source: ``scripts``, ``recognised`` or the outside source; weights and slices go by it.
+        source: ``scripts``, ``scripts-zh``, ``recognised`` or the outside source; weights and slices go by it.
         is_scam, family: labels; the family of outside calls is a keyword rule's guess (weak).
         group: what must stay on one side of a split.
         ask_turn: index of the turn that asks, for our scam scripts.
@@ -96,6 +104,7 @@ class Call:
     split: Split
     pieces: tuple[Piece, ...]
     ask_turn: int | None = None
+    language: str = "en"
 
 
 def split_of(group: str) -> Split:
@@ -129,15 +138,19 @@ def outside_turns(source: str, text: str) -> list[tuple[Leg, str]]:
 
 
 def script_call(script: Script) -> Call:
-    """A written call, cut into pieces; every piece of a turn carries the turn's stages."""
+    """A written call, cut into pieces; every piece of a turn carries the turn's stages and acts.
+
+    Acts count as labelled where the script marks any: nearly every call has one, if only that nothing is asked.
+    """
+    has_acts = any(turn.acts for turn in script.turns)
     pieces = tuple(
-        Piece(turn.leg, text, number, turn.stages)
+        Piece(turn.leg, text, number, turn.stages, turn.acts if has_acts else None)
         for number, turn in enumerate(script.turns)
         for text in split_utterances(turn.text)
     )
     return Call(
         id=script.id,
-        source="scripts",
+        source="scripts" if script.lang == "en" else f"scripts-{script.lang}",
         is_scam=script.label == "scam",
         family=script.family,
         topic=script.topic,
@@ -145,12 +158,13 @@ def script_call(script: Script) -> Call:
         split=script.split,
         pieces=pieces,
         ask_turn=script.ask_turn if script.label == "scam" else None,
+        language=script.lang,
     )
 
 
-def read_scripts(root: Path) -> list[Call]:
-    """Every English script under ``root`` but the demo calls."""
-    return [script_call(s) for s in load_scripts(root) if s.lang == "en" and not s.id.startswith(HELD_OUT_PREFIX)]
+def read_scripts(root: Path, languages: Sequence[str] = LANGUAGES) -> list[Call]:
+    """Every script under ``root`` in one of ``languages``, but the demo calls."""
+    return [script_call(s) for s in load_scripts(root) if s.lang in languages and not s.id.startswith(HELD_OUT_PREFIX)]
 
 
 def read_demo(root: Path) -> list[Call]:
@@ -180,19 +194,21 @@ def read_outside(path: Path, source: str) -> Iterator[Call]:
                 for piece in split_utterances(words)
             )
             if pieces:
-                family = guess_family(text) if is_scam else None
-                yield Call(call_id, source, is_scam, family, family or source, group, split_of(group), pieces)
+                language = path.stem[:2]
+                family = guess_family(text) if is_scam and language == "en" else None  # the rules read English
+                topic, split = family or source, split_of(group)
+                yield Call(call_id, source, is_scam, family, topic, group, split, pieces, language=language)
 
 
-def read_all(data: Path | None, files: dict[str, str]) -> list[Call]:
-    """All calls of the outside ``files`` (stem -> source) that lie under ``data``.
+def read_all(data: Path | None, files: dict[str, str], languages: Sequence[str] = LANGUAGES) -> list[Call]:
+    """All calls of the outside ``files`` (stem -> source) that lie under ``data``, in one of ``languages``.
 
     Raises:
         ConfigError: ``data`` is given and holds none of them.
     """
     if data is None:
         return []
-    found = [(data / f"{stem}.jsonl", source) for stem, source in files.items()]
+    found = [(data / f"{stem}.jsonl", source) for stem, source in files.items() if stem[:2] in languages]
     present = [(path, source) for path, source in found if path.exists()]
     if not present:
         raise ConfigError(
@@ -209,4 +225,6 @@ def sha256_of(paths: Iterable[Path]) -> dict[str, str]:
 def windows_of(call: Call, limit: int | None = None) -> list[ContextWindow]:
     """The windows in which the utterances of ``call`` are scored, fillers included."""
     said = [Said(p.leg, p.text) for p in call.pieces[:limit]]
-    return [ContextWindow(s, tuple(said[max(0, i - CONTEXT_UTTERANCES) : i])) for i, s in enumerate(said)]
+    return [
+        ContextWindow(s, tuple(said[max(0, i - CONTEXT_UTTERANCES) : i]), call.language) for i, s in enumerate(said)
+    ]

@@ -85,13 +85,15 @@ def read_heard(path: Path) -> Iterator[HeardCall]:
 def heard_call(heard: HeardCall, script: Script) -> Call:
     """A recognised copy of ``script`` as training and evaluation see it."""
     written = script_call(script)
+    has_acts = any(piece.acts is not None for piece in written.pieces)
     pieces: list[Piece] = []
     turn = 0
     for utterance in heard.utterances:
         turns = [index for index in utterance.turns if index < len(script.turns)]
         turn = turns[0] if turns else turn
-        stages = sorted({stage for index in turns for stage in script.turns[index].stages})
-        pieces.append(Piece(utterance.leg, utterance.text, turn, tuple(stages)))
+        stages = tuple(sorted({stage for index in turns for stage in script.turns[index].stages}))
+        acts = tuple(sorted({act for index in turns for act in script.turns[index].acts})) if has_acts else None
+        pieces.append(Piece(utterance.leg, utterance.text, turn, stages, acts))
     return Call(
         id=f"{script.id}-{heard.synthesiser}-{heard.preset}",
         source=SOURCE,
@@ -102,6 +104,7 @@ def heard_call(heard: HeardCall, script: Script) -> Call:
         split=written.split,
         pieces=tuple(pieces) or written.pieces,
         ask_turn=written.ask_turn,
+        language=written.language,
     )
 
 

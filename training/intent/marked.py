@@ -13,8 +13,7 @@ from pathlib import Path
 from inference.errors import ConfigError
 from inference.intent.acts import ACTS
 from inference.intent.scores import STAGES
-from training.intent.data import Call, Piece
-from training.intent.fit import MAX_PIECES
+from training.intent.data import MAX_PIECES, Call, Piece
 
 MARKS_FILE = "marks/outside.jsonl"
 

@@ -1,13 +1,13 @@
-"""The intent network in torch: MiniLM whose upper layers are tuned, and three small heads.
+"""The intent network in torch: a BERT-like encoder whose upper layers are tuned, and small heads.
 
-The lower layers stay as published, so their states are computed once per window and kept; only what is trained is
-shipped (head.safetensors). :func:`inference.intent.graph.build_intent` draws the same network in ONNX; a test holds
-the two together.
+The lower layers stay as published, so their states are computed once per utterance and kept; only what is trained is
+shipped (head.safetensors). An encoder that starts from nothing is trained whole, word table included, and shipped
+whole. :func:`inference.intent.graph.build_intent` draws the same network in ONNX; a test holds the two together.
 """
 
 import math
 from collections.abc import Mapping, Sequence
-from typing import cast
+from typing import NamedTuple, cast
 
 import numpy as np
 import numpy.typing as npt
@@ -15,147 +15,333 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from inference.intent.context import TokenBatch, pad_rows
-from inference.intent.graph import CURRENT, HIDDEN, LLR_LIMIT, NUM_HEADS, NUM_LAYERS, WIDTH
-from inference.intent.scores import FAMILIES, STAGES
+from inference.intent.encoder import EncoderShape
+from inference.intent.graph import HIDDEN, LABELS, LLR_LIMIT, LOOK, LOWEST, MAX_UTTERANCES
+from training.intent.device import precision
 
 State = npt.NDArray[np.float16]
-Row = tuple[list[int], list[int]]
+Ids = list[int]
+Tensors = Mapping[str, np.ndarray]
+
+LINEARS = (
+    "attention.self.query",
+    "attention.self.key",
+    "attention.self.value",
+    "attention.output.dense",
+    "intermediate.dense",
+    "output.dense",
+)
+NORMS = ("attention.output.LayerNorm", "output.LayerNorm")
+
+
+class Outputs(NamedTuple):
+    """What the network says of each window: llr ``[batch]``, logits ``[batch, n]``."""
+
+    llr: Tensor
+    families: Tensor
+    stages: Tensor
+    acts: Tensor
+
+
+def tensor(tensors: Tensors, name: str) -> Tensor:
+    """A published tensor as float32."""
+    return torch.from_numpy(np.array(tensors[name], np.float32))
+
+
+Weights = dict[str, tuple[Tensor, Tensor]]
+"""Name of a part of a layer -> its weight and bias, rounded to the precision that is computed in."""
 
 
 class Layer(nn.Module):
-    """One BERT layer (post-norm); parameter names are the published ones."""
+    """One BERT layer (post-norm), with the weights ``<prefix>.…`` of ``tensors``."""
 
-    def __init__(self, dropout: float) -> None:
+    def __init__(self, tensors: Tensors, prefix: str, encoder: EncoderShape, dropout: float) -> None:
         super().__init__()
-        linear = {
-            "attention.self.query": (WIDTH, WIDTH),
-            "attention.self.key": (WIDTH, WIDTH),
-            "attention.self.value": (WIDTH, WIDTH),
-            "attention.output.dense": (WIDTH, WIDTH),
-            "intermediate.dense": (WIDTH, 4 * WIDTH),
-            "output.dense": (4 * WIDTH, WIDTH),
-        }
-        self.linear = nn.ModuleDict({name.replace(".", "/"): nn.Linear(*size) for name, size in linear.items()})
-        self.norm = nn.ModuleDict(
-            {n: nn.LayerNorm(WIDTH, eps=1e-12) for n in ("attention/output/LayerNorm", "output/LayerNorm")}
-        )
+        self.prefix, self.num_heads, self.epsilon = prefix, encoder.num_heads, encoder.epsilon
+        self.linear, self.norm = nn.ModuleDict(), nn.ModuleDict()
+        for name in LINEARS:
+            weight = tensor(tensors, f"{prefix}.{name}.weight")
+            module = nn.Linear(weight.shape[1], weight.shape[0])
+            module.weight.data, module.bias.data = weight, tensor(tensors, f"{prefix}.{name}.bias")
+            self.linear[name.replace(".", "/")] = module
+        for name in NORMS:
+            gain = tensor(tensors, f"{prefix}.{name}.weight")
+            norm = nn.LayerNorm(len(gain), eps=encoder.epsilon)
+            norm.weight.data, norm.bias.data = gain, tensor(tensors, f"{prefix}.{name}.bias")
+            self.norm[name.replace(".", "/")] = norm
         self.dropout = nn.Dropout(dropout)
 
-    def load(self, tensors: Mapping[str, np.ndarray], prefix: str) -> None:
-        """Fill from published tensors ``<prefix>.<name>.weight|bias``."""
-        for name, module in [*self.linear.items(), *self.norm.items()]:
-            for kind in ("weight", "bias"):
-                value = torch.from_numpy(np.asarray(tensors[f"{prefix}.{name.replace('/', '.')}.{kind}"], np.float32))
-                getattr(module, kind).data.copy_(value)
-
-    def tensors(self, prefix: str) -> dict[str, Tensor]:
+    def tensors(self) -> dict[str, Tensor]:
         """The parameters under their published names."""
         return {
-            f"{prefix}.{name.replace('/', '.')}.{kind}": getattr(module, kind).detach()
+            f"{self.prefix}.{name.replace('/', '.')}.{kind}": getattr(module, kind).detach()
             for name, module in [*self.linear.items(), *self.norm.items()]
             for kind in ("weight", "bias")
         }
 
-    def forward(self, x: Tensor, mask: Tensor) -> Tensor:
-        """``x`` [batch, tokens, width], ``mask`` bool [batch, 1, 1, tokens] -> the same shape as ``x``."""
-        batch, tokens, _ = x.shape
+    def rounded(self, dtype: torch.dtype) -> Weights:
+        """All weights in ``dtype``; the parameters stay float32.
+
+        Rounded once for all utterances of a batch. autocast would also change the states back and forth around every
+        norm and sum, a fifth of the time.
+        """
+        return {
+            name: (cast(Tensor, module.weight).to(dtype), cast(Tensor, module.bias).to(dtype))
+            for name, module in [*self.linear.items(), *self.norm.items()]
+        }
+
+    def forward(self, x: Tensor, mask: Tensor, weights: Weights) -> Tensor:
+        """``x`` [utterances, tokens, width], ``mask`` bool [utterances, 1, 1, tokens] -> the same shape as ``x``."""
+        batch, tokens, width = x.shape
 
         def split(name: str) -> Tensor:
-            out: Tensor = self.linear[f"attention/self/{name}"](x)
-            return out.view(batch, tokens, NUM_HEADS, WIDTH // NUM_HEADS).transpose(1, 2)
+            out = functional.linear(x, *weights[f"attention/self/{name}"])
+            return out.view(batch, tokens, self.num_heads, width // self.num_heads).transpose(1, 2)
 
         attended = functional.scaled_dot_product_attention(split("query"), split("key"), split("value"), mask)
-        attended = attended.transpose(1, 2).reshape(batch, tokens, WIDTH)
-        attended = self.dropout(self.linear["attention/output/dense"](attended))
-        x = self.norm["attention/output/LayerNorm"](x + attended)
-        inner = functional.gelu(self.linear["intermediate/dense"](x))
-        out: Tensor = self.norm["output/LayerNorm"](x + self.dropout(self.linear["output/dense"](inner)))
-        return out
+        attended = attended.transpose(1, 2).reshape(batch, tokens, width)
+        attended = self.dropout(functional.linear(attended, *weights["attention/output/dense"]))
+        x = functional.layer_norm(x + attended, (width,), *weights["attention/output/LayerNorm"], self.epsilon)
+        inner = functional.gelu(functional.linear(x, *weights["intermediate/dense"]))
+        y = self.dropout(functional.linear(inner, *weights["output/dense"]))
+        return functional.layer_norm(x + y, (width,), *weights["output/LayerNorm"], self.epsilon)
+
+
+class Embeddings(nn.Module):
+    """Words and positions; every token has type 0, whose embedding is folded into the positions."""
+
+    def __init__(self, tensors: Tensors, encoder: EncoderShape) -> None:
+        super().__init__()
+        self.epsilon = encoder.epsilon
+        self.words = nn.Parameter(tensor(tensors, "embeddings.word_embeddings.weight"))
+        positions = tensor(tensors, "embeddings.position_embeddings.weight")
+        self.positions = nn.Parameter(positions + tensor(tensors, "embeddings.token_type_embeddings.weight")[0])
+        self.gain = nn.Parameter(tensor(tensors, "embeddings.LayerNorm.weight"))
+        self.bias = nn.Parameter(tensor(tensors, "embeddings.LayerNorm.bias"))
+
+    def forward(self, input_ids: Tensor) -> Tensor:
+        """Ids [batch, tokens] -> states [batch, tokens, width]."""
+        x = functional.embedding(input_ids, self.words) + self.positions[: input_ids.shape[1]]
+        return functional.layer_norm(x, (x.shape[-1],), self.gain, self.bias, self.epsilon)
+
+    def tensors(self) -> dict[str, Tensor]:
+        """The parameters under their published names."""
+        return {
+            "embeddings.word_embeddings.weight": self.words.detach(),
+            "embeddings.position_embeddings.weight": self.positions.detach(),
+            "embeddings.token_type_embeddings.weight": torch.zeros(1, self.words.shape[1]),
+            "embeddings.LayerNorm.weight": self.gain.detach(),
+            "embeddings.LayerNorm.bias": self.bias.detach(),
+        }
 
 
 class LowerLayers(nn.Module):
     """Embeddings and the layers that stay as published."""
 
-    def __init__(self, tensors: Mapping[str, np.ndarray], num_layers: int) -> None:
+    def __init__(self, tensors: Tensors, encoder: EncoderShape, num_layers: int) -> None:
         super().__init__()
-
-        def get(name: str) -> Tensor:
-            return torch.from_numpy(np.asarray(tensors[f"embeddings.{name}"], np.float32))
-
-        self.words = get("word_embeddings.weight")
-        self.positions = get("position_embeddings.weight") + get("token_type_embeddings.weight")[0]
-        self.norm_weight, self.norm_bias = get("LayerNorm.weight"), get("LayerNorm.bias")
-        self.layers = nn.ModuleList(Layer(0.0) for _ in range(num_layers))
-        for number, layer in enumerate(self.layers):
-            cast(Layer, layer).load(tensors, f"encoder.layer.{number}")
+        self.embeddings = Embeddings(tensors, encoder)
+        self.layers = nn.ModuleList(Layer(tensors, f"encoder.layer.{n}", encoder, 0.0) for n in range(num_layers))
         self.eval()
 
     @torch.no_grad()
-    def forward(self, batch: TokenBatch) -> Tensor:
-        """States after the last frozen layer, [batch, tokens, width]."""
-        ids = torch.from_numpy(batch.input_ids)
-        mask = torch.from_numpy(batch.part > 0)[:, None, None, :]
-        x = self.words[ids] + self.positions[: ids.shape[1]]
-        x = functional.layer_norm(x, (WIDTH,), self.norm_weight, self.norm_bias, 1e-12)
+    def forward(self, input_ids: Tensor, lengths: Tensor) -> Tensor:
+        """States after the last frozen layer, [utterances, tokens, width]."""
+        x: Tensor = self.embeddings(input_ids).to(precision(input_ids.device))
+        mask = is_word(lengths, input_ids.shape[1])[:, None, None, :]
         for layer in self.layers:
-            x = layer(x, mask)
+            x = layer(x, mask, cast(Layer, layer).rounded(x.dtype))
         return x
 
-    def states(self, rows: Sequence[Row], batch_size: int = 64) -> list[State]:
-        """States of every row, unpadded, in the order given; rows of like length are computed together."""
-        out: list[State | None] = [None] * len(rows)
-        order = sorted(range(len(rows)), key=lambda i: len(rows[i][0]))
+    def states(self, utterances: Sequence[Ids], batch_size: int = 128) -> list[State]:
+        """States of every utterance, unpadded, in the order given; those of like length are computed together."""
+        out: list[State | None] = [None] * len(utterances)
+        order = sorted(range(len(utterances)), key=lambda i: len(utterances[i]))
+        device = self.embeddings.words.device
         for start in range(0, len(order), batch_size):
             chosen = order[start : start + batch_size]
-            with torch.autocast("cpu", dtype=torch.bfloat16):
-                states = self(pad_rows([rows[i] for i in chosen])).to(torch.float16).numpy()
-            for row, state in zip(chosen, states, strict=True):
-                out[row] = state[: len(rows[row][0])].copy()
+            ids, lengths = pad_ids([utterances[i] for i in chosen])
+            states = self(ids.to(device), lengths.to(device)).to("cpu", torch.float16).numpy()
+            for index, state in zip(chosen, states, strict=True):
+                out[index] = state[: len(utterances[index])].copy()
         return [state for state in out if state is not None]
 
 
-class IntentNetwork(nn.Module):
-    """What is trained: the top ``num_tuned`` layers and the heads."""
+def pad_ids(utterances: Sequence[Ids]) -> tuple[Tensor, Tensor]:
+    """Ids [utterances, tokens], 0 where there are none, and lengths [utterances]."""
+    lengths = torch.tensor([len(ids) for ids in utterances])
+    out = torch.zeros(len(utterances), int(lengths.max()), dtype=torch.long)
+    for row, ids in enumerate(utterances):
+        out[row, : len(ids)] = torch.tensor(ids)
+    return out, lengths
 
-    def __init__(self, tensors: Mapping[str, np.ndarray], num_tuned: int, dropout: float = 0.1) -> None:
+
+def is_word(lengths: Tensor, num_tokens: int) -> Tensor:
+    """Bool [utterances, tokens]: True where there is a token."""
+    return torch.arange(num_tokens, device=lengths.device)[None, :] < lengths[:, None]
+
+
+class IntentNetwork(nn.Module):
+    """What is trained: the top ``num_tuned`` layers and the heads; all of it where ``is_whole``."""
+
+    def __init__(
+        self,
+        tensors: Tensors,
+        encoder: EncoderShape,
+        num_tuned: int,
+        dropout: float = 0.1,
+        *,
+        is_whole: bool = False,
+    ) -> None:
         super().__init__()
-        self.first = NUM_LAYERS - num_tuned
-        self.layers = nn.ModuleList(Layer(dropout) for _ in range(num_tuned))
-        for number, layer in enumerate(self.layers, self.first):
-            cast(Layer, layer).load(tensors, f"encoder.layer.{number}")
-        self.hidden = nn.Linear(2 * WIDTH, HIDDEN)
+        first = 0 if is_whole else encoder.num_layers - num_tuned
+        self.embeddings = Embeddings(tensors, encoder) if is_whole else None
+        self.layers = nn.ModuleList(
+            Layer(tensors, f"encoder.layer.{n}", encoder, dropout) for n in range(first, encoder.num_layers)
+        )
+        width = np.shape(tensors["embeddings.LayerNorm.weight"])[0]
+        self.look = nn.ModuleDict({name: nn.Linear(width, LOOK) for name in ("query", "key", "value")})
+        self.age = nn.Parameter(torch.zeros(MAX_UTTERANCES - 1, LOOK))
+        self.hidden = nn.Linear(2 * width + LOOK, HIDDEN)
         self.llr = nn.Linear(HIDDEN, 1)
-        self.families = nn.Linear(HIDDEN, len(FAMILIES))
-        self.stages = nn.Linear(HIDDEN, len(STAGES))
-        self.dropout = nn.Dropout(0.2)
+        self.heads = nn.ModuleDict({name: nn.Linear(HIDDEN, len(labels)) for name, labels in LABELS.items()})
         nn.init.normal_(self.llr.weight, std=0.02)
         nn.init.zeros_(self.llr.bias)
+        self.dropout = nn.Dropout(2 * dropout)
+        self.centre: Tensor
+        self.spread: Tensor
+        self.register_buffer("centre", torch.zeros(2, width))  # of means and of maxima
+        self.register_buffer("spread", torch.ones(2, width))
 
-    def forward(self, states: Tensor, part: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        """States [batch, tokens, width] and parts [batch, tokens] -> llr [batch], family and stage logits."""
-        mask = (part > 0)[:, None, None, :]
-        x = states
+    def forward(self, x: Tensor, lengths: Tensor, members: Tensor) -> Outputs:
+        """Scores of windows made of utterances.
+
+        Args:
+            x: states [utterances, tokens, width] (ids [utterances, tokens] where whole).
+            lengths: tokens per utterance, [utterances].
+            members: [windows, MAX_UTTERANCES]; which utterances a window reads, current first; -1: none.
+        """
+        return self.judge(*self.encode([x], [lengths]), members)
+
+    def encode(self, xs: Sequence[Tensor], lengths: Sequence[Tensor]) -> tuple[Tensor, Tensor]:
+        """Mean and maximum of each utterance by itself, [utterances, width].
+
+        ``xs`` and ``lengths`` as above, in pieces that are each padded to a length of their own.
+        """
+        if self.embeddings is not None:
+            xs = [self.embeddings(x).to(precision(x.device)) for x in xs]
+        words = [is_word(length, x.shape[1]) for x, length in zip(xs, lengths, strict=True)]
         for layer in self.layers:
-            x = layer(x, mask)
-        pooled = []
-        for which in (part == CURRENT, (part > 0) & (part != CURRENT)):
-            weight = which.to(x.dtype)[:, :, None]
-            pooled.append((x * weight).sum(1) / weight.sum(1).clamp_min(1.0))
-        hidden = self.dropout(functional.gelu(self.hidden(self.dropout(torch.cat(pooled, 1)))))
+            weights = cast(Layer, layer).rounded(xs[0].dtype)
+            xs = [layer(x, word[:, None, None, :], weights) for x, word in zip(xs, words, strict=True)]
+        inside = [word.to(x.dtype)[:, :, None] for x, word in zip(xs, words, strict=True)]
+        means = [(x * w).sum(1).float() / n[:, None] for x, w, n in zip(xs, inside, lengths, strict=True)]
+        highest = [(x + (1 - w) * LOWEST).amax(1).float() for x, w in zip(xs, inside, strict=True)]
+        return torch.cat(means), torch.cat(highest)
+
+    def judge(self, means: Tensor, highest: Tensor, members: Tensor) -> Outputs:
+        """Scores of windows made of encoded utterances; ``members`` as above."""
+        means, highest = (means - self.centre[0]) / self.spread[0], (highest - self.centre[1]) / self.spread[1]
+        current, before = means[members[:, 0]], means[members[:, 1:].clamp_min(0)]
+        seen = self._look_back(current, before, members[:, 1:] >= 0)
+        pooled = torch.cat([current, highest[members[:, 0]], seen], 1)
+        hidden = self.dropout(functional.gelu(self.hidden(self.dropout(pooled))))
         llr = LLR_LIMIT * torch.tanh(self.llr(hidden)[:, 0] / LLR_LIMIT)
-        return llr, self.families(hidden), self.stages(hidden)
+        return Outputs(llr, **{name: head(hidden) for name, head in self.heads.items()})
+
+    @torch.no_grad()
+    def standardise(self, means: Tensor, highest: Tensor) -> None:
+        """Measure where encoded utterances lie, ``[utterances, width]`` each, before training.
+
+        Sentence encoders put all texts into a narrow cone: what they share is large, what tells them apart small, and
+        heads learn slowly. Shipped heads have it folded into their weights.
+        """
+        for index, values in enumerate((means, highest)):
+            self.centre[index] = values.mean(0)
+            self.spread[index] = values.std(0).clamp_min(1e-4)
+
+    def _look_back(self, current: Tensor, before: Tensor, is_there: Tensor) -> Tensor:
+        """What the current utterance finds in those before it, [windows, LOOK]; zero where there are none."""
+        keys = self.look["key"](before) + self.age
+        scores = torch.einsum("wk,wnk->wn", self.look["query"](current), keys) / math.sqrt(LOOK)
+        shares = torch.softmax(scores.masked_fill(~is_there, LOWEST), -1) * is_there
+        return torch.einsum("wn,wnk->wk", shares, self.look["value"](before))
+
+    def head_parameters(self) -> list[nn.Parameter]:
+        """All but the encoder's."""
+        encoder = {id(p) for p in self.encoder_parameters()}
+        return [p for p in self.parameters() if id(p) not in encoder]
+
+    def encoder_parameters(self) -> list[nn.Parameter]:
+        """What was there before training: learnt at the lower rate."""
+        modules = [*self.layers] if self.embeddings is None else [self.embeddings, *self.layers]
+        return [p for module in modules for p in module.parameters()]
 
     def shipped(self) -> dict[str, npt.NDArray[np.float16]]:
         """Everything trained, fp16, by name: what head.safetensors holds."""
-        out: dict[str, Tensor] = {}
-        for number, layer in enumerate(self.layers, self.first):
-            out |= cast(Layer, layer).tensors(f"encoder.layer.{number}")
-        for name in ("hidden", "llr", "families", "stages"):
-            module = getattr(self, name)
-            out[f"head.{name}.weight"] = module.weight.detach()
-            out[f"head.{name}.bias"] = module.bias.detach()
-        return {name: value.to(torch.float16).contiguous().numpy() for name, value in out.items()}
+        out: dict[str, Tensor] = {} if self.embeddings is None else self.embeddings.tensors()
+        for layer in self.layers:
+            out |= cast(Layer, layer).tensors()
+        out["head.look.age"] = self.age.detach()
+        for name, module in (("hidden", self.hidden), ("llr", self.llr), *self.heads.items()):
+            out[f"head.{name}.weight"], out[f"head.{name}.bias"] = weights_of(module)
+        for name, module in self.look.items():
+            folded = fold(*weights_of(module), self.centre[0], self.spread[0])
+            out[f"head.look.{name}.weight"], out[f"head.look.{name}.bias"] = folded
+        centre, spread = self._of_pooled()
+        weight, bias = fold(out["head.hidden.weight"], out["head.hidden.bias"], centre, spread)
+        out["head.hidden.weight"], out["head.hidden.bias"] = weight, bias
+        return {name: value.to("cpu", torch.float16).contiguous().numpy() for name, value in out.items()}
+
+    def _of_pooled(self) -> tuple[Tensor, Tensor]:
+        """Centre and spread of what the hidden layer reads."""
+        # What was looked up is no utterance's vector any more and stays as it is.
+        device = self.centre.device
+        centre, spread = (
+            torch.cat([values.flatten(), torch.full((LOOK,), rest, device=device)])
+            for values, rest in ((self.centre, 0.0), (self.spread, 1.0))
+        )
+        return centre, spread
+
+    @torch.no_grad()
+    def go_on_from(self, shipped: Tensors) -> None:
+        """A warm start: take over the heads that an earlier network shipped; those of another shape stay as they are.
+
+        Comes after :meth:`standardise`: shipped weights have centre and spread folded in, and are unfolded by the new
+        ones.
+        """
+        if "head.look.age" in shipped and np.shape(shipped["head.look.age"]) == tuple(self.age.shape):
+            self.age.copy_(tensor(shipped, "head.look.age"))
+        pooled, alone = self._of_pooled(), (self.centre[0], self.spread[0])
+        looks = {f"look.{name}": (module, alone) for name, module in self.look.items()}
+        heads: dict[str, tuple[nn.Module, tuple[Tensor, Tensor] | None]] = {
+            "hidden": (self.hidden, pooled),
+            "llr": (self.llr, None),
+            **looks,
+            **{name: (module, None) for name, module in self.heads.items()},
+        }
+        for name, (module, standard) in heads.items():
+            layer = cast(nn.Linear, module)
+            if np.shape(shipped.get(f"head.{name}.weight", ())) != tuple(layer.weight.shape):
+                continue
+            weight = tensor(shipped, f"head.{name}.weight").to(layer.weight.device)
+            bias = tensor(shipped, f"head.{name}.bias").to(layer.weight.device)
+            if standard is not None:
+                bias = bias + weight @ standard[0]
+                weight = weight * standard[1]
+            layer.weight.copy_(weight)
+            layer.bias.copy_(bias)
+
+
+def weights_of(module: nn.Module) -> tuple[Tensor, Tensor]:
+    """Weight and bias of a dense layer."""
+    return cast(Tensor, module.weight).detach(), cast(Tensor, module.bias).detach()
+
+
+def fold(weight: Tensor, bias: Tensor, centre: Tensor, spread: Tensor) -> tuple[Tensor, Tensor]:
+    """A dense layer over ``(x - centre) / spread`` as one over ``x``."""
+    weight = weight / spread
+    return weight, bias - weight @ centre
 
 
 def count_parameters(module: nn.Module) -> int:

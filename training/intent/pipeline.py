@@ -1,13 +1,14 @@
-"""``scamtap-train intent`` and ``evaluate`` from end to end: read, draw, fit, ship, calibrate, measure."""
+"""``scamtap-train intent`` from end to end: read, draw, fit, ship, calibrate."""
 
 import dataclasses
 import hashlib
 import io
 import json
+import shutil
 from collections import Counter
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from rich.console import Console
@@ -16,55 +17,80 @@ from tokenizers import Tokenizer
 
 from inference.engine.graph import Precision
 from inference.engine.onnx import OnnxEngine
-from inference.engine.repository import write_atomically, write_model
+from inference.engine.repository import write_atomically
 from inference.errors import ConfigError
 from inference.intent.calibration import CALIBRATION_FILE
 from inference.intent.context import WindowTokenizer
-from inference.intent.graph import build_intent
-from inference.intent.install import HEAD_FILE, INTENT_MODEL, calibration_path, install_intent, tokenizer_path
-from inference.intent.scorer import IntentConfig, IntentScorer
-from inference.verdict.verdict import VerdictConfig
+from inference.intent.encoder import ENCODER_FILE, Reading, load_encoder
+from inference.intent.install import (
+    HEAD_FILE,
+    INTENT_MODEL,
+    TOKENIZER_FILE,
+    install_intent,
+    tokenizer_path,
+)
+from inference.intent.scorer import IntentConfig
 from inference.weights import file as weights_file
 from inference.weights import open_tensors
 from inference.weights.safetensors import write_safetensors
 from training.intent.calibrate import calibrate
 from training.intent.corrupt import Corruptor
-from training.intent.data import EVALUATION_ONLY, TRAINABLE, Call, read_all, read_demo, read_scripts, sha256_of
-from training.intent.evaluate import KIND, Judged, by_topic, judge, line, metrics, worst_calls
+from training.intent.data import (
+    LANGUAGES,
+    TRAINABLE,
+    Call,
+    read_all,
+    read_scripts,
+    sha256_of,
+)
 from training.intent.heard import SOURCE as RECOGNISED
 from training.intent.heard import read_recognised
 from training.intent.marked import MARKS_FILE, read_marks, with_marks
 from training.intent.raw import raw_calls
 from training.intent.recipe import DEV, TRAIN, damage, draw, long_chats, weights
-from training.scripts import Split, load_scripts
+from training.scripts import load_scripts
 
-ARTEFACT = "all-minilm-l6-v2"
+if TYPE_CHECKING:
+    from training.intent.encoders import Encoder
+    from training.intent.fit import FitConfig
+
 REPORT_FILE = "report.json"
 Tensors = Mapping[str, np.ndarray]
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class Sources:
-    """Where the data lies, and what is done with it."""
+    """Where the data lies, and what is done with it.
+
+    Attributes:
+        languages: of the calls that are read.
+        without: scam families and topics of which no call is read, scam or genuine: how does an unseen kind fare?
+    """
 
     scripts: Path
     data: Path | None
     recognised: Path | None = None
-    without_family: str | None = None
+    languages: tuple[str, ...] = LANGUAGES
+    without: tuple[str, ...] = ()
+
+    def is_left_out(self, call: Call) -> bool:
+        """Whether :attr:`without` names the kind of this call."""
+        return call.family in self.without or call.topic in self.without
 
 
 def read_sources(sources: Sources) -> list[Call]:
     """All calls that may train, our own first.
 
     Raises:
-        ConfigError: no English script, or malformed data.
+        ConfigError: no script, or malformed data.
     """
-    scripts = read_scripts(sources.scripts)
+    scripts = read_scripts(sources.scripts, sources.languages)
     if not scripts:
-        raise ConfigError(f"{sources.scripts}: no English call scripts there; give --scripts datasets/scripts")
-    outside = with_marks(read_all(sources.data, TRAINABLE), read_marks(sources.scripts.parent / MARKS_FILE))
-    calls = scripts + recognised_calls(sources)[0] + outside
-    return [c for c in calls if sources.without_family is None or c.family != sources.without_family]
+        raise ConfigError(f"{sources.scripts}: no call scripts there; give --scripts datasets/scripts")
+    heard = [call for call in recognised_calls(sources)[0] if call.language in sources.languages]
+    outside = read_all(sources.data, TRAINABLE, sources.languages)
+    outside = with_marks(outside, read_marks(sources.scripts.parent / MARKS_FILE))
+    return [call for call in scripts + heard + outside if not sources.is_left_out(call)]
 
 
 def recognised_calls(sources: Sources) -> tuple[list[Call], int]:
@@ -100,10 +126,9 @@ def write_head(path: Path, tensors: Mapping[str, np.ndarray]) -> str:
     return hashlib.sha256(content).hexdigest()
 
 
-def window_tokenizer() -> WindowTokenizer:
-    """The tokenizer of the pulled encoder."""
-    path = weights_file(ARTEFACT, "tokenizer.json")
-    return WindowTokenizer(Tokenizer.from_file(str(path)), IntentConfig().max_tokens)
+def window_tokenizer(path: Path, reading: Reading = "utterances") -> WindowTokenizer:
+    """The tokenizer of an encoder."""
+    return WindowTokenizer(Tokenizer.from_file(str(path)), IntentConfig().max_tokens, reading=reading)
 
 
 def calibrate_head(
@@ -111,27 +136,28 @@ def calibrate_head(
 ) -> dict[str, Any]:
     """Build the served graph of ``out``'s head, fit calibration.json on development calls, install all of it.
 
-    ``out`` is ``<models>/scam_intent/<version>``.
+    ``out`` is ``<models>/scam_intent/<version>``, with head, encoder.json and tokenizer.json.
     """
     models_dir = models_dir_of(out)
-    base = open_tensors(ARTEFACT)
-    write_model(models_dir, INTENT_MODEL, build_intent(base, out / HEAD_FILE, precision))
+    shape = load_encoder(out / ENCODER_FILE)
+    tokenizer_file = weights_file(shape.artefact, "tokenizer.json") if shape.artefact else tokenizer_path(models_dir)
+    install_intent(models_dir, open_tensors(shape.artefact) if shape.artefact else {}, tokenizer_file, precision)
     dev_calls = draw(calls, DEV, "dev", seed)
     corruptor = Corruptor(calls)
     rng = np.random.default_rng(seed)
-    dev = dev_calls + [corruptor.call(call, rng, rate=0.15, mono=0.0) for call in dev_calls if call.source == "scripts"]
+    scripts = [call for call in dev_calls if call.source.startswith("scripts")]
+    dev = dev_calls + [corruptor.call(call, rng, rate=0.15, mono=0.0) for call in scripts]
     dev += long_chats([c for c in dev_calls if c.source != RECOGNISED], seed)
     engine = OnnxEngine(models_dir)
     try:
         with progress_bar(console) as bar:
             task = bar.add_task("calibrating", total=len(dev))
-            raws = raw_calls(engine, window_tokenizer(), dev, lambda: bar.advance(task))
+            raws = raw_calls(engine, window_tokenizer(tokenizer_file, shape.reading), dev, lambda: bar.advance(task))
     finally:
         engine.close()
     calibration, loss = calibrate(raws, weights(dev, DEV), head_sha256)
     text = calibration.model_dump_json(indent=2) + "\n"
     write_atomically(out / CALIBRATION_FILE, lambda temporary: temporary.write_text(text, encoding="utf-8"))
-    install_intent(models_dir, base, weights_file(ARTEFACT, "tokenizer.json"), precision)
     return {"head_sha256": head_sha256, "dev_log_loss": round(loss, 4), "dev_calls": counts(dev), "seed": seed}
 
 
@@ -164,45 +190,63 @@ def provenance(sources: Sources) -> dict[str, Any]:
     return {"scripts": scripts, "recognised": recognised, "outside": outside}
 
 
-def train(sources: Sources, out: Path, recipe: Any, precision: Precision, console: Console) -> dict[str, Any]:
-    """Fit a head and write ``out``: head.safetensors, calibration.json, and the model built from them.
+def train(
+    sources: Sources,
+    out: Path,
+    encoder: "Encoder",
+    recipe: "FitConfig",
+    precision: Precision,
+    console: Console,
+    checkpoint: Path | None = None,
+) -> dict[str, Any]:
+    """Fit a head and write ``out``: encoder.json, head.safetensors, calibration.json, and the model built from them.
 
     Args:
         sources: the data.
         out: ``<models>/scam_intent/<version>``.
-        recipe: a :class:`training.intent.fit.FitConfig`.
+        encoder: the published encoder that is tuned.
+        recipe: how.
         precision: of the served graph that is calibrated.
         console: where progress goes.
+        checkpoint: file to go on from and to save to while fitting.
 
     Returns:
         The ``training`` and ``calibration`` parts of report.json.
     """
     # torch is imported by these two alone, so that `evaluate` works where it is not installed.
     from training.intent.fit import fit, prepare
-    from training.intent.network import LowerLayers
+    from training.intent.network import LowerLayers, count_parameters
 
     hashes = provenance(sources)  # of what is read now: files may change while the fit runs
     calls = read_sources(sources)
     corruptor = Corruptor(c for c in calls if c.split == "train")
     drawn = damage(draw(calls, TRAIN, "train", recipe.seed), TRAIN, corruptor, recipe.seed)
-    base = {name: np.array(value, np.float32) for name, value in open_tensors(ARTEFACT).items()}
-    lower = LowerLayers(base, 6 - recipe.num_tuned)
+    shape = encoder.shape
+    lower = None if recipe.is_whole else LowerLayers(encoder.tensors, shape, shape.num_layers - recipe.num_tuned)
+    tokenizer = window_tokenizer(encoder.tokenizer)
     with progress_bar(console) as bar:
         task = bar.add_task("frozen layers", total=len(drawn))
-        prepared = prepare(drawn, weights(drawn, TRAIN), lower, window_tokenizer(), lambda n: bar.advance(task, n))
+        prepared = prepare(drawn, weights(drawn, TRAIN), lower, tokenizer, lambda n: bar.advance(task, n))
     with progress_bar(console) as bar:
         task = bar.add_task("fitting", total=100)
-        network = fit(
-            base, prepared, recipe, lambda text, done: bar.update(task, completed=int(100 * done), description=text)
-        )
-    digest = write_head(out / HEAD_FILE, network.shipped())
+
+        def progress(text: str, done: float) -> None:
+            bar.update(task, completed=int(100 * done), description=text)
+
+        network = fit(encoder.tensors, shape, prepared, recipe, progress, checkpoint)
+    digest = write_head(out / HEAD_FILE, encoder.frozen(recipe.num_tuned, recipe.is_whole) | network.shipped())
+    write_atomically(out / ENCODER_FILE, lambda temporary: temporary.write_text(shape.model_dump_json(indent=2) + "\n"))
+    if shape.artefact is None:
+        write_atomically(out / TOKENIZER_FILE, lambda temporary: shutil.copyfile(encoder.tokenizer, temporary))
     report = {
-        "model": {"base": ARTEFACT, "head_sha256": digest, "precision": precision},
+        "model": {"base": encoder.name, "head_sha256": digest, "precision": precision} | shape.model_dump(),
+        "num_trained": count_parameters(network),
         "recipe": dataclasses.asdict(recipe) | {"train": shares_json(TRAIN), "dev": shares_json(DEV)},
         "data": hashes,
+        "languages": sources.languages,
         "train_calls": counts(drawn),
         "recognised_left_out": recognised_calls(sources)[1],
-        "left_out_family": sources.without_family,
+        "left_out": sources.without,
     }
     return {"training": report, "calibration": calibrate_head(out, calls, digest, precision, recipe.seed, console)}
 
@@ -210,59 +254,6 @@ def train(sources: Sources, out: Path, recipe: Any, precision: Precision, consol
 def shares_json(shares: Mapping[tuple[str, bool], Any]) -> dict[str, Any]:
     """The recipe's shares as JSON."""
     return {f"{source} {'scam' if scam else 'genuine'}": dataclasses.asdict(s) for (source, scam), s in shares.items()}
-
-
-def slices_of(sources: Sources, limit: int, split: Split = "test") -> dict[str, list[Call]]:
-    """The calls of ``split``, by slice; at most ``limit`` per outside source and label.
-
-    Switchboard and the demo calls belong to no split and are looked at with the test alone.
-    """
-    scripts = [c for c in read_scripts(sources.scripts) if c.split == split]
-    corruptor = Corruptor(read_scripts(sources.scripts))
-    rng = np.random.default_rng(7)
-    recognised = [c for c in recognised_calls(sources)[0] if c.split == split]
-    slices = {
-        "scripts": scripts,
-        "scripts-damaged": [corruptor.call(c, rng, rate=0.25, mono=0.0) for c in scripts],
-        "scripts-recognised": [c for c in recognised if "-espeak-" in c.id],
-        "scripts-recognised-kokoro": [c for c in recognised if "-kokoro-" in c.id],
-        "demo": read_demo(sources.scripts) if split == "test" else [],
-    }
-    outside = [c for c in read_all(sources.data, TRAINABLE) if c.split == split]
-    if split == "test" and sources.data is not None and (sources.data / "en_benign_switchboard.jsonl").exists():
-        outside += read_all(sources.data, EVALUATION_ONLY)
-    for source in ("bothbosu", "youtube", "ftc", "sgd", "switchboard"):
-        pool = [c for c in outside if c.source == source]
-        pool = [pool[i] for i in np.random.default_rng(3).permutation(len(pool))]
-        slices[source] = [c for label in (True, False) for c in [c for c in pool if c.is_scam == label][:limit]]
-    slices["chats"] = long_chats([*scripts, *slices["bothbosu"], *slices["sgd"]], seed=7)
-    return {name: calls for name, calls in slices.items() if calls}
-
-
-def evaluate(
-    model_dir: Path, slices: Mapping[str, Sequence[Call]], console: Console, on_line: Callable[[str], None]
-) -> dict[str, Any]:
-    """Measure the model in ``model_dir`` (``<models>/scam_intent/<version>``) on every slice; returns the figures."""
-    models_dir = models_dir_of(model_dir)
-    engine = OnnxEngine(models_dir)
-    try:
-        scorer = IntentScorer(engine, tokenizer_path(models_dir), calibration_path(models_dir))
-        config = VerdictConfig().calibrated(scorer.calibration)
-        results: dict[str, list[Judged]] = {}
-        with progress_bar(console) as bar:
-            task = bar.add_task("judging", total=sum(len(calls) for calls in slices.values()))
-            for name, calls in slices.items():
-                results[name] = judge(scorer, config, calls, lambda: bar.advance(task))
-    finally:
-        engine.close()
-    report: dict[str, Any] = {}
-    for name, judged in results.items():
-        figures = metrics(judged)
-        on_line(line(name, KIND[name], figures))
-        report[name] = {"what": KIND[name], **figures, "wrong": worst_calls(judged)}
-        if name.startswith("scripts"):
-            report[name]["by_topic"] = by_topic(judged)
-    return report
 
 
 def read_report(path: Path) -> dict[str, Any]:

@@ -8,6 +8,7 @@ import numpy as np
 import numpy.typing as npt
 
 from inference.engine.base import Engine
+from inference.intent.acts import ACTS
 from inference.intent.context import WindowTokenizer
 from inference.intent.install import INTENT_MODEL
 from inference.intent.text import is_filler
@@ -27,6 +28,7 @@ class RawCall:
         is_spoken: ``[utterances]`` bool; False for fillers, which are no evidence.
         is_far: ``[utterances]`` bool.
         stages: ``[utterances, stages]`` probabilities.
+        acts: ``[utterances, acts]`` probabilities; none where the head knows no acts.
     """
 
     call: Call
@@ -34,6 +36,7 @@ class RawCall:
     is_spoken: npt.NDArray[np.bool_]
     is_far: npt.NDArray[np.bool_]
     stages: Floats
+    acts: Floats
 
 
 def raw_calls(
@@ -47,9 +50,15 @@ def raw_calls(
         answers = [engine.infer(INTENT_MODEL, {"input_ids": p.input_ids, "part": p.part}) for p in parts]
         spoken = np.array([not is_filler(p.text) for p in call.pieces])
         llr = np.concatenate([np.asarray(a["llr"], np.float64) for a in answers])
-        stages = np.concatenate([np.asarray(a["stages"], np.float64) for a in answers])
+        logits = {
+            name: np.concatenate([np.asarray(a[name], np.float64).clip(-30, 30) for a in answers])
+            for name in ("stages", "acts")
+            if name in answers[0]
+        }
+        probabilities = {name: 1 / (1 + np.exp(-values)) for name, values in logits.items()}
+        acts = probabilities.get("acts", np.zeros((len(llr), len(ACTS))))
         is_far = np.array([p.leg == "far" for p in call.pieces])
-        out.append(RawCall(call, llr, spoken, is_far, 1 / (1 + np.exp(-stages))))
+        out.append(RawCall(call, llr, spoken, is_far, probabilities["stages"], acts))
         advance()
     return out
 

@@ -38,28 +38,39 @@ class Share:
 
 
 TRAIN: dict[tuple[str, bool], Share] = {
-    ("scripts", True): Share(0.50, 10_000, copies=1),
-    (RECOGNISED, True): Share(0.18, 10_000, per_group=3, copies=0),
-    ("bothbosu", True): Share(0.10, 50),
-    ("youtube", True): Share(0.10, 80, per_group=2, copies=0.3),
-    ("ftc", True): Share(0.12, 60, per_group=6, copies=0.3),
-    ("scripts", False): Share(0.52, 10_000, copies=1),
-    (RECOGNISED, False): Share(0.18, 10_000, per_group=3, copies=0),
-    ("bothbosu", False): Share(0.17, 50),
-    ("sgd", False): Share(0.13, 40),
+    ("scripts", True): Share(0.36, 10_000, copies=1),
+    ("scripts-zh", True): Share(0.24, 10_000, copies=1),
+    (RECOGNISED, True): Share(0.14, 10_000, per_group=1, copies=0),
+    ("bothbosu", True): Share(0.05, 30),
+    ("youtube", True): Share(0.07, 50, per_group=2, copies=0.3),
+    ("ftc", True): Share(0.07, 50, per_group=4, copies=0.3),
+    ("teleantifraud", True): Share(0.07, 60),
+    ("scripts", False): Share(0.38, 10_000, copies=0.5),
+    ("scripts-zh", False): Share(0.27, 10_000, copies=0.5),
+    (RECOGNISED, False): Share(0.14, 10_000, per_group=1, copies=0),
+    ("bothbosu", False): Share(0.08, 40),
+    ("sgd", False): Share(0.06, 30),
+    ("teleantifraud", False): Share(0.07, 60),
 }
 
 DEV: dict[tuple[str, bool], Share] = {
-    ("scripts", True): Share(0.35, 10_000),
-    (RECOGNISED, True): Share(0.25, 10_000, per_group=3),
-    ("bothbosu", True): Share(0.1, 25),
-    ("youtube", True): Share(0.15, 30, per_group=2),
-    ("ftc", True): Share(0.15, 40, per_group=4),
-    ("scripts", False): Share(0.5, 10_000),
-    (RECOGNISED, False): Share(0.25, 10_000, per_group=3),
-    ("bothbosu", False): Share(0.15, 40),
-    ("sgd", False): Share(0.1, 40),
+    ("scripts", True): Share(0.25, 10_000),
+    ("scripts-zh", True): Share(0.25, 10_000),
+    (RECOGNISED, True): Share(0.15, 10_000, per_group=3),
+    ("bothbosu", True): Share(0.05, 25),
+    ("youtube", True): Share(0.12, 30, per_group=2),
+    ("ftc", True): Share(0.12, 40, per_group=4),
+    ("teleantifraud", True): Share(0.06, 30),
+    ("scripts", False): Share(0.32, 10_000),
+    ("scripts-zh", False): Share(0.32, 10_000),
+    (RECOGNISED, False): Share(0.15, 10_000, per_group=3),
+    ("bothbosu", False): Share(0.08, 40),
+    ("sgd", False): Share(0.06, 40),
+    ("teleantifraud", False): Share(0.07, 40),
 }
+
+CHAT_SHARE = 0.2
+"""Of the genuine two-way calls, so many also come as small talk (:func:`training.intent.corrupt.as_chat`)."""
 
 
 def draw(calls: Sequence[Call], shares: dict[tuple[str, bool], Share], split: Split, seed: int) -> list[Call]:
@@ -90,7 +101,7 @@ def damage(calls: Sequence[Call], shares: dict[tuple[str, bool], Share], corrupt
             out += [corruptor.call(call, rng) for _ in range(int(copies))]
         else:
             out.append(corruptor.call(call, rng) if rng.random() < copies else call)
-        if call.source != RECOGNISED and is_two_way_and_genuine(call):
+        if call.source != RECOGNISED and is_two_way_and_genuine(call) and rng.random() < CHAT_SHARE:
             out.append(as_chat(call, rng))
     return out
 

@@ -8,9 +8,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from inference.errors import ConfigError
+from training.evaluation.sets import standing_sets
 from training.intent.data import read_scripts
 from training.intent.heard import HeardCall, heard_call, overlapping, read_heard, read_recognised, word_error_rates
-from training.intent.pipeline import Sources, read_sources, slices_of
+from training.intent.pipeline import Sources, read_sources
 from training.intent.recipe import TRAIN, draw
 from training.scripts import Script, load_scripts
 from training.voice.call import script_hash
@@ -92,9 +93,10 @@ def test_recognised_copies_train_calibrate_and_test_on_their_scripts_side(script
         recognised = {call.group for call in drawn if call.source == "recognised"}
         assert recognised == {name for name, of_script in splits.items() if of_script == split}
         assert recognised
-    test = slices_of(sources, 40)
+    test = {of_name.name: of_name.calls for of_name in standing_sets(sources, 40)}
     assert {c.group for c in test["scripts-recognised"]} == {c.group for c in test["scripts"]}
-    assert {c.split for c in slices_of(sources, 40, "dev")["scripts-recognised"]} == {"dev"}
+    dev = {of_name.name: of_name.calls for of_name in standing_sets(sources, 40, "dev")}
+    assert {c.split for c in dev["scripts-recognised"]} == {"dev"}
 
 
 def test_word_errors_are_given_per_synthesiser_and_line(scripts: Path) -> None:

@@ -12,7 +12,19 @@ from hypothesis import strategies as st
 
 from inference.errors import ConfigError
 from inference.intent.context import CONTEXT_UTTERANCES
-from training.intent.corrupt import HESITATIONS, Corruptor, as_chat, disfluent, join_calls, recut, run_on, soundex
+from inference.intent.text import normalise
+from training.intent.corrupt import (
+    HAN_HESITATIONS,
+    HESITATIONS,
+    Corruptor,
+    as_chat,
+    disfluent,
+    join_calls,
+    recut,
+    run_on,
+    soundex,
+    syllable,
+)
 from training.intent.data import (
     TRAINABLE,
     Call,
@@ -25,7 +37,7 @@ from training.intent.data import (
     split_of,
     windows_of,
 )
-from training.intent.recipe import TRAIN, Share, damage, draw, long_chats, weights
+from training.intent.recipe import CHAT_SHARE, TRAIN, Share, damage, draw, long_chats, weights
 
 SCRIPT = """\
 - id: en-parcel-a
@@ -185,7 +197,10 @@ def test_damaged_copies_come_beside_the_clean_call() -> None:
 
 def test_genuine_calls_also_come_as_small_talk_of_the_other_side() -> None:
     genuine = call(is_scam=False)
-    (plain, chat) = damage([genuine], {("scripts", False): Share(1.0, 10, copies=0)}, Corruptor([genuine]), seed=1)
+    share = {("scripts", False): Share(1.0, 10, copies=0)}
+    made = [damage([genuine], share, Corruptor([genuine]), seed=seed) for seed in range(200)]
+    assert 0.5 * CHAT_SHARE < sum(len(calls) == 2 for calls in made) / len(made) < 1.5 * CHAT_SHARE
+    (plain, chat) = next(calls for calls in made if len(calls) == 2)
     assert plain == genuine
     assert [p.leg for p in chat.pieces[:2]] == ["near", "far"]
     assert not chat.is_scam
@@ -221,3 +236,22 @@ def test_calls_are_joined_turn_after_turn() -> None:
     joined = join_calls([first, second])
     assert [p.turn for p in joined.pieces] == list(range(7))
     assert len(long_chats([first, second] * 4 + [call()], seed=1)) == 2
+
+
+def test_mandarin_is_damaged_by_character_and_keeps_its_length() -> None:
+    pytest.importorskip("pypinyin")
+    text = "请您把手机收到的验证码念给我听，我们马上帮您处理。"
+    calls = [dataclasses.replace(call(), pieces=(Piece("far", text, 0),))] * 5
+    rng = np.random.default_rng(0)
+    damaged = Corruptor(calls).words(text * 10, 0.3, rng)
+    plain = normalise(text * 10)
+    assert 0.6 * len(plain) < len(damaged) < 1.2 * len(plain)
+    same = sum(a == b for a, b in zip(damaged, plain, strict=False))
+    assert same < len(plain)
+    assert syllable("是") == syllable("四") == syllable("市")
+
+
+def test_mandarin_hesitates_in_mandarin() -> None:
+    said = disfluent("请您把手机收到的验证码念给我听" * 20, np.random.default_rng(0))
+    assert any(word in said for word in HAN_HESITATIONS)
+    assert "uh" not in said

@@ -1,0 +1,50 @@
+"""Which published encoder an intent model was tuned from; lies beside the model as encoder.json."""
+
+from pathlib import Path
+from typing import Literal, TypeAlias
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+
+from inference.errors import WeightsError
+
+ENCODER_FILE = "encoder.json"
+
+Reading: TypeAlias = Literal["utterances", "window"]
+"""How a window is read: each utterance by itself, or all of it as one text (models of an earlier training)."""
+
+
+class EncoderShape(BaseModel):
+    """A BERT-like encoder (Devlin et al. 2019), as many of its layers as are used.
+
+    Attributes:
+        artefact: name in ``inference/weights/lock.json``; None where head.safetensors holds the whole encoder and
+            tokenizer.json lies beside it (one of the user's own).
+        num_layers: the lowest so many; those above are left out.
+        num_heads: attention heads per layer.
+        epsilon: of layer norm.
+        reading: how windows are read.
+    """
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    artefact: str | None
+    num_layers: int = Field(ge=1, le=48)
+    num_heads: int = Field(default=12, ge=1, le=64)
+    epsilon: float = Field(default=1e-12, gt=0, lt=1e-3)
+    reading: Reading = "utterances"
+
+
+def load_encoder(path: Path) -> EncoderShape:
+    """Read encoder.json.
+
+    Raises:
+        WeightsError: it is missing or malformed.
+    """
+    try:
+        return EncoderShape.model_validate_json(path.read_text(encoding="utf-8"))
+    except OSError as error:
+        raise WeightsError(f"{path}: cannot be read ({error.strerror}); restore it from the repository") from error
+    except ValidationError as error:
+        first = error.errors(include_url=False, include_input=False)[0]
+        where = ".".join(str(part) for part in first["loc"])
+        raise WeightsError(f"{path}: {where}: {first['msg']}; restore it from the repository") from None

@@ -1,0 +1,148 @@
+"""Fitting: a run that was killed goes on as if it was not, two processes learn what one does, and it learns at all."""
+
+import os
+import socket
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+torch = pytest.importorskip("torch")
+
+from inference.intent.context import WindowTokenizer  # noqa: E402
+from training.intent.checkpoint import load_checkpoint  # noqa: E402
+from training.intent.data import Call, Piece  # noqa: E402
+from training.intent.encoders import Encoder, scratch_encoder  # noqa: E402
+from training.intent.fit import FitConfig, Prepared, fit, prepare, run  # noqa: E402
+from training.intent.network import IntentNetwork  # noqa: E402
+from training.intent.pipeline import window_tokenizer  # noqa: E402
+
+CONFIG = FitConfig(
+    epochs=2, is_whole=True, dropout=0.0, pieces_per_batch=12, layer_rate=2e-3, save_every=3, head_epochs=2
+)
+
+
+def calls() -> list[Call]:
+    """Calls that differ by one act alone."""
+    out = []
+    for number in range(16):
+        is_scam = number % 2 == 0
+        ask = "read me the code now" if is_scam else "we never ask for codes"
+        pieces = (
+            Piece("far", f"hello this is the bank number {number}", 0, ("contact",), ("claims_authority",)),
+            Piece("near", "who is this please", 1, (), ("doubts",)),
+            Piece("far", ask, 2, ("ask",) if is_scam else ("reassure",), ("credential",) if is_scam else ()),
+        )
+        family = "card_otp" if is_scam else None
+        out.append(Call(f"c{number}", "scripts", is_scam, family, "bank", f"c{number}", "train", pieces))
+    return out
+
+
+@pytest.fixture(scope="module")
+def made(tmp_path_factory: pytest.TempPathFactory) -> tuple[Encoder, list[Prepared]]:
+    encoder = scratch_encoder(calls(), tmp_path_factory.mktemp("encoder"), seed=0)
+    tokenizer: WindowTokenizer = window_tokenizer(encoder.tokenizer)
+    return encoder, prepare(calls(), [1.0] * 16, None, tokenizer, lambda _: None)
+
+
+@pytest.fixture(autouse=True)
+def exact(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("SCAMTAP_FLOAT32", "1")
+    torch.set_num_threads(1)  # waiting threads spin: on a busy machine two are slower than one
+
+
+def train(made: tuple[Encoder, list[Prepared]], config: FitConfig, checkpoint: Path | None = None) -> IntentNetwork:
+    encoder, prepared = made
+    return fit(encoder.tensors, encoder.shape, prepared, config, lambda _text, _done: None, checkpoint)
+
+
+def test_it_learns_to_tell_the_calls_apart_and_the_acts(made: tuple[Encoder, list[Prepared]]) -> None:
+    config = FitConfig(epochs=12, is_whole=True, dropout=0.0, pieces_per_batch=24, layer_rate=2e-3)
+    network = train(made, config)
+    with torch.no_grad():
+        out = run(network, made[1])
+    last = [i for i, piece in enumerate(p for item in made[1] for p in item.pieces) if piece.turn == 2]
+    llr = out.llr[last].numpy()
+    assert llr[::2].min() > llr[1::2].max()
+    credential = out.acts[last].numpy()[:, 2]
+    assert credential[::2].min() > credential[1::2].max()
+
+
+class KilledError(Exception):
+    """Stands for a kill: nothing after it runs."""
+
+
+def test_a_run_that_was_killed_goes_on_where_it_was(made: tuple[Encoder, list[Prepared]], tmp_path: Path) -> None:
+    encoder, prepared = made
+    config = FitConfig(
+        epochs=2, is_whole=True, dropout=0.1, pieces_per_batch=12, layer_rate=2e-3, save_every=3, head_epochs=1
+    )
+    whole = train(made, config).state_dict()
+    path = tmp_path / "run.safetensors"
+    steps = 0
+
+    def die(_text: str, _done: float) -> None:
+        nonlocal steps
+        steps += 1
+        if steps == 5:
+            raise KilledError
+
+    with pytest.raises(KilledError):
+        fit(encoder.tensors, encoder.shape, prepared, config, die, path)
+    assert path.exists()
+    seen: list[float] = []
+    resumed = fit(encoder.tensors, encoder.shape, prepared, config, lambda _t, done: seen.append(done), path)
+    assert seen[0] == pytest.approx(4 / 8)  # three steps of eight were saved
+    for name, value in resumed.state_dict().items():
+        torch.testing.assert_close(value, whole[name], rtol=0, atol=0)
+
+
+def test_a_checkpoint_of_another_network_is_refused(made: tuple[Encoder, list[Prepared]], tmp_path: Path) -> None:
+    from inference.errors import ConfigError
+
+    path = tmp_path / "bad.safetensors"
+    path.write_bytes(b"not safetensors")
+    network = IntentNetwork(made[0].tensors, made[0].shape, 0, is_whole=True)
+    optimizer = torch.optim.AdamW(network.parameters())
+    with pytest.raises(ConfigError, match="remove it"):
+        load_checkpoint(path, network, optimizer, torch.optim.lr_scheduler.LambdaLR(optimizer, lambda _: 1.0))
+
+
+RANK = """
+import sys
+from pathlib import Path
+import numpy as np, torch
+torch.set_num_threads(1)
+sys.path.insert(0, sys.argv[1])
+import test_fit as t
+from dataclasses import replace
+folder = Path(sys.argv[2])
+encoder = t.scratch_encoder(t.calls(), folder / f"rank{sys.argv[3]}", seed=0)
+prepared = t.prepare(t.calls(), [1.0] * 16, None, t.window_tokenizer(encoder.tokenizer), lambda _: None)
+config = replace(t.CONFIG, pieces_per_batch=int(sys.argv[4]))
+network = t.fit(encoder.tensors, encoder.shape, prepared, config, lambda *_: None)
+np.savez(folder / f"rank{sys.argv[3]}.npz", **{k: v.numpy() for k, v in network.state_dict().items()})
+"""
+
+
+@pytest.mark.slow
+def test_two_processes_learn_what_one_does(tmp_path: Path) -> None:
+    """Batches of 6 utterances per process and two processes are the batches of 12 of one."""
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        port = server.getsockname()[1]
+    common = os.environ | {"OMP_NUM_THREADS": "1", "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port)}
+    here = str(Path(__file__).parent)
+
+    def start(name: str, pieces: int, **extra: str) -> "subprocess.Popen[bytes]":
+        command = [sys.executable, "-c", RANK, here, str(tmp_path), name, str(pieces)]
+        return subprocess.Popen(command, env=common | extra)
+
+    one = start("one", 12)
+    two = [start(str(rank), 6, WORLD_SIZE="2", RANK=str(rank), LOCAL_RANK=str(rank)) for rank in (0, 1)]
+    assert [process.wait(110) for process in (one, *two)] == [0, 0, 0]
+    single, first, second = (np.load(tmp_path / f"rank{name}.npz") for name in ("one", "0", "1"))
+    for name in single.files:
+        np.testing.assert_array_equal(first[name], second[name])
+        np.testing.assert_allclose(first[name], single[name], atol=2e-4)

@@ -1,0 +1,96 @@
+"""New calls: why they may be learnt from, what is a near copy, and which side each is on."""
+
+import json
+
+import pytest
+
+from inference.errors import ConfigError
+from training.evaluation.labelled import LabelledText
+from training.retrain.incoming import (
+    SOURCE,
+    admit,
+    deal_few,
+    gold_sha256,
+    read_new,
+    refuse_without_provenance,
+    words_of,
+)
+
+PROVENANCE = {"consent": "x", "legal_basis": "x", "source": "pilot", "licence": "x"}
+WORDS = tuple(f"word{letter}" for letter in "abcdefghijklmnopqr")
+
+
+def call(number, label="scam", campaign=None, text=None):
+    """Calls of different numbers share no run of four words."""
+    words = [
+        WORDS[(number * 5 + i * (number + 1)) % len(WORDS)] + "abcdefghijklmnopqrstuvwxyz"[number] for i in range(14)
+    ]
+    said = [{"leg": "far", "text": text or " ".join(words)}]
+    family = {"family": "tax"} if label == "scam" else {}
+    return LabelledText.model_validate(
+        {"id": f"n{number}", "label": label, "campaign": campaign, "turns": said, **family, **PROVENANCE}
+    )
+
+
+def test_calls_are_dealt_by_label_so_that_each_side_has_something(tmp_path):
+    calls = [call(i) for i in range(10)] + [call(10 + i, "genuine") for i in range(10)]
+    incoming = admit(calls, {}, "0" * 64)
+    sides = {split: incoming.of(split) for split in ("train", "dev", "test")}
+    assert {split: len(its) for split, its in sides.items()} == {"train": 12, "dev": 4, "test": 4}
+    assert all({c.is_scam for c in its} == {True, False} for its in sides.values())
+    assert {c.source for c in incoming.calls} == {SOURCE}
+    assert admit(calls, {}, "0" * 64).calls == incoming.calls
+
+
+def test_a_campaign_is_on_one_side():
+    sides = deal_few([call(i, campaign=f"op-{i % 3}") for i in range(12)])
+    assert len(sides) == 3
+
+
+def test_near_copies_of_what_is_known_and_of_one_another_are_left_out():
+    new = [call(i) for i in range(8)]
+    known = {"en-old": new[0].words + " now", "en-other": "nothing alike at all in this text of ours"}
+    twin = call(20, text=new[1].words)
+    incoming = admit([*new, twin], known, "0" * 64)
+    assert set(incoming.left_out) == {"n0", "n20"}
+    assert "en-old" in incoming.left_out["n0"]
+    assert "which is known" in incoming.left_out["n0"]
+    assert "the words of n1" in incoming.left_out["n20"]
+
+
+def test_copies_among_the_known_are_nobodys_fault():
+    known = {"a": "one two three four five six seven", "b": "one two three four five six seven"}
+    calls = [call(i) for i in range(7)] + [call(9, text="one two three four five six seven eight nine ten twelve")]
+    assert len(admit(calls, known, "0" * 64).calls) >= 7
+
+
+def test_too_few_calls_are_refused():
+    with pytest.raises(ConfigError, match="5 of 5 new calls are left"):
+        admit([call(i) for i in range(5)], {}, "0" * 64)
+    with pytest.raises(ConfigError, match="with a scam call among them"):
+        admit([call(i, "genuine") for i in range(8)], {}, "0" * 64)
+
+
+def test_a_call_without_provenance_is_refused_and_named(tmp_path):
+    lacking = call(3).model_copy(update={"consent": None, "licence": " "})
+    with pytest.raises(ConfigError, match=r"n3: provenance is missing \(consent, licence\), in 1 calls"):
+        refuse_without_provenance(tmp_path / "new.jsonl", [call(1), lacking])
+
+
+def test_a_manifest_of_transcribed_recordings_is_read_too(tmp_path):
+    said = [{"start": 0, "duration": 2, "leg": "far", "text": "good morning"}]
+    fields = {"audio_filepath": "r1.wav", "lang": "en", "channels": {"far": 0}, "label": "genuine", "topic": "bank"}
+    line = json.dumps({"id": "r1", "segments": said, **fields, **PROVENANCE}) + "\n"
+    (tmp_path / "m.jsonl").write_text(line)
+    (read,) = read_new(tmp_path / "m.jsonl")
+    assert (read.id, read.words, read.real, read.lacks) == ("r1", "good morning", True, [])
+    (tmp_path / "m.jsonl").write_text(line.replace('"text": "good morning"', '"text": ""'))
+    with pytest.raises(ConfigError, match="r1: has no transcript"):
+        read_new(tmp_path / "m.jsonl")
+
+
+def test_gold_calls_have_one_digest_in_any_order():
+    calls = [call(i).to_call("test") for i in range(3)]
+    assert gold_sha256(calls) == gold_sha256(calls[::-1])
+    assert gold_sha256(calls) != gold_sha256(calls[:2])
+    assert words_of(calls)["n1"] == call(1).words

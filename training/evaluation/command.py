@@ -1,0 +1,200 @@
+"""``scamtap-train evaluate``: how a model does on calls it has not seen, and whether traffic still looks like them."""
+
+import json
+from pathlib import Path
+from typing import Annotated
+
+import typer
+from rich.console import Console
+
+from inference.errors import ConfigError
+from inference.intent.install import INTENT_MODEL
+from training.scripts import Split
+
+stdout = Console(highlight=False, soft_wrap=True)
+stderr = Console(stderr=True, highlight=False, soft_wrap=True)
+
+DRIFTED_EXIT_CODE = 3
+
+
+def newest_model() -> Path:
+    """Folder of the version that serves."""
+    from inference.engine.repository import version_dir
+    from inference.service.models import default_models_dir
+
+    return version_dir(default_models_dir(), INTENT_MODEL)
+
+
+ModelOption = Annotated[
+    Path | None,
+    typer.Option("--model", help="Version folder of the intent model.", show_default="the newest under models/"),
+]
+
+
+def evaluate(
+    inputs: Annotated[
+        list[Path] | None,
+        typer.Argument(
+            help="Manifests, labelled texts (JSON Lines); with --drift also recordings.", show_default=False
+        ),
+    ] = None,
+    scripts: Annotated[Path, typer.Option(help="Call scripts (YAML).")] = Path("datasets/scripts"),
+    data: Annotated[
+        Path | None, typer.Option(help="Folder with outside call texts, see datasets/README.md.", show_default="none")
+    ] = None,
+    recognised: Annotated[Path, typer.Option(help="Voiced scripts as recognised.")] = Path("datasets/recognised"),
+    model: ModelOption = None,
+    limit: Annotated[int, typer.Option(min=1, help="At most so many calls per outside source and label.")] = 100,
+    split: Annotated[str, typer.Option(help="test, or dev to compare variants: dev chose the thresholds.")] = "test",
+    only: Annotated[list[str] | None, typer.Option(help="Sets to run; all where left out.")] = None,
+    errors: Annotated[
+        list[int] | None, typer.Option(min=0, max=60, help="Read given texts with so many % of their words wrong, too.")
+    ] = None,
+    out: Annotated[Path | None, typer.Option(help="Write the figures here as JSON.", show_default="none")] = None,
+    report: Annotated[
+        Path | None, typer.Option(help="Folder for report.json, index.html and PNG plots.", show_default="none")
+    ] = None,
+    update: Annotated[bool, typer.Option(help="Put figures and scores beside the model: report.json.")] = False,
+    drift: Annotated[
+        bool, typer.Option("--drift", help="Compare scores of unlabelled traffic with those the model shipped with.")
+    ] = False,
+) -> None:
+    """Measure the intent model and the verdict on calls kept apart, through the doors that live calls go through.
+
+    \b
+    Our test scripts, clean and with 10, 25 and 35 % of their words wrong, and outside texts:
+      scamtap-train evaluate --data DIR --report out/
+    Labelled recordings, through inference/service/call.py (about .05 CPU-seconds per second of speech):
+      scamtap-train evaluate calls.jsonl --report out/
+    Labelled texts, clean and with a quarter of their words wrong:
+      scamtap-train evaluate texts.jsonl --errors 25
+    Has traffic changed? Exit code 3 where calibration no longer holds:
+      scamtap-train evaluate --drift traffic.jsonl recordings/*.wav
+
+    \b
+    Every figure says what its calls are: written, generated or real text, synthetic voice, real recording.
+    An alarm is any alert over the whole call; thresholds are those the model was shipped with.
+    """  # noqa: D301 -- typer wants its \b as it stands
+    version = model or newest_model()
+    if split not in ("test", "dev"):
+        raise ConfigError(f"--split {split!r} is unknown; give test or dev")
+    if drift:
+        _drift(version, inputs or [], out)
+        return
+    if not version.is_dir():
+        raise ConfigError(f"{version}: is no version of the intent model; give e.g. --model models/{INTENT_MODEL}/1")
+    if update and (split != "test" or inputs or only):
+        raise ConfigError("--update is for all the standing test figures; leave --split, --only and files out")
+    # Heavy imports wait, so that --help answers at once.
+    from training.evaluation.drift import reference_of, write_reference
+    from training.evaluation.run import judge_all, report_of, write_report
+    from training.evaluation.sets import RecordingSet, TextSet, narrowed, read_set, standing_sets, with_errors
+    from training.intent.pipeline import Sources, read_report
+    from training.intent.pipeline import write_report as write_json
+
+    kind: Split = "dev" if split == "dev" else "test"
+    sets: list[TextSet | RecordingSet] = []
+    if inputs:
+        for path in inputs:
+            sets.append(found := read_set(path, kind))
+            if isinstance(found, TextSet) and errors:
+                rates = [percent / 100 for percent in errors if percent]
+                sets += with_errors(found.name, found.what, found.calls, found.calls, rates)
+    else:
+        sets += standing_sets(Sources(scripts, data, recognised), limit, kind)
+    sets = narrowed(sets, only or (), ConfigError)
+    outcomes = judge_all(version, sets, stderr, lambda text: stdout.print(text, markup=False))
+    made = report_of(version, outcomes)
+    if report is not None:
+        written = write_report(report, made)
+        stdout.print(f"wrote {', '.join(path.name for path in written)} in {report}", markup=False)
+    if out is not None:
+        write_json(out, made.to_json())
+    if update:
+        write_json(version / "report.json", read_report(version / "report.json") | {"test": made.sets})
+        if (reference := reference_of(outcomes["scripts"], made.model["prior"])) is not None:
+            write_reference(version, reference)
+
+
+def _drift(version: Path, inputs: list[Path], out: Path | None) -> None:
+    from inference.engine.repository import write_atomically
+    from inference.service.models import build_parts, build_scorer, build_stages
+    from inference.service.score import read_texts, score_text
+    from training.evaluation.drift import Heard, drift, heard_recordings, read_reference
+    from training.evaluation.run import settings_of
+    from training.intent.pipeline import progress_bar
+
+    if not inputs:
+        raise ConfigError("--drift wants traffic: JSON Lines of call texts, or recordings")
+    reference = read_reference(version)
+    texts = [path for path in inputs if path.suffix in (".jsonl", ".json")]
+    audio = [path for path in inputs if path not in texts]
+    heard: list[Heard] = []
+    with settings_of(version) as settings, progress_bar(stderr) as bar:
+        task = bar.add_task("scoring", total=None)
+        if texts:
+            scorer = build_scorer(settings)
+            verdict = settings.verdict.calibrated(scorer.calibration)
+            for path in texts:
+                for call in read_texts(path):
+                    scored = score_text(scorer, verdict, call)
+                    heard.append(Heard(max(scored["risk"], default=0.0), scored["level"] != "none"))
+                    bar.advance(task)
+        if audio:
+            stages = build_stages(settings)
+            try:
+                for call_heard in heard_recordings(audio, build_parts(settings, stages), stages):
+                    heard.append(call_heard)
+                    bar.advance(task)
+            finally:
+                stages.close()
+    found = drift(reference, heard)
+    stdout.print(found.line(), markup=False)
+    if out is not None:
+        text = json.dumps(found.to_json(), indent=1) + "\n"
+        write_atomically(out, lambda temporary: temporary.write_text(text, encoding="utf-8"))
+    if not found.holds:
+        raise typer.Exit(DRIFTED_EXIT_CODE)
+
+
+def unseen(
+    work: Annotated[Path, typer.Option(help="Folder for a model per family; what is there is not done again.")],
+    family: Annotated[list[str] | None, typer.Option(help="Families to leave out in turn; all where left out.")] = None,
+    scripts: Annotated[Path, typer.Option(help="Call scripts (YAML).")] = Path("datasets/scripts"),
+    data: Annotated[
+        Path | None, typer.Option(help="Folder with outside call texts, see datasets/README.md.", show_default="none")
+    ] = None,
+    recognised: Annotated[Path, typer.Option(help="Voiced scripts as recognised.")] = Path("datasets/recognised"),
+    settings: Annotated[
+        Path | None,
+        typer.Option(help="Encoder and recipe (YAML), as for scamtap-train intent.", show_default="built in"),
+    ] = None,
+    threads: Annotated[int, typer.Option(min=1, max=256, help="Cores to use.")] = 2,
+) -> None:
+    """Leave one scam family out of training at a time, and see how many of its calls are warned of all the same.
+
+    As long as a training for each family; Ctrl-C is fine, the same command goes on.
+    """
+    import torch
+
+    from training.evaluation.left_out import families_of, leave_out, total
+    from training.intent.encoders import open_encoder
+    from training.intent.pipeline import Sources, train
+    from training.intent.settings import load_training
+
+    torch.set_num_threads(threads)
+    sources = Sources(scripts, data, recognised)
+    chosen = load_training(settings)
+    families = families_of(sources, family or ())
+
+    def fit(without: Sources, out: Path) -> dict[str, object]:
+        base = open_encoder(chosen.encoder, chosen.num_layers)
+        return train(without, out, base, chosen.fit, "int8", stderr, out.parents[2] / "fit.safetensors")
+
+    results = leave_out(families, sources, work, fit, stderr, lambda r: stdout.print(r.line(), markup=False))
+    found = total(results)
+    stdout.print(
+        f"all {len(results)} families unseen: {found['recall']['hits']}/{found['recall']['n']} warned of, false alarms "
+        f"{found['false_alarms']['hits']}/{found['false_alarms']['n']}",
+        markup=False,
+    )

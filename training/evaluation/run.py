@@ -1,0 +1,154 @@
+"""Runs an evaluation: opens the model version that is asked for, judges every set, writes the report."""
+
+import contextlib
+import hashlib
+import json
+import tempfile
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+from rich.console import Console
+
+from inference.config import Settings, load_settings
+from inference.engine.repository import write_atomically
+from inference.errors import ConfigError
+from inference.intent.install import HEAD_FILE, INTENT_MODEL
+from inference.intent.scorer import IntentScorer
+from inference.intent.versions import read_record
+from inference.service.models import build_parts, build_scorer, build_stages, default_models_dir
+from inference.verdict.verdict import VerdictConfig
+from training.evaluation.figures import line, of_set
+from training.evaluation.outcome import Outcome
+from training.evaluation.page import page
+from training.evaluation.recordings import judge_recordings
+from training.evaluation.sets import RecordingSet, TextSet
+from training.evaluation.texts import judge_texts
+from training.intent.pipeline import progress_bar
+
+REPORT_FILE, PAGE_FILE = "report.json", "index.html"
+
+
+@contextlib.contextmanager
+def settings_of(version: Path) -> Iterator[Settings]:
+    """Settings under which ``version`` is the intent model, whatever else its repository holds.
+
+    Everything beside it is taken from its own repository or, for a candidate that has none, from that of this machine.
+
+    Raises:
+        ConfigError: there is no version.
+    """
+    if not (version / HEAD_FILE).is_file():
+        raise ConfigError(f"{version}: holds no {HEAD_FILE}; give a version, e.g. models/{INTENT_MODEL}/1")
+    with tempfile.TemporaryDirectory(prefix="scamtap-") as name:
+        root = Path(name)
+        (root / INTENT_MODEL).mkdir()
+        (root / INTENT_MODEL / "1").symlink_to(version.resolve())
+        for models_dir in (version.resolve().parent.parent, default_models_dir()):
+            for folder in models_dir.iterdir():
+                if folder.is_dir() and not (root / folder.name).exists():
+                    (root / folder.name).symlink_to(folder.resolve())
+        yield load_settings().model_copy(update={"models_dir": root})
+
+
+def judge_all(
+    version: Path, sets: Sequence[TextSet | RecordingSet], console: Console, on_set: Callable[[str], None]
+) -> dict[str, list[Outcome]]:
+    """Judge every call of every set by the model in ``version``.
+
+    Args:
+        version: ``<models>/scam_intent/<number>``, or a candidate.
+        sets: texts go through the door of ``scamtap score``, recordings through that of ``scamtap replay``.
+        console: where the progress bar goes.
+        on_set: told a line as each set is done.
+
+    Raises:
+        ScamTapError: a model is missing or damaged, a recording cannot be read.
+    """
+    outcomes: dict[str, list[Outcome]] = {}
+    with settings_of(version) as settings, progress_bar(console) as bar:
+        stages = build_stages(settings) if any(isinstance(s, RecordingSet) for s in sets) else None
+        scorer = build_scorer(settings) if stages is None else stages.scorer
+        verdict = settings.verdict.calibrated(scorer.calibration)
+        parts = None if stages is None else build_parts(settings, stages)
+        task = bar.add_task("judging", total=sum(len(s.calls) for s in sets))
+
+        def advance() -> None:
+            bar.advance(task)
+
+        try:
+            for of_name in sets:
+                bar.update(task, description=f"judging {of_name.name}")
+                if isinstance(of_name, TextSet):
+                    judged = _texts(scorer, verdict, of_name, advance)
+                elif stages is not None and parts is not None:
+                    judged = list(judge_recordings(of_name.manifest, of_name.calls, parts, stages, advance))
+                outcomes[of_name.name] = judged
+                on_set(line(of_name.name, of_set(judged, settings.verdict.prior)))
+        finally:
+            if stages is not None:
+                stages.close()
+    return outcomes
+
+
+def _texts(
+    scorer: IntentScorer, verdict: VerdictConfig, of_name: TextSet, advance: Callable[[], None]
+) -> list[Outcome]:
+    return judge_texts(scorer, verdict, of_name.calls, of_name.what, advance)
+
+
+def _write(content: bytes, path: Path) -> None:
+    path.write_bytes(content)
+
+
+@dataclass(frozen=True, slots=True)
+class Report:
+    """An evaluation: which model, and the figures of every set."""
+
+    model: dict[str, Any]
+    sets: dict[str, dict[str, Any]]
+    more: dict[str, Any]
+
+    def to_json(self) -> dict[str, Any]:
+        """As report.json has it."""
+        return {"model": self.model, "sets": self.sets, **self.more}
+
+
+def report_of(version: Path, outcomes: Mapping[str, Sequence[Outcome]]) -> Report:
+    """Figures of everything that was judged."""
+    prior = load_settings().verdict.prior
+    record = read_record(version)
+    calibration = hashlib.sha256((version / "calibration.json").read_bytes()).hexdigest()
+    model = {
+        "name": f"{INTENT_MODEL}/{version.resolve().name}",
+        "head_sha256": record.head_sha256,
+        "calibration_sha256": calibration,
+        "precision": record.precision,
+        "speech": [used.model_dump() for used in record.speech],
+        "prior": prior,
+    }
+    return Report(model, {name: of_set(judged, prior) for name, judged in outcomes.items()}, {})
+
+
+def write_report(folder: Path, report: Report) -> list[Path]:
+    """Write report.json, index.html and the pictures; returns what was written.
+
+    Raises:
+        WeightsError: the folder cannot be written.
+    """
+    # matplotlib takes a second to import.
+    from training.evaluation.plots import plots
+
+    pictures = plots(report.sets)
+    model = report.model | {"speech": " and ".join(used["precision"] for used in report.model["speech"]) or None}
+    text = page({**report.to_json(), "model": model}, pictures)
+    contents = {
+        REPORT_FILE: (json.dumps(report.to_json(), indent=1, ensure_ascii=False) + "\n").encode(),
+        PAGE_FILE: text.encode(),
+        **pictures,
+    }
+    for name, content in contents.items():
+        write_atomically(folder / name, partial(_write, content))
+    return [folder / name for name in contents]

@@ -1,0 +1,158 @@
+"""Encoders that the intent network is tuned from: locked ones, one of the user's own, or a small one from nothing.
+
+A name is looked up in this order: an artefact of ``inference/weights/lock.json``; ``scratch``; a folder with
+``model.safetensors``, ``config.json`` and ``tokenizer.json``; a repository of the hub, where one can be reached. Any
+BERT-like encoder of transformers fits (BERT, RoBERTa, XLM-R and what is built like them, with absolute positions).
+"""
+
+import json
+import re
+from collections import Counter
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from tokenizers import Regex, Tokenizer, models, normalizers, pre_tokenizers
+
+from inference.errors import ConfigError
+from inference.intent.encoder import EncoderShape
+from inference.intent.text import HAN, normalise
+from inference.weights import file, load_lock, open_tensors
+from inference.weights.safetensors import read_safetensors
+from training.intent.data import Call
+
+SCRATCH = "scratch"
+SCRATCH_WIDTH, SCRATCH_LAYERS, SCRATCH_HEADS = 192, 3, 6
+SCRATCH_POSITIONS = 512
+UNKNOWN = "[UNK]"
+MIN_WORD_COUNT = 2
+HUB_FILES = ("config.json", "tokenizer.json", "model.safetensors")
+_PREFIX = re.compile(r"^(bert|roberta|model)\.")
+POSITIONS = "embeddings.position_embeddings.weight"
+
+
+@dataclass(frozen=True, slots=True)
+class Encoder:
+    """An encoder ready to be tuned.
+
+    Attributes:
+        name: as it was asked for.
+        shape: what is written to encoder.json.
+        tensors: under the names of BERT's checkpoints.
+        tokenizer: its tokenizer.json.
+    """
+
+    name: str
+    shape: EncoderShape
+    tensors: Mapping[str, np.ndarray]
+    tokenizer: Path
+
+    def frozen(self, num_tuned: int, is_whole: bool) -> dict[str, np.ndarray]:
+        """What must be shipped beside the tuned part: nothing of a locked encoder, all lower layers of another."""
+        if is_whole or self.shape.artefact is not None:
+            return {}
+        kept = tuple(f"encoder.layer.{n}." for n in range(self.shape.num_layers - num_tuned))
+        return {
+            name: np.array(tensor, np.float16)
+            for name, tensor in self.tensors.items()
+            if name.startswith(("embeddings.", *kept))
+        }
+
+
+def open_encoder(name: str, num_layers: int | None = None) -> Encoder:
+    """Open a published encoder; ``num_layers``: use the lowest so many.
+
+    Raises:
+        ConfigError: there is none of this name, or it is not built like BERT.
+        WeightsError: it is locked and was not pulled, or is damaged.
+    """
+    if name in load_lock().artefacts:
+        tensors: Mapping[str, np.ndarray] = open_tensors(name)
+        shape = EncoderShape(artefact=name, num_layers=num_layers or _depth(tensors))
+        return Encoder(name, shape, tensors, file(name, "tokenizer.json"))
+    folder = Path(name) if Path(name).is_dir() else _from_hub(name)
+    missing = [wanted for wanted in HUB_FILES if not (folder / wanted).is_file()]
+    if missing:
+        raise ConfigError(f"encoder {name}: {missing[0]} is missing; give a BERT-like encoder as safetensors")
+    config = json.loads((folder / "config.json").read_text(encoding="utf-8"))
+    tensors = {_PREFIX.sub("", key): value for key, value in read_safetensors(folder / "model.safetensors").items()}
+    depth = _depth(tensors)
+    if POSITIONS not in tensors or not depth:
+        raise ConfigError(f"encoder {name}: is not built like BERT (no absolute positions or no encoder.layer.*)")
+    if "roberta" in str(config.get("model_type", "")):  # its first position is that after the padding index
+        tensors[POSITIONS] = tensors[POSITIONS][int(config.get("pad_token_id", 1)) + 1 :]
+    shape = EncoderShape(
+        artefact=None,
+        num_layers=min(num_layers or depth, depth),
+        num_heads=int(config["num_attention_heads"]),
+        epsilon=float(config.get("layer_norm_eps", 1e-12)),
+    )
+    return Encoder(name, shape, tensors, folder / "tokenizer.json")
+
+
+def _depth(tensors: Iterable[str]) -> int:
+    numbers = [int(match.group(1)) for name in tensors if (match := re.match(r"encoder\.layer\.(\d+)\.", name))]
+    return 1 + max(numbers, default=-1)
+
+
+def _from_hub(name: str) -> Path:
+    if "/" not in name:
+        raise ConfigError(
+            f"encoder {name}: no such weights, folder or hub repository; locked: {', '.join(load_lock().artefacts)}"
+        )
+    from huggingface_hub import snapshot_download
+    from huggingface_hub.errors import HfHubHTTPError, HFValidationError, LocalEntryNotFoundError
+
+    try:
+        return Path(snapshot_download(name, allow_patterns=list(HUB_FILES)))
+    except (HfHubHTTPError, HFValidationError, LocalEntryNotFoundError, OSError) as error:
+        raise ConfigError(f"encoder {name}: the hub does not give it; give a folder that holds it") from error
+
+
+def scratch_encoder(calls: Iterable[Call], folder: Path, seed: int) -> Encoder:
+    """A small encoder of random weights that reads Chinese characters and whole words: what is pretraining worth?
+
+    Writes its tokenizer.json into ``folder``.
+    """
+    counts: Counter[str] = Counter()
+    split = pre_tokenizers.Sequence(
+        [pre_tokenizers.Whitespace(), pre_tokenizers.Split(Regex(f"[{HAN}]"), behavior="isolated")]
+    )
+    for call in calls:
+        for piece in call.pieces:
+            counts.update(word for word, _ in split.pre_tokenize_str(normalise(piece.text)))
+    special = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "caller", "me"]
+    words = sorted(word for word, count in counts.items() if count >= MIN_WORD_COUNT and word not in special)
+    vocabulary = {word: number for number, word in enumerate([*special, *words])}
+    tokenizer = Tokenizer(models.WordLevel(vocabulary, unk_token=UNKNOWN))
+    tokenizer.normalizer = normalizers.NFKC()
+    tokenizer.pre_tokenizer = split
+    folder.mkdir(parents=True, exist_ok=True)
+    path = folder / "scratch-tokenizer.json"
+    tokenizer.save(str(path))
+    shape = EncoderShape(artefact=None, num_layers=SCRATCH_LAYERS, num_heads=SCRATCH_HEADS)
+    return Encoder(SCRATCH, shape, _random_tensors(len(vocabulary), np.random.default_rng(seed)), path)
+
+
+def _random_tensors(num_words: int, rng: np.random.Generator) -> dict[str, np.ndarray]:
+    width, inner = SCRATCH_WIDTH, 4 * SCRATCH_WIDTH
+    shapes = {
+        "embeddings.word_embeddings": (num_words, width),
+        "embeddings.position_embeddings": (SCRATCH_POSITIONS, width),
+        "embeddings.token_type_embeddings": (1, width),
+    }
+    out = {f"{name}.weight": rng.normal(0, 0.02, shape).astype(np.float32) for name, shape in shapes.items()}
+    norms = ["embeddings.LayerNorm"]
+    for number in range(SCRATCH_LAYERS):
+        prefix = f"encoder.layer.{number}"
+        sizes = {f"attention.self.{name}": (width, width) for name in ("query", "key", "value")}
+        sizes |= {"attention.output.dense": (width, width), "intermediate.dense": (inner, width)}
+        sizes["output.dense"] = (width, inner)
+        for name, size in sizes.items():
+            out[f"{prefix}.{name}.weight"] = rng.normal(0, 0.04, size).astype(np.float32)
+            out[f"{prefix}.{name}.bias"] = np.zeros(size[0], np.float32)
+        norms += [f"{prefix}.attention.output.LayerNorm", f"{prefix}.output.LayerNorm"]
+    for name in norms:
+        out[f"{name}.weight"], out[f"{name}.bias"] = np.ones(width, np.float32), np.zeros(width, np.float32)
+    return out

@@ -1,0 +1,148 @@
+"""New labelled calls made fit to learn from: provenance, near copies of what is known, and a side for each."""
+
+import hashlib
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+from inference.errors import ConfigError
+from training.data.shingles import near_copies, shingles
+from training.evaluation.labelled import LabelledText, from_recording, read_labelled
+from training.evaluation.sets import is_manifest
+from training.intent.data import Call
+from training.manifest import load_manifest
+from training.scripts import Split
+
+ALIKE = 0.6
+"""Share of the words from which a call is a near copy: it teaches nothing, and measures nothing on the other side."""
+
+SOURCE = "new"
+MAX_CALLS = 5000
+MIN_CALLS = 6
+"""Fewer cannot be dealt to train, dev and test with both something to learn and something to measure."""
+
+
+@dataclass(frozen=True, slots=True)
+class Incoming:
+    """What is left of a delivery.
+
+    Attributes:
+        calls: with their sides, in the order given.
+        left_out: id -> why.
+        sha256: of the delivery's bytes.
+        words: id -> text of ``calls``.
+    """
+
+    calls: list[Call]
+    left_out: dict[str, str]
+    sha256: str
+    words: dict[str, str]
+
+    def of(self, split: Split) -> list[Call]:
+        """The calls of one side."""
+        return [call for call in self.calls if call.split == split]
+
+
+def read_new(path: Path) -> list[LabelledText]:
+    """Labelled texts, or a manifest of transcribed recordings.
+
+    Raises:
+        ConfigError: names file, line, field and remedy.
+    """
+    labelled = [from_recording(c) for c in load_manifest(path)] if is_manifest(path) else read_labelled(path)
+    if len(labelled) > MAX_CALLS:
+        raise ConfigError(
+            f"{path}: {len(labelled)} calls are more than {MAX_CALLS}: train anew with scamtap-train intent"
+        )
+    return labelled
+
+
+def refuse_without_provenance(path: Path, labelled: Sequence[LabelledText]) -> None:
+    """Nothing is learnt from a call of which nobody says why it may be.
+
+    Raises:
+        ConfigError: the first call that lacks something, and how many do.
+    """
+    lacking = [call for call in labelled if call.lacks]
+    if lacking:
+        raise ConfigError(
+            f"{path}: {lacking[0].id}: provenance is missing ({', '.join(lacking[0].lacks)}), in {len(lacking)} calls: "
+            "say for each call why it may be learnt from"
+        )
+
+
+def admit(labelled: Sequence[LabelledText], known: Mapping[str, str], sha256: str) -> Incoming:
+    """Leave out near copies, and give every call left its side.
+
+    A near copy of a known call is left out: learnt already, or (a gold call) it would be measured on what was learnt.
+    Of two new calls that are near copies the first stays, and calls of one campaign stay together.
+
+    Args:
+        labelled: the delivery.
+        known: id -> words of the calls that were learnt from before, and of the gold calls.
+        sha256: of the delivery.
+
+    Raises:
+        ConfigError: too few are left.
+    """
+    words = {f"new {call.id}": call.words for call in labelled}
+    old = {f"old {call_id}": text for call_id, text in known.items()}
+    fresh_shingles = {s for text in words.values() for s in shingles(text)}
+    near = {key: text for key, text in old.items() if not fresh_shingles.isdisjoint(shingles(text))}
+    left_out: dict[str, str] = {}
+    for pair in near_copies({**near, **words}, ALIKE):
+        new = sorted(key for key in (pair.first, pair.second) if key.startswith("new "))
+        other = next((key for key in (pair.first, pair.second) if key not in new), None)
+        if not new:
+            continue  # both are known already
+        if other is not None:
+            left_out.setdefault(new[0][4:], f"{pair.similarity:.0%} the words of {other[4:]}, which is known")
+        elif len(new) == 2 and new[0][4:] not in left_out and new[1][4:] not in left_out:
+            left_out[new[1][4:]] = f"{pair.similarity:.0%} the words of {new[0][4:]}"
+    kept = [call for call in labelled if call.id not in left_out]
+    if len(kept) < MIN_CALLS or not any(call.label == "scam" for call in kept):
+        raise ConfigError(
+            f"{len(kept)} of {len(labelled)} new calls are left after near copies, {MIN_CALLS} with a scam call among "
+            "them are needed: collect more"
+        )
+    sides = deal_few(kept)
+    calls = [replace(call.to_call(sides[call.group]), source=SOURCE) for call in kept]
+    return Incoming(calls, left_out, sha256, {call.id: call.words for call in kept})
+
+
+def deal_few(labelled: Sequence[LabelledText]) -> dict[str, Split]:
+    """Group -> side, three fifths to train and a fifth to each of dev and test, by label, in order of a stable hash.
+
+    The hash alone (:func:`training.intent.data.split_of`) would leave some deliveries of twenty without a test call.
+    """
+    sides: dict[str, Split] = {}
+    for label in ("scam", "genuine"):
+        groups = sorted({c.group for c in labelled if c.label == label} - sides.keys(), key=_stable)
+        pattern: tuple[Split, ...] = ("train", "test", "train", "dev", "train")
+        sides |= {group: pattern[number % len(pattern)] for number, group in enumerate(groups)}
+    return sides
+
+
+def _stable(group: str) -> str:
+    return hashlib.sha256(group.encode()).hexdigest()
+
+
+def as_known(labelled: LabelledText) -> Call:
+    """A call of an earlier delivery: rehearsed with the weight of our own scripts."""
+    call = labelled.to_call()
+    return replace(call, source="scripts" if call.language == "en" else f"scripts-{call.language}")
+
+
+def words_of(calls: Iterable[Call]) -> dict[str, str]:
+    """Id -> text."""
+    return {call.id: " ".join(piece.text for piece in call.pieces) for call in calls}
+
+
+def gold_sha256(calls: Iterable[Call]) -> str:
+    """Digest of frozen calls: ids, labels and words. Two models measured under one digest are comparable."""
+    digest = hashlib.sha256()
+    for call in sorted(calls, key=lambda c: c.id):
+        digest.update(f"{call.id}\0{call.is_scam}\0".encode())
+        for piece in call.pieces:
+            digest.update(f"{piece.leg}\0{piece.text}\0".encode())
+    return digest.hexdigest()

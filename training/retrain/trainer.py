@@ -1,0 +1,163 @@
+"""Fits a candidate from the champion's own weights on new calls and a sample of the old, and calibrates it."""
+
+import dataclasses
+import hashlib
+import json
+import shutil
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Protocol
+
+import numpy as np
+from rich.console import Console
+
+from inference.engine.repository import write_atomically
+from inference.intent.encoder import ENCODER_FILE, load_encoder
+from inference.intent.install import HEAD_FILE, TOKENIZER_FILE
+from inference.weights import file as weights_file
+from inference.weights import open_tensors
+from inference.weights.safetensors import read_safetensors
+from training.intent.corrupt import Corruptor
+from training.intent.data import Call
+from training.intent.pipeline import calibrate_head, progress_bar, window_tokenizer, write_head
+from training.intent.recipe import TRAIN, Share, damage, draw, weights
+from training.retrain.incoming import SOURCE
+
+NEW_MASS = 0.35
+"""Share of each label's weight that the new calls get, however few: the rest keeps what was known."""
+
+SHARES = {**TRAIN, (SOURCE, True): Share(NEW_MASS, 10_000, 10_000, copies=3), (SOURCE, False): Share(NEW_MASS, 10_000, 10_000, copies=2)}  # fmt: skip  # noqa: E501
+
+
+@dataclass(frozen=True, slots=True)
+class WarmStart:
+    """How a candidate is fitted.
+
+    Attributes:
+        epochs: passes over the new calls and what is rehearsed.
+        num_rehearsed: old training calls beside them, so that nothing known is forgotten.
+        num_dev: old development calls that the calibration is fitted on, beside the new ones.
+        head_epochs: further passes of the heads alone, which cost little.
+        rate: factor on the learning rates of training from the published encoder: less is to be learnt.
+        seed: of every draw.
+    """
+
+    epochs: int = 2
+    num_rehearsed: int = 400
+    num_dev: int = 240
+    head_epochs: int = 6
+    rate: float = 0.4
+    seed: int = 1
+
+
+class Trainer(Protocol):
+    """Makes a candidate; tests give a quick one."""
+
+    def __call__(self, champion: Path, out: Path, known: Sequence[Call], new: Sequence[Call]) -> dict[str, Any]:
+        """Write head, encoder.json, calibration.json and the built model to ``out``; returns what is to be recorded.
+
+        Args:
+            champion: version folder to start from.
+            out: ``<work>/models/scam_intent/1``.
+            known: old calls of all sides; only train and dev are looked at.
+            new: likewise.
+        """
+        ...
+
+
+class WarmTrainer:
+    """The real :class:`Trainer`."""
+
+    def __init__(self, config: WarmStart, console: Console, work: Path) -> None:
+        self._config = config
+        self._console = console
+        # A run with other settings is another run: it does not go on from this one.
+        key = hashlib.sha256(repr(config).encode()).hexdigest()[:8]
+        self._checkpoint = work / f"fit-{key}.safetensors"
+
+    def __call__(self, champion: Path, out: Path, known: Sequence[Call], new: Sequence[Call]) -> dict[str, Any]:
+        """See :class:`Trainer`."""
+        config = self._config
+        calls = [*_sampled(known, "train", config.num_rehearsed, config.seed), *new]
+        corruptor = Corruptor(c for c in [*known, *new] if c.split == "train")
+        drawn = damage(draw(calls, SHARES, "train", config.seed), SHARES, corruptor, config.seed)
+        head = self._fit(champion, out, drawn)
+        dev = _sampled(known, "dev", config.num_dev, config.seed) + [_as_script(call) for call in new]
+        # Words that sound alike are drawn from what calibration is given: some training calls for that, not measured.
+        calibrated = calibrate_head(out, [*dev, *calls[:200]], head, "int8", config.seed, self._console)
+        return {"warm_start": dataclasses.asdict(config), "num_fitted": len(drawn), "calibration": calibrated}
+
+    def _fit(self, champion: Path, out: Path, drawn: Sequence[Call]) -> str:
+        from training.intent.encoders import Encoder
+        from training.intent.fit import fit, prepare
+        from training.intent.network import LowerLayers
+
+        shape = load_encoder(champion / ENCODER_FILE)
+        shipped = read_safetensors(champion / HEAD_FILE)
+        published = open_tensors(shape.artefact) if shape.artefact else {}
+        tokenizer_file = weights_file(shape.artefact, "tokenizer.json") if shape.artefact else champion / TOKENIZER_FILE
+        recipe = self._recipe(champion, shipped, is_published=shape.artefact is not None)
+        start = _overlaid(published, shipped)
+        encoder = Encoder(champion.name, shape, start, tokenizer_file)
+        lower = None if recipe.is_whole else LowerLayers(start, shape, shape.num_layers - recipe.num_tuned)
+        tokenizer = window_tokenizer(tokenizer_file)
+        with progress_bar(self._console) as bar:
+            task = bar.add_task("frozen layers", total=len(drawn))
+            prepared = prepare(drawn, weights(drawn, SHARES), lower, tokenizer, lambda n: bar.advance(task, n))
+            task = bar.add_task("fitting", total=100)
+
+            def progress(text: str, done: float) -> None:
+                bar.update(task, completed=int(100 * done), description=text)
+
+            network = fit(start, shape, prepared, recipe, progress, self._checkpoint)
+        self._checkpoint.unlink(missing_ok=True)
+        out.mkdir(parents=True, exist_ok=True)
+        digest = write_head(out / HEAD_FILE, encoder.frozen(recipe.num_tuned, recipe.is_whole) | network.shipped())
+        text = shape.model_dump_json(indent=2) + "\n"
+        write_atomically(out / ENCODER_FILE, lambda temporary: temporary.write_text(text, encoding="utf-8"))
+        if shape.artefact is None:
+            write_atomically(out / TOKENIZER_FILE, lambda temporary: shutil.copyfile(tokenizer_file, temporary))
+        return digest
+
+    def _recipe(self, champion: Path, shipped: "dict[str, np.ndarray]", *, is_published: bool) -> Any:
+        """The champion's recipe, gentler; what was tuned is tuned again."""
+        from training.intent.fit import FitConfig
+
+        try:
+            said = json.loads((champion / "report.json").read_text(encoding="utf-8"))["training"]["recipe"]
+        except (OSError, ValueError, KeyError, TypeError):
+            said = {}
+        known = {field.name for field in dataclasses.fields(FitConfig)}
+        recipe = FitConfig(**{key: value for key, value in said.items() if key in known})
+        if is_published:  # what is shipped is what was tuned
+            layers = {name.split(".")[2] for name in shipped if name.startswith("encoder.layer.")}
+            is_whole = "embeddings.word_embeddings.weight" in shipped
+            recipe = dataclasses.replace(recipe, num_tuned=len(layers), is_whole=is_whole)
+        return dataclasses.replace(
+            recipe,
+            seed=self._config.seed,
+            epochs=self._config.epochs,
+            head_epochs=self._config.head_epochs,
+            learning_rate=recipe.learning_rate * self._config.rate,
+            layer_rate=recipe.layer_rate * self._config.rate,
+        )
+
+
+def _overlaid(published: Any, shipped: "dict[str, np.ndarray]") -> "dict[str, np.ndarray]":
+    return {**{name: published[name] for name in published}, **shipped}
+
+
+def _sampled(calls: Sequence[Call], split: str, limit: int, seed: int) -> list[Call]:
+    """At most ``limit`` calls of one side, both labels alike."""
+    rng = np.random.default_rng(seed)
+    chosen: list[Call] = []
+    for is_scam in (True, False):
+        its = [c for c in calls if c.split == split and c.is_scam == is_scam]
+        chosen += [its[i] for i in rng.permutation(len(its))[: limit // 2]]
+    return chosen
+
+
+def _as_script(call: Call) -> Call:
+    """New development calls weigh in the calibration as our own scripts do."""
+    return dataclasses.replace(call, source="scripts" if call.language == "en" else f"scripts-{call.language}")
