@@ -213,6 +213,20 @@ class IntentNetwork(nn.Module):
         self.register_buffer("centre", torch.zeros(2, width))  # of means and of maxima
         self.register_buffer("spread", torch.ones(2, width))
 
+        self.has_heads = self._load_heads(tensors)
+
+    def _load_heads(self, tensors: Tensors) -> bool:
+        """Go on from heads of an earlier training, where ``tensors`` hold such that fit; whether they did."""
+        modules: dict[str, nn.Module] = {"hidden": self.hidden, "llr": self.llr}
+        modules |= dict(self.heads.items()) | {f"look.{name}": module for name, module in self.look.items()}
+        wanted = {f"head.{name}.{kind}": getattr(m, kind) for name, m in modules.items() for kind in ("weight", "bias")}
+        wanted["head.look.age"] = self.age
+        if any(name not in tensors or np.shape(tensors[name]) != tuple(p.shape) for name, p in wanted.items()):
+            return False
+        for name, parameter in wanted.items():
+            parameter.data.copy_(tensor(tensors, name))
+        return True
+
     def forward(self, x: Tensor, lengths: Tensor, members: Tensor) -> Outputs:
         """Scores of windows made of utterances.
 

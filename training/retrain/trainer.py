@@ -93,7 +93,8 @@ class WarmTrainer:
         from training.intent.fit import fit, prepare
         from training.intent.network import LowerLayers
 
-        shape = load_encoder(champion / ENCODER_FILE)
+        # What is trained reads utterance by utterance, whatever the champion does.
+        shape = load_encoder(champion / ENCODER_FILE).model_copy(update={"reading": "utterances"})
         shipped = read_safetensors(champion / HEAD_FILE)
         published = open_tensors(shape.artefact) if shape.artefact else {}
         tokenizer_file = weights_file(shape.artefact, "tokenizer.json") if shape.artefact else champion / TOKENIZER_FILE

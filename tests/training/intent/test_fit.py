@@ -70,6 +70,18 @@ def test_it_learns_to_tell_the_calls_apart_and_the_acts(made: tuple[Encoder, lis
     assert credential[::2].min() > credential[1::2].max()
 
 
+def test_what_is_shipped_is_gone_on_from(made: tuple[Encoder, list[Prepared]]) -> None:
+    encoder, prepared = made
+    network = train(made, CONFIG)
+    again = IntentNetwork({**encoder.tensors, **network.shipped()}, encoder.shape, 0, is_whole=True).eval()
+    assert again.has_heads
+    assert not IntentNetwork(encoder.tensors, encoder.shape, 0, is_whole=True).has_heads
+    with torch.no_grad():
+        before, after = run(network, prepared), run(again, prepared)
+    for one, other in zip(before, after, strict=True):
+        torch.testing.assert_close(one, other, rtol=0.02, atol=0.02)  # shipped in float16
+
+
 class KilledError(Exception):
     """Stands for a kill: nothing after it runs."""
 
