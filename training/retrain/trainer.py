@@ -13,7 +13,7 @@ import numpy as np
 from rich.console import Console
 
 from inference.engine.repository import write_atomically
-from inference.intent.encoder import ENCODER_FILE, load_encoder
+from inference.intent.encoder import ENCODER_FILE, EncoderShape, load_encoder
 from inference.intent.install import HEAD_FILE, TOKENIZER_FILE
 from inference.weights import file as weights_file
 from inference.weights import open_tensors
@@ -93,7 +93,8 @@ class WarmTrainer:
         from training.intent.fit import fit, prepare
         from training.intent.network import LowerLayers
 
-        shape = load_encoder(champion / ENCODER_FILE)
+        # The champion may be of an earlier drawing of the network; its candidate is of today's.
+        shape = EncoderShape(**load_encoder(champion / ENCODER_FILE).model_dump(exclude={"reading"}))
         shipped = read_safetensors(champion / HEAD_FILE)
         published = open_tensors(shape.artefact) if shape.artefact else {}
         tokenizer_file = weights_file(shape.artefact, "tokenizer.json") if shape.artefact else champion / TOKENIZER_FILE
