@@ -3,10 +3,12 @@ PYTHON ?= python3
 VENV   ?= .venv
 BIN    := $(VENV)/bin
 DEMO   ?=
+ENGINE ?=
+TRITON := .venv-triton
 
 .DEFAULT_GOAL := help
-.PHONY: help install install-dev install-train weights demo test test-gateways test-slow gateways-install check fmt retrain \
-  bench fuzz clean
+.PHONY: help install install-dev install-train weights demo test test-gateways test-slow gateways-install check fmt \
+  retrain bench fuzz clean triton-install triton test-triton
 # Real gateways and brokers that tests talk to, from Debian; all are started by the tests, on loopback.
 PEERS := rtpengine-daemon kamailio kamailio-utils-modules kamailio-tls-modules sip-tester redis-server ffmpeg \
   baresip-core openssl
@@ -42,8 +44,31 @@ install-train: $(VENV)/.installed-train ## the same, and torch, transformers, a 
 weights: install ## fetch and build the models once (about 160 MB, into the user's cache and models/)
 	$(BIN)/scamtap models pull
 
-demo: weights ## two live calls over RTP: a scam is warned of before its ask, a bank call is left alone
-	$(BIN)/scamtap demo $(DEMO)
+ifeq ($(ENGINE),triton)
+demo: triton-install
+endif
+demo: weights ## two live calls over RTP: a scam is warned of before its ask, a bank call is left alone (ENGINE=triton too)
+ifeq ($(ENGINE),triton)
+	$(BIN)/python -m pip install -q -e '.[triton]'
+	$(BIN)/python -m inference.triton -- $(BIN)/scamtap demo $(DEMO)
+else
+	$(BIN)/scamtap demo $(if $(ENGINE),--engine $(ENGINE)) $(DEMO)
+endif
+
+# Its own venv: under NumPy 2 its tensors come out wrong, without a word.
+$(TRITON)/.installed:
+	$(PYTHON) -m venv $(TRITON)
+	$(TRITON)/bin/python -m pip install -q nvidia-pytriton==0.7.0 'numpy<2' 'onnxruntime>=1.22'
+	@touch $@
+
+triton-install: $(TRITON)/.installed ## a real tritonserver (24.10, CPU only; not the GPU image) in .venv-triton, 450 MB
+
+triton: weights triton-install ## serve models/ with it on 127.0.0.1:8001; then: scamtap serve --engine triton://127.0.0.1
+	$(BIN)/python -m inference.triton
+
+test-triton: install-dev triton-install ## against that real server: batching, reloads, crashes, hangs, TLS
+	@$(BIN)/scamtap models pull --quiet || echo "no weights: tests that need them will skip"
+	$(BIN)/python -m pytest -m triton tests/triton
 
 test: install-dev ## the tests (installs what it needs, fetches the weights if it can)
 	@$(BIN)/scamtap models pull --quiet || echo "no weights: tests that need them will skip"
@@ -91,5 +116,5 @@ retrain: install-train weights ## learn a new script from the shipped model in m
 	$(BIN)/scamtap-train retrain --scripts datasets/new/heat_grant.yaml --no-voice --quick --work out/retrain
 
 clean: ## remove what was built here (not the user's weight cache)
-	rm -rf $(VENV) .venv-ci build .pytest_cache .mypy_cache .ruff_cache .hypothesis models/speech*/*/model.onnx \
+	rm -rf $(VENV) $(TRITON) .venv-ci build .pytest_cache .mypy_cache .ruff_cache .hypothesis models/speech*/*/model.onnx \
 	  models/scam_intent*/*/model.onnx

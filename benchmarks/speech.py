@@ -133,6 +133,7 @@ def parts(engine: OnnxEngine, segments: list[SpeechSegment]) -> dict[str, float]
         batch = {name: np.repeat(tensor, rows, axis=0) for name, tensor in cross.items()}
         batch |= {name.replace("cross", "past"): np.zeros((rows, heads, 20, width), np.float32) for name in cross}
         batch |= {"tokens": np.full((rows, 1), 440), "phase": np.full(rows, 2)}
+        batch["heard"] = np.ones((rows, encoded["cross_key_0"].shape[2]), np.int32)
         out[f"decoder_step_{rows}_rows_ms"] = best_ms(lambda batch=batch: engine.infer(DECODER, batch))
     return out
 

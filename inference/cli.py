@@ -7,15 +7,18 @@ import sys
 from collections.abc import Callable
 from enum import StrEnum
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 from rich.console import Console
 
-from inference import __version__
+from inference import __version__, cli_lists, cli_simulate
 from inference import cli_alerts as alerts
 from inference import cli_screening as screening
 from inference.errors import ScamTapError
+
+if TYPE_CHECKING:
+    from inference.config import Settings
 
 # Heavy imports (numba, onnxruntime) wait until a command needs them: `scamtap --help` answers at once.
 
@@ -30,8 +33,8 @@ models_app = typer.Typer(no_args_is_help=True, help="Fetch, build and check the 
 app.add_typer(models_app, name="models")
 app.command()(screening.screen)
 app.command()(screening.report)
-app.add_typer(screening.lists, name="lists")
-app.add_typer(screening.simulate, name="simulate")
+app.add_typer(cli_lists.lists, name="lists")
+app.add_typer(cli_simulate.simulate, name="simulate")
 app.add_typer(alerts.alerts, name="alerts")
 
 stdout = Console(highlight=False, soft_wrap=True)
@@ -52,9 +55,14 @@ class Part(StrEnum):
     screening = "screening"
 
 
+Precision = Literal["int8", "fp16", "fp32"]  # inference.engine.graph's, whose import takes a while
 ConfigOption = Annotated[
     Path | None,
     typer.Option("--config", "-c", help="YAML settings; see configs/scamtap.yaml.", show_default="built in"),
+]
+EngineOption = Annotated[
+    str | None,
+    typer.Option("--engine", help="triton://HOST:PORT, or onnx: in this process.", show_default="engine.url"),
 ]
 JsonOption = Annotated[bool, typer.Option("--json", help="JSON Lines on standard output, for programs.")]
 
@@ -70,6 +78,17 @@ def _complain(error: ScamTapError) -> None:
     from inference.service.terminal import printable
 
     stderr.print(f"scamtap: {printable(str(error))}", style="red", markup=False)
+
+
+def _settings(config: Path | None, engine: str | None) -> "Settings":
+    """Settings of a command that is no service; what it logs of its servers must not come among its results."""
+    from inference.config import load_settings
+    from inference.service.logs import set_up_logs
+
+    settings = load_settings(config, engine=engine)
+    if settings.engine.url is not None:
+        set_up_logs(settings.log)
+    return settings
 
 
 def _each_file(files: list[Path], run: Callable[[Path], None]) -> None:
@@ -99,20 +118,20 @@ def replay(
     realtime: Annotated[bool, typer.Option(help="As fast as it was spoken, not as fast as possible.")] = False,
     as_json: JsonOption = False,
     config: ConfigOption = None,
+    engine: EngineOption = None,
 ) -> None:
     """Run recordings through the very stages live calls go through.
 
     Mono is the other party. In stereo, channel 0 is the other party unless --far-channel says else. RTP streams of a
     capture are paired into calls; the calls' SIP in the same capture says who is who, else --far does.
     """
-    from inference.config import load_settings
     from inference.gateway.recording import open_recording
     from inference.service.models import build_parts, build_stages, default_language
     from inference.service.progress import replay_progress
     from inference.service.replay import replay as replay_call
     from inference.service.terminal import event_line, printable
 
-    settings = load_settings(config)
+    settings = _settings(config, engine)
     spoken = default_language(settings) if language is None else None if language == "auto" else str(language)
     stages = build_stages(settings)
     parts = build_parts(settings, stages)
@@ -143,17 +162,17 @@ def score(
     files: Annotated[list[Path], typer.Argument(help="JSON Lines of call texts.", show_default=False)],
     as_json: JsonOption = False,
     config: ConfigOption = None,
+    engine: EngineOption = None,
 ) -> None:
     """Score call texts through intent and verdict, as if they were heard.
 
     One call a line: {"id", "lang", "turns": [{"leg": "far", "text"}]} or {"id", "lang", "text"} (all of it the other
     party). Prints the risk after each turn, the turn of the first alert, the family and the stage.
     """
-    from inference.config import load_settings
     from inference.service.models import build_scorer
     from inference.service.score import read_texts, score_line, score_text
 
-    settings = load_settings(config)
+    settings = _settings(config, engine)
     scorer = build_scorer(settings)
     verdict = settings.verdict.calibrated(scorer.calibration)
 
@@ -174,17 +193,18 @@ def serve(
     only: Annotated[
         Part | None, typer.Option(help="screening: a worker that screens, without models or media.")
     ] = None,
+    engine: EngineOption = None,
 ) -> None:
     """Follow live calls: RTP in, alerts out, until SIGTERM (drains) or Ctrl-C. Screens call attempts where enabled."""
     from inference.config import load_settings
     from inference.service.logs import set_up_logs
 
-    settings = load_settings(config)
+    settings = load_settings(config, engine=engine)
     set_up_logs(settings.log)
     if only is Part.screening:
-        from inference.service.screening_worker import serve_screening
+        from inference.service.screening_worker import run_screening
 
-        asyncio.run(serve_screening(settings))
+        run_screening(settings)
         return
     from inference.service.worker import serve_until_signal
 
@@ -192,9 +212,37 @@ def serve(
 
 
 @app.command()
+def top(
+    config: ConfigOption = None,
+    once: Annotated[bool, typer.Option("--once", help="One look, not one a second.")] = False,
+    as_json: JsonOption = False,
+) -> None:
+    """How a running worker copes: overload, lag, what speech was shed, its riskiest calls. Ctrl-C ends it."""
+    from rich.live import Live
+
+    from inference.config import load_settings
+    from inference.service.top import looks, open_api, view
+
+    with open_api(load_settings(config).api) as api:
+        seen = looks(api, every_s=1.0)
+        if once or as_json:
+            for load, calls in seen:
+                if as_json:
+                    _print_json({"load": load, "calls": calls})
+                else:
+                    stdout.print(view(load, calls))
+                if once:
+                    return
+        with Live(console=stdout, auto_refresh=False) as live:
+            for load, calls in seen:
+                live.update(view(load, calls), refresh=True)
+
+
+@app.command()
 def demo(
     out: Annotated[Path, typer.Option(help="Where what the subscriber heard is written.")] = Path("demo-warning.wav"),
     plain: Annotated[bool, typer.Option(help="Lines instead of a live picture (as when piped).")] = False,
+    engine: EngineOption = None,
 ) -> None:
     """Two live calls over RTP on this machine: a scam, and the real bank. Takes as long as the calls do (~80 s).
 
@@ -206,18 +254,17 @@ def demo(
     from inference.service.logs import set_up_logs
 
     set_up_logs(LogConfig(level="error"))  # the picture says the rest
-    if not show_demo(stdout, out, plain=plain):
+    if not show_demo(stdout, out, plain=plain, engine=engine):
         raise typer.Exit(1)
 
 
 @app.command()
-def doctor(config: ConfigOption = None) -> None:
+def doctor(config: ConfigOption = None, engine: EngineOption = None) -> None:
     """What is missing or slow on this machine, one line each with the remedy."""
-    from inference.config import load_settings
     from inference.service.doctor import examine
 
     is_fit = True
-    for finding in examine(load_settings(config)):
+    for finding in examine(_settings(config, engine)):
         is_fit &= finding.is_ok or not finding.is_needed
         stdout.print(finding.line())
     if not is_fit:
@@ -233,11 +280,25 @@ def pull(
         Path | None, typer.Option("--from", help="A folder that has the weights already; else the sources of the lock.")
     ] = None,
     quiet: Annotated[bool, typer.Option(help="Only errors.")] = False,
+    precision: Annotated[
+        Precision | None,
+        typer.Option(help="int8 for CPU, fp16 for GPU.", show_default="what is there, else int8"),
+    ] = None,
 ) -> None:
     """Fetch the published weights once, verify them, and build the ONNX models (about 160 MB, resumable)."""
     from inference.service.models import pull_models
 
-    pull_models(names or (), source, console=None if quiet else stderr)
+    pull_models(names or (), source, console=None if quiet else stderr, precision=precision)
+
+
+@models_app.command(name="config")
+def configure_models() -> None:
+    """Write each model's config.pbtxt, what a Triton server must know of it, from its graph (models pull does too)."""
+    from inference.engine.pbtxt import write_configs
+    from inference.service.models import default_models_dir
+
+    for path in write_configs(default_models_dir()):
+        stdout.print(f"written: {path}", markup=False)
 
 
 @models_app.command(name="list")

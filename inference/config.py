@@ -12,6 +12,7 @@ from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, Settings
 from inference.alerts.config import AlertsConfig
 from inference.alerts.ears.open import WarningsConfig
 from inference.audio.segmenter import SegmenterConfig
+from inference.engine.open import EngineConfig
 from inference.errors import ConfigError
 from inference.gateway.open import GatewaysConfig
 from inference.gateway.spec import CallSpec
@@ -22,8 +23,12 @@ from inference.service.api import ApiConfig
 from inference.service.kept import TranscriptsConfig
 from inference.service.renewal import RenewalConfig
 from inference.service.watch import WatchConfig
+from inference.speech.gate import CascadeConfig
 from inference.speech.recogniser import MAX_WINDOW_S, RecogniserConfig
 from inference.verdict.verdict import VerdictConfig
+
+IN_PROCESS = "onnx"
+"""What the command line calls the engine that needs no server."""
 
 
 class PrivacyConfig(BaseModel):
@@ -64,7 +69,9 @@ class Settings(BaseSettings):
     models_dir: Path | None = None
     media: PlaneConfig = PlaneConfig()
     segmenter: SegmenterConfig = SegmenterConfig()
+    engine: EngineConfig = EngineConfig()
     speech: RecogniserConfig = RecogniserConfig()
+    cascade: CascadeConfig = CascadeConfig()
     intent: IntentConfig = IntentConfig()
     verdict: VerdictConfig = VerdictConfig()
     alerts: AlertsConfig = AlertsConfig()
@@ -79,12 +86,17 @@ class Settings(BaseSettings):
 
     @model_validator(mode="after")
     def _segments_fit_the_recogniser(self) -> Self:
-        longest_s = self.segmenter.max_segment_s + self.speech.silence_s + self.speech.window_step_s
-        if longest_s > MAX_WINDOW_S:
-            raise ValueError(
-                f"segmenter.max_segment_s + speech.silence_s + speech.window_step_s is {longest_s:g} s, "
-                f"and must not exceed {MAX_WINDOW_S:g}"
-            )
+        lengths_s = {
+            "segmenter.max_segment_s": self.segmenter.max_segment_s,
+            "watch.scheduler.due.max_joined_s": self.watch.scheduler.due.max_joined_s,
+        }
+        for name, length_s in lengths_s.items():
+            longest_s = length_s + self.speech.silence_s + self.speech.window_step_s
+            if longest_s > MAX_WINDOW_S:
+                raise ValueError(
+                    f"{name} + speech.silence_s + speech.window_step_s is {longest_s:g} s, "
+                    f"and must not exceed {MAX_WINDOW_S:g}"
+                )
         return self
 
     @model_validator(mode="after")
@@ -116,6 +128,22 @@ class Settings(BaseSettings):
         return env_settings, init_settings
 
 
+def with_engine(settings: Settings, engine: str | None) -> Settings:
+    """``settings`` with the engine that the command line asks for, if it does.
+
+    Raises:
+        ConfigError: it is not an engine's URL.
+    """
+    if engine is None:
+        return settings
+    values = {**settings.engine.model_dump(), "url": None if engine == IN_PROCESS else engine}
+    try:
+        return settings.model_copy(update={"engine": EngineConfig.model_validate(values)})
+    except ValidationError as error:
+        why = error.errors(include_url=False, include_input=False)[0]["msg"].removeprefix("Value error, ")
+        raise ConfigError(f"--engine {IN_PROCESS} or a URL: {why}") from None
+
+
 def _known_names(location: tuple[int | str, ...]) -> list[str]:
     model: Any = Settings
     for part in location[:-1]:
@@ -141,8 +169,12 @@ def _one_line(error: ValidationError, source: str) -> str:
     return f"{source}: {where}: {first['msg']}{more}"
 
 
-def load_settings(path: Path | None = None) -> Settings:
+def load_settings(path: Path | None = None, *, engine: str | None = None) -> Settings:
     """Read ``path`` (YAML), or take the defaults; the environment is laid over it.
+
+    Args:
+        path: the file.
+        engine: ``engine.url`` from the command line, over both; :data:`IN_PROCESS` for none.
 
     Raises:
         ConfigError: no such file, not YAML, an unknown or invalid setting; one line, naming file and setting.
@@ -169,7 +201,7 @@ def load_settings(path: Path | None = None) -> Settings:
         if variable.startswith("SCAMTAP__") and "__".join(variable.split("__")[:2]).upper() not in known:
             raise ConfigError(f"environment: unknown setting '{variable}'")
     try:
-        return Settings(**values)
+        return with_engine(Settings(**values), engine)
     except ValidationError as error:
         raise ConfigError(_one_line(error, source)) from error
     except SettingsError as error:

@@ -21,6 +21,7 @@ def scamtap(tmp_path, monkeypatch, capfd):
 
     config = tmp_path / "scamtap.yaml"
     config.write_text(CONFIG.format(folder=tmp_path))
+    (tmp_path / "lists").mkdir()
 
     def run(*words):
         monkeypatch.setattr(sys, "argv", ["scamtap", *map(str, words), "--config", str(config)])
@@ -84,6 +85,58 @@ def test_a_published_list_is_imported_and_bad_lines_are_told(scamtap, tmp_path):
     assert decide(scamtap, "+8613600136000")["reasons"] == ["DENY_LISTED"]
 
 
+def test_what_is_imported_is_shown_and_a_decision_names_list_and_version(scamtap, tmp_path):
+    file = tmp_path / "numbers.txt"
+    file.write_text("+8613700137000,tax\n86136*\n")
+    scamtap("lists", "import", file, "--name", "regulator")
+    (imported,) = json.loads(scamtap("lists", "show", "--json")[1])["imported"]
+    assert (imported["name"], imported["kind"], imported["numbers"], imported["prefixes"]) == (
+        "regulator",
+        "deny",
+        1,
+        1,
+    )
+    assert re.search(r"regulator.*deny.*1 .*1 ", scamtap("lists", "show")[1])
+    assert (bool(imported["who"]), imported["why"]) == (True, "published list")
+    decision = decide(scamtap, "+8613700137000")
+    assert decision["lists"] == [f"deny:regulator@{imported['version']}"]
+
+
+def test_a_list_that_nobody_imported_is_shown_as_such(scamtap, tmp_path):
+    from inference.screening.bulk import read_bulk, save_bulk
+
+    file = tmp_path / "numbers.txt"
+    file.write_text("+8613700137000\n")
+    scamtap("lists", "import", file, "--name", "regulator", "--who", "desk 3", "--why", "order 12")
+    assert re.search(r"regulator.*desk 3.*order 12", scamtap("lists", "show")[1])
+    file.write_text("+8613700137001\n")
+    save_bulk(tmp_path / "lists", read_bulk(file, "regulator", "deny")[0])
+    assert "regulator: is not what was imported" in scamtap("lists", "show")[1]
+    assert "the log is whole" in scamtap("lists", "show")[1]
+
+
+def test_an_appeal_takes_one_number_off_a_published_list_and_no_other(scamtap, tmp_path):
+    file, words = tmp_path / "numbers.txt", ("--list", "regulator", "--who", "desk 3", "--why", "sold on")
+    file.write_text("86136*\n")
+    scamtap("lists", "import", file, "--name", "regulator")
+    code, _, err = scamtap("lists", "appeal", "deny", "+8613800138000", "open", *words)
+    assert (code, "on no such published list" in err) == (1, True)
+    assert "no such list entry" in scamtap("lists", "appeal", "deny", "+8613600136000", "grant", *words)[2]
+    for step, action in (("open", "reject"), ("grant", "allow")):
+        assert scamtap("lists", "appeal", "deny", "+8613600136000", step, *words)[0] == 0
+        assert decide(scamtap, "+8613600136000")["decision"] == action
+    assert decide(scamtap, "+8613600136001")["decision"] == "reject"
+    file.write_text("86136*\n+8613900139999\n")  # the next edition of the list: the appeal still holds
+    scamtap("lists", "import", file, "--name", "regulator")
+    assert decide(scamtap, "+8613600136000")["decision"] == "allow"
+
+
+def test_a_folder_of_lists_that_is_not_there_is_said(scamtap, tmp_path):
+    (tmp_path / "lists").rmdir()
+    code, _, err = scamtap("screen", "+8613800138000", "--callee", "+8613900139000")
+    assert (code, "screening.lists_dir" in err) == (2, True)
+
+
 def test_a_report_before_the_first_call_says_that_nothing_was_screened_yet(scamtap, monkeypatch, tmp_path):
     monkeypatch.setenv("SCAMTAP__SCREENING__JOURNAL__PATH", str(tmp_path / "journal.db"))
     monkeypatch.setenv("SCAMTAP__SCREENING__JOURNAL__CALLEE_KEY", "a secret")
@@ -122,7 +175,7 @@ def test_mistakes_are_one_line(scamtap, words, said):
 def test_simulated_calls_are_written_and_screened(tmp_path):
     from typer.testing import CliRunner
 
-    from inference.cli_screening import simulate
+    from inference.cli_simulate import simulate
 
     out = tmp_path / "calls.jsonl"
     words = ["calls", "--days", "0.1", "--scale", "0.05"]
@@ -134,6 +187,16 @@ def test_simulated_calls_are_written_and_screened(tmp_path):
     body = json.loads(done.output.strip().splitlines()[-1])
     assert body["simulated"] is True
     assert sum(sum(row.values()) for row in body["calls"].values()) == len(calls)
+
+
+def test_a_share_of_nothing_is_said_to_be_none(capsys):
+    from inference.cli_simulate import _print_confusion
+    from inference.screening.rehearse_day import Confusion
+
+    _print_confusion(Confusion(), as_json=False)
+    assert capsys.readouterr().out.count("none to measure on") == 4
+    _print_confusion(Confusion(), as_json=True)
+    assert json.loads(capsys.readouterr().out)["unwanted_stopped"] is None
 
 
 def test_a_report_of_what_was_done(scamtap, tmp_path):

@@ -135,7 +135,7 @@ def test_secrets_are_not_shown(monkeypatch):
         ("verdict: {suspect_llr: 9, danger_llr: 5}", "suspect_llr <= danger_llr"),
         ("watch: {max_calls: 0}", "watch.max_calls: "),
         ("watch: {max_calls: 3000}", "watch.max_calls 3000 needs media.max_legs 6000, two a call; it is 4096"),
-        ("watch: {batcher: {max_running: 2}}", "batcher.max_running must be 1"),
+        ("watch: {scheduler: {overload: {refuse_from_s: 0.1}}}", "long_hop_from_s <= gate_only_from_s"),
         ("log: {level: loud}", "log.level: "),
         ("alerts: {webhook_url: 'https://x.example'}", "webhook_url and webhook_secret go together"),
         ("alerts: {webhook_url: 'ftp://x', webhook_secret: s}", "must begin with http"),

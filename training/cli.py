@@ -13,11 +13,13 @@ from inference.errors import ScamTapError
 from training.announce.command import announce
 from training.data.command import app as data_app
 from training.evaluation.command import evaluate, unseen
+from training.gate.command import gate
 from training.intent.data import LANGUAGES
 from training.mine.command import labelled, mine
 from training.retrain.command import promote, retrain, rollback
 from training.screening.command import reputation, screening
 from training.voice.command import voice
+from training.voice.sheet import voice_sheet
 
 # torch and onnxruntime are imported by the commands that need them: `scamtap-train --help` answers at once.
 
@@ -147,6 +149,7 @@ def calibrate(
     stdout.print(f"wrote {model}; measure it with: scamtap-train evaluate --update", markup=False)
 
 
+app.command()(gate)
 app.command()(evaluate)
 app.command()(unseen)
 app.command()(retrain)
@@ -155,6 +158,7 @@ app.command()(rollback)
 app.command()(mine)
 app.command()(labelled)
 app.command()(voice)
+app.command("voice-sheet")(voice_sheet)
 app.command()(announce)
 app.command()(screening)
 app.command()(reputation)

@@ -58,6 +58,26 @@ class Segment(BaseModel):
         return self.start + self.duration
 
 
+class LegFacts(BaseModel):
+    """What is known of one leg's voice and line: figures are sliced by it. None where nobody knows.
+
+    Attributes:
+        codec: of each hop in the order of the way, ``amr>pcma``; names are those of RTP payload formats, in lower case.
+        snr_db: speech level above noise level, before any codec.
+        loss: share of packets lost.
+        concealed: what was lost is filled in; else nothing is heard there.
+        gender: of the voice.
+    """
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    codec: str | None = Field(default=None, pattern=r"^[a-z0-9-]+(>[a-z0-9-]+){0,7}$", max_length=100)
+    snr_db: float | None = Field(default=None, ge=-40, le=120)
+    loss: float | None = Field(default=None, ge=0, le=1)
+    concealed: bool | None = None
+    gender: Literal["female", "male"] | None = None
+
+
 class RecordedCall(BaseModel):
     """One labelled recording.
 
@@ -73,6 +93,7 @@ class RecordedCall(BaseModel):
         caller_hash: a keyed hash of the caller's number, never the number.
         script: id of the script that was read; None for a call that nobody scripted.
         voices: names of synthetic voices; empty for people.
+        legs: per leg, what is known of voice and line.
         segments: in order of time.
         ask_s: when the far party first asks for the payment, code, credential, secrecy or access.
         consent, legal_basis: why it may be used, in words.
@@ -95,6 +116,7 @@ class RecordedCall(BaseModel):
     caller_hash: Annotated[str, Field(pattern=r"^[0-9a-f]{16,64}$")] | None = None
     script: Name | None = None
     voices: tuple[Name, ...] = ()
+    legs: dict[Leg, LegFacts] = Field(default_factory=dict)
     segments: tuple[Segment, ...] = ()
     ask_s: float | None = Field(default=None, ge=0, allow_inf_nan=False)
     consent: Name
@@ -107,6 +129,8 @@ class RecordedCall(BaseModel):
     def _check(self) -> Self:
         if LEGS[0] not in self.channels:
             raise ValueError("channels: say which channel is the far leg, e.g. {'far': 0, 'near': 1}")
+        if unknown := set(self.legs) - set(self.channels):
+            raise ValueError(f"legs: {min(unknown)} has no channel; name it in channels, or leave it out")
         if len(set(self.channels.values())) < len(self.channels):
             raise ValueError("channels: far and near cannot be the same channel")
         if (self.label == "scam") != (self.family is not None):

@@ -75,6 +75,11 @@ def danger_name(language: Language, family: str) -> str:
     return f"{language}-danger-{family}"
 
 
+def label_name(language: Language) -> str:
+    """Name of what is said of a call that was labelled before it rang, and stem of its file."""
+    return f"{language}-label"
+
+
 def load_lines(path: Path) -> Lines:
     """Read ``en.yaml`` or ``zh.yaml``.
 
@@ -162,6 +167,15 @@ class Announcements:
         """The announcement of that name; None where there is none."""
         return self._by_name.get(name)
 
+    def label(self, text: str, language: Language) -> Announcement:
+        """What is said of a call that was labelled before it rang.
+
+        Gateways that speak or show text have ``text`` itself; others play ``<language>-label.wav`` where the folder has
+        one, an operator's own recording, and else the beep.
+        """
+        spoken = self._by_name.get(label_name(language), self._by_name[SUSPECT])
+        return Announcement(spoken.name, "suspect", language, text, spoken.samples)
+
     def pick(self, level: Level, family: str | None, language: str | None) -> Announcement | None:
         """What a subscriber is to hear; None for ``none``.
 
@@ -197,5 +211,9 @@ def load_announcements(folder: Path | None = None, *, language: Language = "en")
             sound = read_sound(chosen / f"{name}.wav")
             about = None if family == GENERAL else family
             spoken[name] = Announcement(name, "danger", of_language.language, text, sound, about)
+    for spoken_in in LANGUAGES:
+        path = chosen / f"{label_name(spoken_in)}.wav"
+        if path.is_file():
+            spoken[path.stem] = Announcement(path.stem, "suspect", spoken_in, "", read_sound(path))
     own_beep = chosen / f"{SUSPECT}.wav"
     return Announcements(spoken, read_sound(own_beep) if own_beep.is_file() else None, language=language)

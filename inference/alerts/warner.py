@@ -196,6 +196,38 @@ class Warner:
         warned.alert, warned.num, warned.at_s = alert, warned.num + 1, now_s
         self._run(self._warn(warned, alert, reach or Reach(), announcement, self._chain(alert, reach)))
 
+    def labelled(self, reach: Reach, text: str, language: Language) -> None:
+        """A call that was labelled before it rang is answered: say so, once, by the call's own ear.
+
+        It is no warning of what is heard, and counts as none.
+        """
+        ear = self._ears.get(reach.via or "")
+        why_not = (
+            "off" if not self._config.in_call
+            else "no way" if ear is None
+            else "opted out" if self._has_opted_out(reach)
+            else "busy" if len(self._tasks) >= MAX_RUNNING
+            else None
+        )  # fmt: skip
+        if why_not is not None or ear is None:
+            self._on_outcome(NO_EAR if ear is None else ear.name, f"label suppressed: {why_not}")
+            return
+        self._run(self._say(ear, reach, self._announcements.label(text, language)))
+
+    async def _say(self, ear: Ear, reach: Reach, announcement: Announcement) -> None:
+        await self._refresh_opt_outs()
+        if self._has_opted_out(reach):
+            self._on_outcome(ear.name, "label suppressed: opted out")
+            return
+        try:
+            async with asyncio.timeout(self._config.play_timeout_s):
+                await ear.play(reach, announcement)
+        except (AlertError, TimeoutError) as error:
+            self._on_outcome(ear.name, "label failed")
+            log.warning("label not said", ear=ear.name, why=str(error) or "no answer")
+            return
+        self._on_outcome(ear.name, "label said")
+
     def _why_not(self, alert: Alert, reach: Reach | None, warned: _Warned | None, now_s: float) -> str | None:
         config = self._config
         if not config.in_call:

@@ -1,7 +1,7 @@
 """The door every model is called through: tensors in, tensors out.
 
 An engine knows nothing of calls or speech. ``OnnxEngine`` runs the graphs of the model repository in
-process; a Triton client fits behind the same door.
+process, ``TritonEngine`` on servers; both hold to the same contract (tests/triton/test_contract.py).
 """
 
 from collections.abc import Mapping
@@ -47,7 +47,8 @@ class Engine(Protocol):
         """Run ``model`` on ``batch`` (input name -> array, batch first) and return all its outputs.
 
         Raises:
-            EngineError: unknown model, wrong inputs, or the runtime failed.
+            EngineError: unknown model, wrong inputs, or the runtime or server failed or is away.
+            CapacityError: the server has too much to do: shed, do not retry.
         """
         ...
 

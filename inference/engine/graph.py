@@ -22,6 +22,7 @@ the batch, and rounding errors are larger. There are two ways to multiply:
 """
 
 import hashlib
+import itertools
 import math
 from collections.abc import Mapping, Sequence
 from typing import Any, Literal, TypeAlias
@@ -85,7 +86,7 @@ class GraphBuilder:
         self._constants: dict[str, Any] = {}
         self._rows: dict[str, tuple[str, str]] = {}  # value -> its uint8 rows and their scales, made once
         self._names: dict[str, str] = {}  # value -> the output it is
-        self._count = 0
+        self._counter = itertools.count(1)
 
     # --- the graph's edges ---------------------------------------------------------------------------------------
 
@@ -110,24 +111,54 @@ class GraphBuilder:
         Raises:
             onnx.checker.ValidationError: the graph is not valid ONNX (a bug of the caller).
         """
-        for (
-            node
-        ) in self._nodes:  # outputs get their name where they are made: an operator just for that would copy them
-            for values in (node.input, node.output):
-                values[:] = [self._names.get(value, value) for value in values]
-        graph = helper.make_graph(self._nodes, name, self._inputs, self._outputs, list(self._constants.values()))
+        graph = self._proto(name, list(self._constants.values()))
         opsets = [helper.make_opsetid("", OPSET), helper.make_opsetid(CONTRIB, 1)]
         model = helper.make_model(graph, opset_imports=opsets, ir_version=IR_VERSION, producer_name="scamtap")
         helper.set_model_props(model, dict(metadata))
         checker.check_model(model)
         return model
 
+    def _proto(self, name: str, constants: Sequence[Any]) -> Any:
+        # Outputs get their name where they are made: an operator just for that would copy them.
+        for node in self._nodes:
+            for values in (node.input, node.output):
+                values[:] = [self._names.get(value, value) for value in values]
+        return helper.make_graph(self._nodes, name, self._inputs, self._outputs, constants)
+
+    # --- control flow --------------------------------------------------------------------------------------------
+
+    def body(self) -> "GraphBuilder":
+        """A builder for what :meth:`loop` repeats: it may use every value made here so far, and keeps weights here."""
+        inner = GraphBuilder(self.precision, is_few_rows=self.is_few_rows)
+        inner._constants, inner._counter = self._constants, self._counter
+        return inner
+
+    def loop(
+        self, max_trips: str, goes_on: str, initial: Sequence[str], body: "GraphBuilder", num_kept: int
+    ) -> list[str]:
+        """Repeat ``body`` while it says so.
+
+        Args:
+            max_trips: int64 scalar, bound on the trips.
+            goes_on: bool scalar, whether there is a first trip.
+            initial: values carried from trip to trip.
+            body: inputs (trip, goes on, carried...), outputs (goes on, carried..., kept...).
+            num_kept: how many values of every trip are kept.
+
+        Returns:
+            The carried values as the last trip left them, then the kept ones, stacked ``[trips, ...]``.
+        """
+        name = f"Loop_{next(self._counter)}"
+        outputs = [f"{name}_{i}" for i in range(len(initial) + num_kept)]
+        inner = body._proto(f"{name}_body", [])
+        self._nodes.append(helper.make_node("Loop", [max_trips, goes_on, *initial], outputs, name=name, body=inner))
+        return outputs
+
     # --- plain operators -----------------------------------------------------------------------------------------
 
     def op(self, kind: str, *inputs: str, domain: str = "", **attributes: Any) -> str:
         """Append one single-output operator (``""`` = optional input left out) and return its value."""
-        self._count += 1
-        name = f"{kind}_{self._count}"
+        name = f"{kind}_{next(self._counter)}"
         self._nodes.append(helper.make_node(kind, list(inputs), [name], name=name, domain=domain, **attributes))
         return name
 
@@ -162,8 +193,8 @@ class GraphBuilder:
 
     def split(self, x: str, parts: int, axis: int) -> tuple[str, ...]:
         """``parts`` equal pieces along ``axis``."""
-        self._count += 1
-        names = tuple(f"Split_{self._count}_{i}" for i in range(parts))
+        number = next(self._counter)
+        names = tuple(f"Split_{number}_{i}" for i in range(parts))
         self._nodes.append(helper.make_node("Split", [x], list(names), name=names[0], num_outputs=parts, axis=axis))
         return names
 
@@ -265,8 +296,8 @@ class GraphBuilder:
         inputs = [x, skip, self.floats(gain), self.floats(bias)]
         if x_bias is not None:
             inputs.append(self.floats(x_bias))
-        self._count += 1
-        normed, total = f"AddNorm_{self._count}", f"AddNorm_{self._count}_total"
+        normed = f"AddNorm_{next(self._counter)}"
+        total = f"{normed}_total"
         node = helper.make_node(
             "SkipLayerNormalization", inputs, [normed, "", "", total], name=normed, domain=CONTRIB, epsilon=epsilon
         )
@@ -309,8 +340,7 @@ class GraphBuilder:
         inputs = [query, key, value, "", padding_mask, bias, *past]
         while not inputs[-1]:
             inputs.pop()
-        self._count += 1
-        name = f"Attention_{self._count}"
+        name = f"Attention_{next(self._counter)}"
         outputs = [name, f"{name}_key", f"{name}_value"] if past[0] else [name]
         node = helper.make_node(
             "MultiHeadAttention",

@@ -164,7 +164,7 @@ def _check(model: _Model, batch: Batch) -> None:
     sizes: dict[str, int] = {}
     for key, tensor in batch.items():
         spec, dims = expected[key], model.input_dims[key]
-        if not isinstance(tensor, np.ndarray) or tensor.dtype.name != spec.dtype:
+        if not isinstance(tensor, np.ndarray) or tensor.dtype != np.dtype(spec.dtype):
             found = tensor.dtype.name if isinstance(tensor, np.ndarray) else type(tensor).__name__
             raise EngineError(f"model {name}: input {key} is {found}, expected {spec.dtype}")
         fits = tensor.ndim == len(dims) and all(

@@ -20,13 +20,16 @@ def find_model(models_dir: Path, name: str) -> tuple[int, Path]:
     Raises:
         EngineError: there is none.
     """
-    folder = models_dir / name
-    versions = [int(p.name) for p in folder.iterdir() if p.name.isdecimal()] if folder.is_dir() else []
-    for version in sorted(versions, reverse=True):
-        path = folder / str(version) / MODEL_FILE
-        if path.is_file():
-            return version, path
-    raise EngineError(f"model {name} is not in {models_dir}; {REMEDY}")
+    versions = find_versions(models_dir / name)
+    if not versions:
+        raise EngineError(f"model {name} is not in {models_dir}; {REMEDY}")
+    return versions[-1], models_dir / name / str(versions[-1]) / MODEL_FILE
+
+
+def find_versions(folder: Path) -> list[int]:
+    """Versions of the model in ``folder`` that have a graph, ascending."""
+    names = [path.name for path in folder.iterdir()] if folder.is_dir() else []
+    return sorted(int(name) for name in names if name.isdecimal() and (folder / name / MODEL_FILE).is_file())
 
 
 def newest_version(models_dir: Path, name: str) -> int:

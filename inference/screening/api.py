@@ -6,7 +6,8 @@ caller of this API allows when no answer comes in time.
 
 import time
 from collections.abc import Sequence
-from typing import Annotated, Any, Literal
+from dataclasses import replace
+from typing import Annotated, Any, Literal, Protocol
 
 import structlog
 from fastapi import APIRouter, HTTPException, Path
@@ -14,7 +15,8 @@ from fastapi.params import Depends
 from pydantic import BaseModel, ConfigDict, Field
 
 from inference.errors import CapacityError, StoreError
-from inference.screening.attempt import CallAttempt, CallOutcome
+from inference.screening.appeals_api import appeals_router
+from inference.screening.attempt import CallAttempt, CallOutcome, Decision
 from inference.screening.config import Screening
 from inference.screening.numbers import Number, parse_number
 from inference.screening.store import Preferences
@@ -82,7 +84,7 @@ class TextMessage(BaseModel):
 
     Attributes:
         sender: whose.
-        text: a keyword: ``SHIELD ON``/``护盾开``, ``SHIELD OFF``/``护盾关``, ``LABELS ON|OFF``.
+        text: a keyword: ``SHIELD ON``/``护盾开``, ``SHIELD OFF``/``护盾关``, ``LABELS ON|OFF``, ``REMINDERS ON|OFF``.
     """
 
     model_config = ConfigDict(extra="forbid", frozen=True)
@@ -96,11 +98,36 @@ KEYWORDS: dict[str, tuple[str, bool]] = {
     "shield off": ("shield", False),
     "labels on": ("labels", True),
     "labels off": ("labels", False),
+    "reminders on": ("reminders", True),
+    "reminders off": ("reminders", False),
     "护盾开": ("shield", True),
     "护盾关": ("shield", False),
     "来电提醒开": ("labels", True),
     "来电提醒关": ("labels", False),
+    "短信提醒开": ("reminders", True),
+    "短信提醒关": ("reminders", False),
 }
+
+
+class Decides(Protocol):
+    """:class:`inference.screening.screener.Screener`, as far as calls are asked about here."""
+
+    async def decide(self, attempt: CallAttempt) -> Decision:
+        """What is done with an attempt."""
+        ...
+
+    def undecided(self, attempt: CallAttempt) -> Decision:
+        """What is answered when deciding broke."""
+        ...
+
+
+async def decide_openly(screener: Decides, attempt: CallAttempt) -> Decision:
+    """Decide a call attempt; whatever breaks inside, the telephone rings."""
+    try:
+        return await screener.decide(attempt)
+    except Exception as error:  # noqa: BLE001 - see above
+        log.error("a call was not decided", kind=type(error).__name__)
+        return screener.undecided(attempt)
 
 
 def screening_router(screening: Screening, guarded: Sequence[Depends]) -> APIRouter:
@@ -129,12 +156,7 @@ def screening_router(screening: Screening, guarded: Sequence[Depends]) -> APIRou
 
     @router.post("/calls")
     async def decide(attempt: CallAttempt) -> dict[str, Any]:
-        try:
-            decision = await screening.screener.decide(attempt)
-        except Exception as error:  # noqa: BLE001 - whatever breaks here, the telephone rings
-            log.error("a call was not decided", kind=type(error).__name__)
-            decision = screening.screener.undecided(attempt)
-        return decision.to_json()
+        return (await decide_openly(screening.screener, attempt)).to_json()
 
     @router.post("/outcomes", status_code=204)
     async def ended(outcome: CallOutcome) -> None:
@@ -150,7 +172,7 @@ def screening_router(screening: Screening, guarded: Sequence[Depends]) -> APIRou
     @router.get("/subscribers/{number}")
     async def wishes(number: Digits) -> dict[str, Any]:
         try:
-            wants = await store.preferences(number_of(number))
+            wants = await store.preferences(number_of(number), time.time())
         except StoreError as error:
             raise HTTPException(503, str(error), {"Retry-After": "1"}) from error
         return {
@@ -192,17 +214,18 @@ def screening_router(screening: Screening, guarded: Sequence[Depends]) -> APIRou
     async def message(sent: TextMessage) -> dict[str, str]:
         found = KEYWORDS.get(" ".join(sent.text.lower().split()))
         if found is None:
-            return {"reply": "SHIELD ON / SHIELD OFF / LABELS ON / LABELS OFF"}
+            return {"reply": "SHIELD ON / SHIELD OFF / LABELS ON / LABELS OFF / REMINDERS ON / REMINDERS OFF"}
         number, (what, is_on) = number_of(sent.sender), found
         if what == "shield":
             await _shield(number, SHIELD_HOURS if is_on else 0.0)
             return {"reply": f"Shield {'on for 24 hours' if is_on else 'off'}."}
         try:
-            wants = await store.preferences(number)
+            wants = await store.preferences(number, time.time())
         except StoreError as error:
             raise HTTPException(503, str(error), {"Retry-After": "1"}) from error
-        await change(store.prefer(number, Preferences(is_on, wants.reminders, wants.guardian, wants.language)))
-        return {"reply": f"Labels {'on' if is_on else 'off'}."}
+        chosen = replace(wants, prompts=is_on) if what == "labels" else replace(wants, reminders=is_on)
+        await change(store.prefer(number, chosen))
+        return {"reply": f"{what.capitalize()} {'on' if is_on else 'off'}."}
 
     @router.get("/counters")
     async def counters() -> dict[str, Any]:
@@ -212,4 +235,5 @@ def screening_router(screening: Screening, guarded: Sequence[Depends]) -> APIRou
         ]
         return {"counters": counted, "lost": screening.journal.num_lost}
 
+    router.include_router(appeals_router(screening.appeals, region))
     return router

@@ -19,8 +19,15 @@ MAX_IDENTITY_CHARACTERS = 8193
 
 
 def _cut(size: int) -> BeforeValidator:
-    """Texts of callers are cut, not refused: what is refused is decided by nobody, and its call rings."""
-    return BeforeValidator(lambda text: text[:size] if isinstance(text, str) else text)
+    """Texts of callers are cut, not refused: what is refused is decided by nobody, and its call rings.
+
+    Half a surrogate pair, which JSON can hold and UTF-8 cannot, becomes a question mark.
+    """
+    return BeforeValidator(lambda text: _writable(text[:size]) if isinstance(text, str) else text)
+
+
+def _writable(text: str) -> str:
+    return text if text.isascii() else text.encode("utf-8", "replace").decode()
 
 
 Text = Annotated[str, _cut(MAX_TEXT_CHARACTERS)]
@@ -106,6 +113,7 @@ class Decision:
         sip_code, sip_reason: for ``reject``: 603, 607 (RFC 8197) or 608 (RFC 8688).
         is_degraded: the store was away: decided without what it knows, and open.
         contributions: by how much each feature moved the model's log-odds; for explanation.
+        lists: list entries that spoke, each ``<kind>:<list>@<version>``: what ``DENY_LISTED`` and the like go back to.
     """
 
     call_id: str
@@ -119,6 +127,7 @@ class Decision:
     sip_reason: str | None = None
     is_degraded: bool = False
     contributions: Mapping[str, float] = field(default_factory=dict)
+    lists: tuple[str, ...] = ()
 
     def to_json(self) -> dict[str, Any]:
         """The object that ``scamtap screen --json`` and the HTTP API give."""
@@ -137,6 +146,7 @@ class Decision:
             "risk": None if self.risk is None else round(self.risk, 4),
             "sip": None if self.sip_code is None else {"code": self.sip_code, "reason": self.sip_reason},
             "rules_version": self.rules_version,
+            "lists": list(self.lists),
             "lists_version": self.lists_version,
             "degraded": self.is_degraded,
             "contributions": {name: round(value, 3) for name, value in self.contributions.items()},

@@ -1,7 +1,8 @@
 """Keys with fields, counters and sets that expire: the little that screening asks of a place to remember in.
 
-A request is a batch of commands, answered in order, in one round trip. The arithmetic over what comes back is
-:mod:`inference.screening.windows`, the same for every backend, so decisions do not depend on where things are kept.
+A request is a batch of commands, answered in order, in one round trip. The arithmetic over what comes back is in
+:mod:`inference.screening.callers` and :mod:`inference.screening.callees`, the same for every backend, so decisions do
+not depend on where things are kept.
 """
 
 import asyncio
@@ -16,7 +17,7 @@ from inference.errors import StoreError
 MAX_UNION = 512
 """Members beyond which no union is made any more, and those in two sets count twice: nobody so busy is told apart."""
 
-COUNTED_KEYS = ("c:", "d:", "f:", "l:", "v:", "w:", "b:")
+COUNTED_KEYS = frozenset(("c:", "d:", "f:", "l:", "v:", "w:", "b:", "p:"))
 """What traffic alone makes: the longest idle goes when memory is full. What people said and decided never goes so."""
 
 SWEPT_AT_ONCE = 64
@@ -92,7 +93,13 @@ Answer: TypeAlias = dict[str, str] | str | int | None
 
 
 class Backend(Protocol):
-    """Where things are kept."""
+    """Where things are kept.
+
+    Attributes:
+        waits: whether an answer may be long in coming; in this process none is.
+    """
+
+    waits: bool
 
     async def run(self, commands: Sequence[Command]) -> list[Answer]:
         """Answer every command, in order; commands without an answer give None.
@@ -120,6 +127,8 @@ class MemoryBackend:
         num_evicted: keys that went before their time.
     """
 
+    waits = False
+
     def __init__(
         self, *, max_keys: int = 2_000_000, max_members: int = 65_536, clock: Callable[[], float] = time.time
     ) -> None:
@@ -134,7 +143,8 @@ class MemoryBackend:
         self._expiring: dict[int, set[str]] = {}  # the same, by minute
         self._idle: OrderedDict[str, None] = OrderedDict()  # keys that may go, the longest idle first
         self._due: deque[str] = deque()
-        self._swept_minute = int(clock() // 60)
+        self._now_s = clock()  # of the request under way
+        self._swept_minute = int(self._now_s // 60)
 
     def __len__(self) -> int:
         return len(self.fields) + len(self.sets)
@@ -145,28 +155,31 @@ class MemoryBackend:
         return [self._one(command) for command in commands]
 
     def _one(self, command: Command) -> Answer:
-        match command:
-            case Add():
-                held = self._of(command.key, command.ttl_s)
-                held[command.field] = str(int(held.get(command.field, "0")) + command.number)
-            case Put():
-                self._put(command)
-            case Fields():
-                return self.fields.get(command.key, {})
-            case Field():
-                return self.fields.get(command.key, {}).get(command.field)
-            case Drop():
-                held = self.fields.get(command.key, {})
-                for field in command.fields:
-                    held.pop(field, None)
-            case Include():
-                members = self._set_of(command.key, command.ttl_s)
-                if len(members) < self._max_members:
-                    members.add(command.member)
-            case Distinct():
-                found = [self.sets[key] for key in command.keys if key in self.sets]
-                total = sum(map(len, found))
-                return len(set().union(*found)) if total <= MAX_UNION else total
+        # The commonest first: this is most of what a decision costs.
+        if isinstance(command, Add):
+            held = self._of(command.key, command.ttl_s)
+            held[command.field] = str(int(held.get(command.field, "0")) + command.number)
+        elif isinstance(command, Field):
+            found = self.fields.get(command.key)
+            return None if found is None else found.get(command.field)
+        elif isinstance(command, Fields):
+            return self.fields.get(command.key, {})
+        elif isinstance(command, Put):
+            self._put(command)
+        elif isinstance(command, Include):
+            members = self._set_of(command.key, command.ttl_s)
+            if len(members) < self._max_members:
+                members.add(command.member)
+        elif isinstance(command, Distinct):
+            sets = [self.sets[key] for key in command.keys if key in self.sets]
+            if len(sets) == 1:
+                return len(sets[0])
+            total = sum(map(len, sets))
+            return len(set().union(*sets)) if total <= MAX_UNION else total
+        else:
+            held = self.fields.get(command.key, {})
+            for field in command.fields:
+                held.pop(field, None)
         return None
 
     def _put(self, command: Put) -> None:
@@ -183,7 +196,8 @@ class MemoryBackend:
     def _of(self, key: str, ttl_s: int) -> dict[str, str]:
         held = self.fields.get(key)
         if held is None:
-            self._make_room()
+            if len(self.fields) + len(self.sets) >= self._max_keys:
+                self._make_room()
             held = self.fields[key] = {}
         self._keep(key, ttl_s)
         return held
@@ -191,7 +205,8 @@ class MemoryBackend:
     def _set_of(self, key: str, ttl_s: int) -> set[str]:
         held = self.sets.get(key)
         if held is None:
-            self._make_room()
+            if len(self.fields) + len(self.sets) >= self._max_keys:
+                self._make_room()
             held = self.sets[key] = set()
         self._keep(key, ttl_s)
         return held
@@ -209,8 +224,7 @@ class MemoryBackend:
         self._forget(next(iter(self._idle)))
 
     def _keep(self, key: str, ttl_s: int) -> None:
-        until_s = self._clock() + ttl_s
-        self.expires_s[key] = until_s
+        self.expires_s[key] = until_s = self._now_s + ttl_s
         if key not in self._looked_at:
             self._look_at(key, until_s)
         if key[:2] in COUNTED_KEYS:
@@ -227,7 +241,10 @@ class MemoryBackend:
     def _look_at(self, key: str, until_s: float) -> None:
         minute = max(int(until_s // 60), self._swept_minute)
         self._looked_at[key] = minute
-        self._expiring.setdefault(minute, set()).add(key)
+        keys = self._expiring.get(minute)
+        if keys is None:
+            keys = self._expiring[minute] = set()
+        keys.add(key)
 
     def _forget(self, key: str) -> None:
         minute = self._looked_at.pop(key, None)
@@ -240,7 +257,7 @@ class MemoryBackend:
 
     def sweep(self) -> None:
         """Forget some of what has expired; nearly free where nothing has. A clock that went back is followed."""
-        now_s = self._clock()
+        self._now_s = now_s = self._clock()
         minute = int(now_s // 60)
         if minute != self._swept_minute:
             for past in range(self._swept_minute, minute):

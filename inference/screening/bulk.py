@@ -167,13 +167,15 @@ def save_bulk(folder: Path, made: BulkList) -> Path:
 
 
 def load_bulk(folder: Path) -> list[BulkList]:
-    """Every published list in the folder, by name; none where the folder is not there.
+    """Every published list in the folder, by name.
 
     Raises:
-        ConfigError: a file is no list; names it.
+        ConfigError: there is no such folder, or a file is no list; names it.
     """
+    if not folder.is_dir():  # a typing mistake, or a disk that is not there, must not let everybody through in silence
+        raise ConfigError(f"screening.lists_dir: {folder} is no folder; make it, or import a list into it")
     found = []
-    for path in sorted(folder.glob("*.npz")) if folder.is_dir() else ():
+    for path in sorted(folder.glob("*.npz")):
         try:
             with path.open("rb") as file, np.load(file, allow_pickle=False) as held:
                 prefixes = dict(zip(held["prefixes"].tolist(), held["prefix_categories"].tolist(), strict=True))

@@ -11,7 +11,7 @@ import threading
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 from inference.errors import ConfigError, StoreError
 
@@ -49,6 +49,31 @@ class Line:
         """The body, read."""
         read: dict[str, Any] = json.loads(self.body)
         return read
+
+
+class AuditLog(Protocol):
+    """A chained log, wherever it lies; see :class:`ChainedLog` for each."""
+
+    def append(self, events: Sequence[tuple[float, str, dict[str, Any]]]) -> list[Line]:
+        """Write events ``(at_s, what, body)``, all or none."""
+        ...
+
+    @property
+    def version(self) -> str:
+        """Names what it holds."""
+        ...
+
+    def lines(self, since_s: float = 0.0, until_s: float = 1e12) -> Iterator[Line]:
+        """Lines of that time, oldest first."""
+        ...
+
+    def verify(self) -> int | None:
+        """The first line that was altered or is missing; None where all hold."""
+        ...
+
+    def close(self) -> None:
+        """Release it."""
+        ...
 
 
 class ChainedLog:
@@ -94,7 +119,7 @@ class ChainedLog:
             for at_s, what, body in events:
                 text = json.dumps(body, ensure_ascii=True, sort_keys=True, separators=(",", ":"))
                 number += 1
-                digest = _digest(number, at_s, what, text, digest)
+                digest = digest_of(number, at_s, what, text, digest)
                 lines.append(Line(number, at_s, what, text, digest))
             self._db.executemany(
                 "INSERT INTO line VALUES (?, ?, ?, ?, ?)", [(x.number, x.at_s, x.what, x.body, x.digest) for x in lines]
@@ -163,7 +188,7 @@ class ChainedLog:
         number, digest = (int(kept[0]), str(kept[1])) if kept is not None else (0, FIRST)
         for line in self.lines(since_s=-1e12):
             number += 1
-            digest = _digest(number, line.at_s, line.what, line.body, digest)
+            digest = digest_of(number, line.at_s, line.what, line.body, digest)
             if (line.number, line.digest) != (number, digest):
                 return number
         return None
@@ -202,6 +227,7 @@ class ChainedLog:
         self._db.close()
 
 
-def _digest(number: int, at_s: float, what: str, body: str, before: str) -> str:
+def digest_of(number: int, at_s: float, what: str, body: str, before: str) -> str:
+    """The digest of a line, over itself and the digest of the line before."""
     line = json.dumps([number, at_s, what, body, before], ensure_ascii=True)
     return hashlib.sha256(line.encode()).hexdigest()

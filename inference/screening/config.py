@@ -8,19 +8,21 @@ from pathlib import Path
 from typing import Any
 from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
+import structlog
 from pydantic import BaseModel, ConfigDict, Field, field_validator
 
-from inference.errors import ConfigError
+from inference.errors import ConfigError, StoreError
+from inference.screening.appeals import Appeals
 from inference.screening.backend import Backend, MemoryBackend
 from inference.screening.bombing import BombingConfig, BombingDetector
 from inference.screening.bulk import load_bulk
 from inference.screening.certificates import CertificateCache, load_roots
-from inference.screening.entries import EntryBook
+from inference.screening.entries import PURPOSE, EntryBook
 from inference.screening.heard import HeardBook
 from inference.screening.journal import Journal, JournalConfig
 from inference.screening.labels import Labels, LabelsConfig
-from inference.screening.lists import NumberLists
-from inference.screening.numbers import Number
+from inference.screening.lists import ListEntry, NumberLists
+from inference.screening.numbers import Number, read_plan
 from inference.screening.passport import PassportVerifier
 from inference.screening.redis import RedisBackend, RedisConfig
 from inference.screening.reload import ListReloader, signature
@@ -28,8 +30,14 @@ from inference.screening.remembered import WindowStore
 from inference.screening.rules import RulesConfig
 from inference.screening.score import LogisticRisk, load_risk
 from inference.screening.screener import Screener
+from inference.screening.shared_log import SharedLog
 from inference.screening.sip.config import SipConfig
 from inference.screening.sqlite import SqliteBackend
+
+log = structlog.get_logger(__name__)
+
+AWAY = "away"
+"""Version of list entries that could not be read yet."""
 
 
 class StirConfig(BaseModel):
@@ -112,6 +120,7 @@ class Screening:
         store: what is remembered.
         lists: as they are now.
         entries: list entries and their history.
+        appeals: against lists.
         journal: what was decided.
         heard: takes what listening heard.
         background: what must run beside it for ever: certificates fetched, memory written.
@@ -121,6 +130,7 @@ class Screening:
     store: WindowStore
     lists: NumberLists
     entries: EntryBook
+    appeals: Appeals
     journal: Journal
     heard: HeardBook
     background: tuple[Callable[[], Coroutine[Any, Any, None]], ...]
@@ -158,11 +168,12 @@ def open_screening(
     journal = Journal(config.journal, clock=clock)
     exit_stack.push_async_callback(journal.aclose)
     background.append(journal.keep_writing)
-    entries = EntryBook(_entries_path(config), clock=clock)
+    entries = open_entries(config, clock)
     exit_stack.callback(entries.close)
-    seen, version = signature(config.lists_dir), entries.version  # first: what changes meanwhile is read once more
+    seen = signature(config.lists_dir)  # first: what changes meanwhile is read once more
+    held, version = _held(entries)
     bulk = load_bulk(config.lists_dir) if config.lists_dir is not None else []
-    lists = NumberLists(entries.entries(), bulk, entries_version=version, clock=clock)
+    lists = NumberLists(held, bulk, entries_version=version, clock=clock)
     reloader = ListReloader(lists, entries, config.lists_dir, seen)
     background.append(reloader.run)
     passports = None
@@ -172,6 +183,7 @@ def open_screening(
         background.append(certificates.run)
         passports = PassportVerifier(load_roots(config.stir.roots), certificates, clock)
     labels = Labels(config.labels)
+    read_plan(config.rules.region)
 
     def shielded(callee: Number) -> None:
         journal.shielded(callee)
@@ -192,7 +204,29 @@ def open_screening(
         on_shield=shielded,
     )
     heard = HeardBook(store, journal, labels, region=config.rules.region, time_zone=config.time_zone)
-    return Screening(screener, store, lists, entries, journal, heard, tuple(background))
+    appeals = Appeals(entries, lists, journal)
+    return Screening(screener, store, lists, entries, appeals, journal, heard, tuple(background))
+
+
+def open_entries(config: ScreeningConfig, clock: Callable[[], float] = time.time) -> EntryBook:
+    """The book of list entries that ``config`` names: in Redis, in a file, or in the process.
+
+    Raises:
+        ConfigError: the file cannot be used.
+    """
+    if config.redis is not None and config.redis.share_lists:
+        return EntryBook(SharedLog(config.redis, PURPOSE), clock=clock)
+    return EntryBook(_entries_path(config), clock=clock)
+
+
+def _held(entries: EntryBook) -> tuple[list[ListEntry], str]:
+    """Entries and their version, none where they are away: calls go on, and the reloader takes them over later."""
+    try:
+        version = entries.version
+        return entries.entries(), version
+    except StoreError as error:
+        log.error("list entries not read: calls are decided without until they are", why=str(error))
+        return [], AWAY
 
 
 def _entries_path(config: ScreeningConfig) -> Path | None:

@@ -4,7 +4,7 @@ And the message after a call: what the call was, to the subscriber, and to a gua
 """
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime
 from typing import Any, Literal
 from zoneinfo import ZoneInfo
@@ -15,7 +15,7 @@ from inference.errors import StoreError
 from inference.screening.journal import Journal
 from inference.screening.labels import Labels
 from inference.screening.numbers import parse_number
-from inference.screening.store import ScreeningStore
+from inference.screening.store import Preferences, Screened, ScreeningStore
 
 log = structlog.get_logger(__name__)
 
@@ -103,6 +103,7 @@ class HeardBook:
         self._labels = labels
         self._region = region
         self._zone = ZoneInfo(time_zone)
+        self._is_away = False
 
     async def heard(self, call: HeardCall) -> list[Message]:
         """Remember a call, and make the messages that follow from it; none while the store is away."""
@@ -110,22 +111,69 @@ class HeardBook:
         if callee.key is None:
             return []
         try:
-            await self._mark(call, caller.key, callee.key)
+            await self._mark(await self._with_attestation(call, caller.key, callee.key), caller.key, callee.key)
             if call.level != "danger" or call.said_not_a_scam:
+                self._note_back()
                 return []
-            wants = await self._store.preferences(callee.key)
+            messages = await self._messages(call, callee.key)
         except StoreError as error:
-            log.error("what was heard is not remembered", call=call.call_id, why=str(error))
+            self._note_away(error)
             return []
-        messages = []
-        if wants.reminders:
-            messages.append(self._message("reminder", callee.key, call, wants.language))
-        if wants.guardian is not None:
-            messages.append(self._message("guardian", wants.guardian, call, wants.language))
+        self._note_back()
         for message in messages:
             body: dict[str, object] = {"call_id": call.call_id, "callee": self._journal.pseudonym(callee.key)}
             self._journal.noted(message.kind, body | {"category": call.family or "other", "reason": "HEARD"})
         return messages
+
+    async def _with_attestation(self, call: HeardCall, caller: str | None, callee: str) -> HeardCall:
+        """With what was known of the caller when the call was set up."""
+        if caller is None or call.is_attested:
+            return call
+        screened = await self._store.screened(caller, callee, call.ended_s)
+        return replace(call, is_attested=screened.is_attested)
+
+    async def label_of(self, caller: str | None, callee: str, at_s: float) -> Screened | None:
+        """The label that a call had before it rang, to be said now that it is answered; None where it had none.
+
+        Args:
+            caller: number as signalled.
+            callee: the subscriber's.
+            at_s: when it was answered, seconds since the epoch.
+        """
+        by, to = parse_number(caller, self._region).key, parse_number(callee, self._region).key
+        if by is None or to is None:
+            return None
+        try:
+            screened = await self._store.screened(by, to, at_s)
+        except StoreError as error:
+            self._note_away(error)
+            return None
+        return None if screened.label is None else screened
+
+    async def _messages(self, call: HeardCall, callee: str) -> list[Message]:
+        """To the subscriber and the guardian: to each who did not opt out, and was not told enough that day."""
+        messages: list[Message] = []
+        wants, at_s = await self._store.preferences(callee, call.ended_s), call.ended_s
+        if self._may_tell(wants):
+            messages.append(self._message("reminder", callee, call, wants.language))
+            await self._store.told(callee, "reminder", at_s)
+        if wants.guardian is not None and self._may_tell(await self._store.preferences(wants.guardian, at_s)):
+            messages.append(self._message("guardian", wants.guardian, call, wants.language))
+            await self._store.told(wants.guardian, "reminder", at_s)
+        return messages
+
+    def _may_tell(self, wants: Preferences) -> bool:
+        return wants.reminders and wants.reminders_today < self._labels.max_messages_per_day
+
+    def _note_away(self, error: StoreError) -> None:
+        if not self._is_away:
+            log.error("what is heard is not remembered: calls are not held against their numbers", why=str(error))
+        self._is_away = True
+
+    def _note_back(self) -> None:
+        if self._is_away:
+            log.info("what is heard is remembered again")
+        self._is_away = False
 
     async def shielded(self, callee: str, at_s: float) -> Message | None:
         """The message to a subscriber whose shield went up; None where none is wanted, or the store is away.
@@ -135,10 +183,11 @@ class HeardBook:
             at_s: when, seconds since the epoch.
         """
         try:
-            wants = await self._store.preferences(callee)
+            wants = await self._store.preferences(callee, at_s)
+            if not wants.reminders or wants.shields_today >= self._labels.max_messages_per_day:
+                return None
+            await self._store.told(callee, "shield", at_s)
         except StoreError:
-            return None
-        if not wants.reminders:
             return None
         call_id = f"shield-{self._journal.pseudonym(callee)[:12]}-{at_s:.0f}"
         about = HeardCall(call_id, None, callee, "none", None, at_s)

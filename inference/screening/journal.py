@@ -101,6 +101,7 @@ class Journal:
             "sip_code": decision.sip_code,
             "risk": None if decision.risk is None else round(decision.risk, 4),
             "rules_version": decision.rules_version,
+            "lists": list(decision.lists),
             "lists_version": decision.lists_version,
         }
         self._waiting.append((self._clock() if known.at_s is None else known.at_s, decision.action, body))

@@ -46,6 +46,7 @@ class LabelsConfig(BaseModel):
         language: for subscribers who did not choose one.
         texts_dir: folder with ``en.yaml`` and ``zh.yaml`` in place of ours.
         max_per_day: labels that one subscriber is shown a day; more teach people to look away.
+        max_messages_per_day: messages after calls that one reader is sent a day, and as many of shields.
     """
 
     model_config = ConfigDict(extra="forbid", frozen=True)
@@ -54,6 +55,7 @@ class LabelsConfig(BaseModel):
     language: Language = "en"
     texts_dir: Path | None = None
     max_per_day: int = Field(default=10, ge=0, le=1000)
+    max_messages_per_day: int = Field(default=3, ge=0, le=1000)
 
 
 class Labels:
@@ -80,6 +82,11 @@ class Labels:
     def language(self) -> Language:
         """For subscribers who did not choose one."""
         return self._config.language
+
+    @property
+    def max_messages_per_day(self) -> int:
+        """Messages that one reader is sent a day."""
+        return self._config.max_messages_per_day
 
     @property
     def centre(self) -> str:

@@ -20,6 +20,8 @@ ListKind = Literal["allow", "deny", "do_not_originate", "business"]
 
 AppealState = Literal["none", "open", "granted", "refused"]
 
+LIST_NAME = r"^[a-z0-9][a-z0-9_-]{0,63}$"
+
 MAX_DIGITS = 15
 """E.164."""
 
@@ -35,6 +37,8 @@ class ListEntry(BaseModel):
         who, why: decided by whom, on what ground.
         expires_s: seconds since the epoch; None for good.
         appeal: where an appeal of the number's owner stands; a granted one switches the entry off.
+        of_list: name of the published list that an appeal is against: such an entry lists nobody by itself, and granted
+            it takes this one number off that list, whatever is published under its name.
     """
 
     model_config = ConfigDict(extra="forbid", frozen=True)
@@ -47,10 +51,11 @@ class ListEntry(BaseModel):
     why: Annotated[str, Field(min_length=1, max_length=500)]
     expires_s: float | None = Field(default=None, ge=0, allow_inf_nan=False)
     appeal: AppealState = "none"
+    of_list: Annotated[str, Field(pattern=LIST_NAME)] | None = None
 
     def holds(self, at_s: float) -> bool:
         """Whether it applies at a time."""
-        return self.appeal != "granted" and (self.expires_s is None or at_s < self.expires_s)
+        return self.of_list is None and self.appeal != "granted" and (self.expires_s is None or at_s < self.expires_s)
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,6 +68,7 @@ class Hit:
         category: what for.
         num_digits: how many leading digits matched: the longer, the more particular.
         is_exact: the very number, not a prefix.
+        version: of that list, shortened.
     """
 
     kind: ListKind
@@ -70,6 +76,10 @@ class Hit:
     category: str
     num_digits: int
     is_exact: bool
+    version: str = "0"
+
+    def __str__(self) -> str:
+        return f"{self.kind}:{self.list_name}@{self.version}"
 
 
 @dataclass(frozen=True, slots=True)
@@ -100,13 +110,12 @@ class BulkList:
             value = int(number)
             at = int(np.searchsorted(self.numbers, value))
             if at < len(self.numbers) and int(self.numbers[at]) == value:
-                return Hit(
-                    self.kind, self.name, self.category_names[int(self.categories[at])], len(number), is_exact=True
-                )
+                category = self.category_names[int(self.categories[at])]
+                return Hit(self.kind, self.name, category, len(number), is_exact=True, version=self.version[:12])
         for size in range(len(number), 0, -1):
-            category = self.prefixes.get(number[:size])
-            if category is not None:
-                return Hit(self.kind, self.name, category, size, is_exact=False)
+            named = self.prefixes.get(number[:size])
+            if named is not None:
+                return Hit(self.kind, self.name, named, size, is_exact=False, version=self.version[:12])
         return None
 
 
@@ -130,6 +139,8 @@ class NumberLists:
         self._clock = clock
         self._bulk: tuple[BulkList, ...] = tuple(bulk)
         self._by_number: dict[tuple[str, bool], tuple[ListEntry, ...]] = {}
+        self._sizes: tuple[int, ...] = ()
+        self._taken_off: frozenset[tuple[str, str]] = frozenset()
         self._entries_version = entries_version
         self.replace_entries(entries, entries_version)
 
@@ -143,13 +154,28 @@ class NumberLists:
         """Names the content of all lists: equal versions, equal answers."""
         return "+".join([f"entries:{self._entries_version}", *(f"{b.name}:{b.version[:12]}" for b in self._bulk)])
 
+    @property
+    def bulk(self) -> tuple[BulkList, ...]:
+        """Published lists, as they are now."""
+        return self._bulk
+
     def replace_entries(self, entries: Iterable[ListEntry], version: str) -> None:
         """Swap all entries at once."""
         found: dict[tuple[str, bool], tuple[ListEntry, ...]] = {}
+        taken_off = set()
         for entry in entries:
+            if entry.of_list is not None:
+                if entry.appeal == "granted":
+                    taken_off.add((entry.of_list, entry.number))
+                continue
             key = (entry.number, entry.is_prefix)
             found[key] = (*found.get(key, ()), entry)
+        # Lengths of numbers first: whoever looks up meanwhile probes one too many, never one too few.
+        sizes = {len(number) for number, _ in found}
+        self._sizes = tuple(sorted(sizes.union(self._sizes), reverse=True))
         self._by_number, self._entries_version = found, version
+        self._sizes = tuple(sorted(sizes, reverse=True))
+        self._taken_off = frozenset(taken_off)
 
     def replace_bulk(self, bulk: Iterable[BulkList]) -> None:
         """Swap all published lists at once."""
@@ -165,11 +191,17 @@ class NumberLists:
         if not number or len(number) > MAX_DIGITS:
             return []
         now_s = self._clock() if at_s is None else at_s
-        hits = [hit for bulk in self._bulk if (hit := bulk.find(number)) is not None]
-        for size in range(len(number), 0, -1):
+        hits = [
+            hit
+            for bulk in self._bulk
+            if (hit := bulk.find(number)) is not None and (bulk.name, number) not in self._taken_off
+        ]
+        for size in self._sizes:
+            if size > len(number):
+                continue
             for is_exact in (True, False) if size == len(number) else (False,):
                 hits += [
-                    Hit(entry.kind, "entries", entry.category, size, is_exact)
+                    Hit(entry.kind, "entries", entry.category, size, is_exact, self._entries_version)
                     for entry in self._by_number.get((number[:size], not is_exact), ())
                     if entry.holds(now_s)
                 ]

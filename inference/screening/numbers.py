@@ -24,6 +24,7 @@ _SERVICE = re.compile(r"^(?:sips?:)?urn:service:sos(?:\.|$)", re.IGNORECASE)
 
 _WITHHELD = {"", "anonymous", "unavailable", "restricted", "unknown", "private", "withheld", "coverage"}
 _DIALLED = re.compile(r"^\+?[0-9*#\-. ()/]+$")
+_E164 = re.compile(r"\+[1-9][0-9]{6,14}", re.ASCII)
 _SCHEME = re.compile(r"^(?:tel|sips?):", re.IGNORECASE)
 
 
@@ -76,13 +77,15 @@ def parse_number(text: str | None, region: str) -> Number:
         return MALFORMED
     if not user.startswith("+") and phonenumbers.is_emergency_number(digits, region):
         return Number("emergency", digits=digits, country=region)
-    try:
-        parsed = phonenumbers.parse(user, region)
-    except phonenumbers.NumberParseException:
-        return MALFORMED
+    parsed, e164 = _read_e164(user), digits
+    if parsed is None:
+        try:
+            parsed = phonenumbers.parse(user, region)
+        except phonenumbers.NumberParseException:
+            return MALFORMED
+        e164 = phonenumbers.format_number(parsed, PhoneNumberFormat.E164)[1:]
     of_plan = phonenumbers.region_code_for_number(parsed)
     country = of_plan if of_plan not in (None, "001") else _only_country(parsed.country_code or 0)
-    e164 = phonenumbers.format_number(parsed, PhoneNumberFormat.E164)[1:]
     if of_plan is not None and phonenumbers.is_valid_number_for_region(parsed, of_plan):
         return Number("valid", e164, digits, country)
     if not user.startswith("+") and _is_short(digits, region):
@@ -116,6 +119,34 @@ def parse_dialled(text: str, region: str) -> Number:
     return number
 
 
+def _read_e164(user: str) -> phonenumbers.PhoneNumber | None:
+    """What ``phonenumbers.parse`` makes of ``+`` and plain digits, at a tenth of its cost; None where it must look."""
+    if not _E164.fullmatch(user):
+        return None
+    for size in (1, 2, 3):  # no country code begins another one
+        code, national = int(user[1 : 1 + size]), user[1 + size :]
+        if code in phonenumbers.COUNTRY_CODE_TO_REGION_CODE:
+            # A zero may be significant, and what looks like a national prefix may be one.
+            if national[0] == "0" or _looks_prefixed(code, national):
+                return None
+            return phonenumbers.PhoneNumber(country_code=code, national_number=int(national))
+    return None
+
+
+def _looks_prefixed(code: int, national: str) -> bool:
+    prefix = _national_prefix(code)
+    return prefix is not None and prefix.match(national) is not None
+
+
+@lru_cache(maxsize=1024)
+def _national_prefix(code: int) -> "re.Pattern[str] | None":
+    """How numbers begin that were dialled within a country, and must not be signalled so."""
+    main = phonenumbers.region_code_for_country_code(code)
+    plan = phonenumbers.PhoneMetadata.metadata_for_region_or_calling_code(code, main)
+    prefix = None if plan is None else plan.national_prefix_for_parsing
+    return None if not prefix else re.compile(prefix)
+
+
 def _only_country(calling_code: int) -> str | None:
     region = phonenumbers.region_code_for_country_code(calling_code)
     return None if region in ("001", "ZZ") else region
@@ -133,9 +164,19 @@ def user_part(text: str | None) -> str | None:
     """The number inside a ``tel:`` or ``sip:`` URI, or ``text`` itself; None for None. Bounded, without parameters."""
     if text is None:
         return None
+    if _E164.fullmatch(text):
+        return text
     bounded = text[: 4 * MAX_NUMBER_CHARACTERS].strip().strip("<>")
     user = re.split(r"[;@?]", _SCHEME.sub("", bounded), maxsplit=1)[0].strip()
     return "".join(c for c in user if unicodedata.category(c) not in ("Cf", "Cc"))
+
+
+def read_plan(region: str) -> None:
+    """Load a region's numbering plan now: the first call would wait for it some hundredths of a second."""
+    example = phonenumbers.example_number(region)
+    if example is not None:
+        parse_number(phonenumbers.format_number(example, PhoneNumberFormat.E164), region)
+        parse_dialled(phonenumbers.national_significant_number(example), region)
 
 
 def has_plan(region: str) -> bool:

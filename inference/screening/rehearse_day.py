@@ -31,11 +31,11 @@ class Confusion:
         """Count one decision."""
         self.counts[call.kind][action] += 1
 
-    def share(self, is_unwanted: bool, actions: Iterable[str]) -> float:
-        """Share of all (un)wanted calls with one of these actions."""
+    def share(self, is_unwanted: bool, actions: Iterable[str]) -> float | None:
+        """Share of all (un)wanted calls with one of these actions; None where there were no such calls."""
         chosen = [counted for kind, counted in self.counts.items() if (kind in UNWANTED) == is_unwanted]
         total = sum(sum(counted.values()) for counted in chosen)
-        return sum(counted[action] for counted in chosen for action in actions) / total if total else 0.0
+        return sum(counted[action] for counted in chosen for action in actions) / total if total else None
 
     def rows(self) -> list[tuple[str, bool, list[int]]]:
         """Kind, whether unwanted, and calls per action of :data:`inference.screening.attempt.ACTIONS`."""

@@ -4,33 +4,46 @@ from dataclasses import replace
 
 from inference.errors import CapacityError
 from inference.screening.backend import Backend, Command, Drop, Field, Fields, Put
-from inference.screening.store import BASELINE_FROM, CallerWindow, Mark, Preferences, Seen
-from inference.screening.windows import (
-    FOR_GOOD_S,
+from inference.screening.callees import (
     MAX_CONTACTS,
     SHIELD_S,
     baseline_commands,
     called_commands,
     callee_commands,
+    callee_outcome_command,
     callee_window,
-    caller_commands,
-    caller_window,
-    is_sequential,
-    mark_command,
+    label_command,
     odd_command,
-    outcome_commands,
-    preference_commands,
-    preferences_of,
-    sequential_command,
-    shown_commands,
+    screened_commands,
+    screened_of,
     stale_callee_fields,
+    with_habit,
+)
+from inference.screening.callers import (
+    caller_commands,
+    caller_outcome_commands,
+    caller_window,
+    mark_command,
+    sequential_command,
     stale_caller_fields,
     surplus_marks,
 )
+from inference.screening.preferences import (
+    FOR_GOOD_S,
+    preference_commands,
+    preferences_of,
+    told_commands,
+    told_today_command,
+)
+from inference.screening.store import BASELINE_FROM, CallerWindow, Mark, Preferences, Screened, Seen, Told
+from inference.screening.windows import fields_of, is_sequential
 
 
 class WindowStore:
     """Implements :class:`inference.screening.store.ScreeningStore`.
+
+    Attributes:
+        waits: whether an answer may be long in coming.
 
     Args:
         backend: where things are kept; closed with the store.
@@ -38,6 +51,7 @@ class WindowStore:
 
     def __init__(self, backend: Backend) -> None:
         self._backend = backend
+        self.waits = backend.waits
 
     async def attempt(
         self,
@@ -49,13 +63,15 @@ class WindowStore:
         is_odd: bool = False,
         is_outgoing: bool = False,
         is_emergency: bool = False,
+        is_attested: bool = False,
     ) -> Seen:
         """Count an attempt and return both windows.
 
         Raises:
             StoreError: the backend is away.
         """
-        commands, num_called, num_of_caller = callee_commands(caller, callee, at_s, is_odd=is_odd), 0, 0
+        commands = callee_commands(caller, callee, at_s, is_odd=is_odd, is_attested=is_attested)
+        num_called = num_of_caller = 0
         if caller is not None:
             of_caller = caller_commands(caller, callee, at_s, is_night=is_night)
             if is_outgoing:
@@ -82,9 +98,8 @@ class WindowStore:
         if seen.window.attempts_60s >= BASELINE_FROM:
             weeks = baseline_commands(callee, at_s)
             habit = (await self._backend.run([*more, *weeks]))[-len(weeks) :]
-            merged = {ten: count for week in habit if isinstance(week, dict) for ten, count in week.items()}
-            seen = callee_window(of_callee, caller, at_s, merged)
-        elif more:
+            return Seen(window, with_habit(seen.window, habit, at_s), seen.is_contact, seen.wants, seen.is_called_back)
+        if more:
             await self._backend.run(more)
         return Seen(window, seen.window, seen.is_contact, seen.wants, seen.is_called_back)
 
@@ -96,9 +111,10 @@ class WindowStore:
         Raises:
             StoreError: the backend is away.
         """
-        commands = outcome_commands(caller, callee, at_s, answered=answered, rang_s=rang_s, talked_s=talked_s)
-        if commands:
-            await self._backend.run(commands)
+        commands = [callee_outcome_command(callee, at_s, answered=answered, rang_s=rang_s)]
+        if caller is not None:
+            commands = [*caller_outcome_commands(caller, at_s, answered=answered, talked_s=talked_s), *commands]
+        await self._backend.run(commands)
 
     async def mark(self, caller: str, callee: str, mark: Mark, at_s: float, *, is_attested: bool = False) -> None:
         """Note what is said about a caller.
@@ -153,14 +169,14 @@ class WindowStore:
         (until,) = await self._backend.run([Field(f"g:{callee}", "until")])
         return float(until) if isinstance(until, str) else None
 
-    async def preferences(self, subscriber: str) -> Preferences:
-        """What a subscriber wants.
+    async def preferences(self, subscriber: str, at_s: float) -> Preferences:
+        """What a subscriber wants, and how much it was told on that day.
 
         Raises:
             StoreError: the backend is away.
         """
-        (fields,) = await self._backend.run([Fields(f"o:{subscriber}")])
-        return preferences_of(fields if isinstance(fields, dict) else {})
+        wants, told = await self._backend.run([Fields(f"o:{subscriber}"), told_today_command(subscriber)])
+        return preferences_of(fields_of(wants), fields_of(told), at_s)
 
     async def prefer(self, subscriber: str, wants: Preferences) -> None:
         """Remember what a subscriber wants.
@@ -170,13 +186,30 @@ class WindowStore:
         """
         await self._backend.run(preference_commands(subscriber, wants))
 
-    async def shown(self, callee: str, at_s: float) -> None:
-        """Count a label that was shown.
+    async def labelled(self, caller: str | None, callee: str, text: str, language: str, at_s: float) -> None:
+        """Count a label that is shown, and keep it until the call is answered.
 
         Raises:
             StoreError: the backend is away.
         """
-        await self._backend.run(shown_commands(callee, at_s))
+        kept = [] if caller is None else [label_command(caller, callee, text, language, at_s)]
+        await self._backend.run([*told_commands(callee, "label", at_s), *kept])
+
+    async def screened(self, caller: str, callee: str, at_s: float) -> Screened:
+        """What was decided of late about a call between these two.
+
+        Raises:
+            StoreError: the backend is away.
+        """
+        return screened_of(await self._backend.run(screened_commands(caller, callee)), caller, at_s)
+
+    async def told(self, subscriber: str, what: Told, at_s: float) -> None:
+        """Count a label that was shown, or a message that was sent.
+
+        Raises:
+            StoreError: the backend is away.
+        """
+        await self._backend.run(told_commands(subscriber, what, at_s))
 
     async def aclose(self) -> None:
         """Close the backend."""

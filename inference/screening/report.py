@@ -25,7 +25,7 @@ GROUPS: dict[str, tuple[str, ...]] = {
 
 COLUMNS = (
     "number", "at", "what", "call_id", "caller", "callee", "trunk", "reasons", "category", "sip_code", "risk",
-    "rules_version", "lists_version", "digest",
+    "rules_version", "lists", "lists_version", "digest",
 )  # fmt: skip
 BAR_WIDTH, BAR_HEIGHT = 460, 18
 
@@ -77,8 +77,10 @@ def make_report(lines: Iterable[Line], since_s: float, until_s: float, broken_at
         if group is not None:
             report.totals[group] += 1
             report.by_day.setdefault(_date(line.at_s), Counter())[group] += 1
-        for reason in body.get("reasons", [])[:1]:
-            report.by_reason[str(reason)] += 1
+        # Decisions have reasons, the weightiest first; what else is noted (shields, reminders, feedback) has one.
+        for reason in (body.get("reasons") or [body.get("reason")])[:1]:
+            if reason:
+                report.by_reason[str(reason)] += 1
         if body.get("category"):
             report.by_category[str(body["category"])] += 1
     return report
@@ -180,8 +182,9 @@ def sign(path: Path, key_path: Path) -> Path:
 def _row(line: Line) -> list[Any]:
     body = line.values()
     at = datetime.fromtimestamp(line.at_s, UTC).isoformat(timespec="milliseconds")
-    reasons = "|".join(map(str, body.get("reasons", [])))
-    known = {"number": line.number, "at": at, "what": line.what, "reasons": reasons, "digest": line.digest}
+    known = {"number": line.number, "at": at, "what": line.what, "digest": line.digest}
+    known["reasons"] = "|".join(map(str, body.get("reasons") or filter(None, [body.get("reason")])))
+    known["lists"] = "|".join(map(str, body.get("lists", [])))
     return [known.get(name, body.get(name, "")) for name in COLUMNS]
 
 

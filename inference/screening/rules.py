@@ -133,6 +133,7 @@ class Ruling:
     Attributes:
         category: of the label; None where nothing is to be shown.
         source: of the category: ``listening``, ``subscribers``, ``numbering``, ``list:<name>``, ``behaviour``.
+        matched: list entries that spoke, for or against.
     """
 
     action: Action
@@ -141,12 +142,13 @@ class Ruling:
     source: str | None = None
     risk: float | None = None
     contributions: Mapping[str, float] | None = None
+    matched: tuple[Hit, ...] = ()
 
 
 def rule(known: Known, config: RulesConfig, model: RiskModel | None) -> Ruling:
     """Decide one attempt. A pure function; every ground is in :func:`_never_blocked` and the rules after it."""
     if (code := _never_blocked(known, config)) is not None:
-        return Ruling("allow", (code,))
+        return Ruling("allow", (code,), matched=_vouching(known) if code == "ALLOW_ATTESTED" else ())
     found = [ruling for ruling in (_by_list(known), _spoofed(known, config), _bombed(known, config)) if ruling]
     weaker = (_by_plan(known, config), _by_heard(known, config), _by_risk(known, config, model))
     found += [ruling for ruling in weaker if ruling]
@@ -156,12 +158,15 @@ def rule(known: Known, config: RulesConfig, model: RiskModel | None) -> Ruling:
         return Ruling("allow", ("DEFAULT",))
     found.sort(key=lambda ruling: -ACTIONS.index(ruling.action))
     reasons = tuple(code for ruling in found for code in ruling.reasons)
+    matched = tuple(hit for ruling in found for hit in ruling.matched)
     is_spoofed = not SPOOFED.isdisjoint(reasons)
     if known.is_contact and is_spoofed:
         # A relative's number from abroad is how the relative in trouble calls: let through, and said.
-        return Ruling("prompt", ("CONTACT_SPOOFED", *reasons), "spoofed", "numbering")
-    if known.is_contact or (not is_spoofed and _is_trusted_list(known)):
-        return Ruling("allow", ("CONTACT" if known.is_contact else "ALLOW_LISTED", *reasons))
+        return Ruling("prompt", ("CONTACT_SPOOFED", *reasons), "spoofed", "numbering", matched=matched)
+    if known.is_contact:
+        return Ruling("allow", ("CONTACT", *reasons), matched=matched)
+    if not is_spoofed and _is_trusted_list(known):
+        return Ruling("allow", ("ALLOW_LISTED", *reasons), matched=(*_vouching(known), *matched))
     scored = next((r for r in found if r.risk is not None), None)
     return Ruling(
         found[0].action,
@@ -170,6 +175,7 @@ def rule(known: Known, config: RulesConfig, model: RiskModel | None) -> Ruling:
         next((r.source for r in found if r.category is not None), None),
         scored.risk if scored is not None else None,
         scored.contributions if scored is not None else None,
+        matched,
     )
 
 
@@ -189,6 +195,11 @@ def _never_blocked(known: Known, config: RulesConfig) -> str | None:
     return None
 
 
+def _vouching(known: Known) -> tuple[Hit, ...]:
+    found = known.hit("allow") or known.hit("business")
+    return () if found is None else (found,)
+
+
 def _is_emergency_service(caller: Number, config: RulesConfig) -> bool:
     named = config.emergency_callers
     return caller.kind == "emergency" or caller.digits in named or caller.e164 in named
@@ -204,9 +215,9 @@ def _is_trusted_list(known: Known) -> bool:
 
 def _by_list(known: Known) -> Ruling | None:
     if (never := known.hit("do_not_originate")) is not None:
-        return Ruling("reject", ("DO_NOT_ORIGINATE",), "spoofed", f"list:{never.list_name}")
+        return Ruling("reject", ("DO_NOT_ORIGINATE",), "spoofed", f"list:{never.list_name}", matched=(never,))
     if (denied := known.hit("deny")) is not None:
-        return Ruling("reject", ("DENY_LISTED",), denied.category, f"list:{denied.list_name}")
+        return Ruling("reject", ("DENY_LISTED",), denied.category, f"list:{denied.list_name}", matched=(denied,))
     return None
 
 

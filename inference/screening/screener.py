@@ -4,10 +4,10 @@ import asyncio
 import contextlib
 import hashlib
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Coroutine
 from dataclasses import replace
 from datetime import datetime
-from typing import Protocol
+from typing import Any, Protocol, TypeVar
 from zoneinfo import ZoneInfo
 
 import structlog
@@ -22,6 +22,8 @@ from inference.screening.store import CalleeWindow, ScreeningStore
 
 log = structlog.get_logger(__name__)
 
+T = TypeVar("T")
+
 SIP_REJECTIONS = {"CALL_BOMBING": (603, "Decline"), "DENY_LISTED": (607, "Unwanted")}
 """The rest is 608: an analytics engine rejected it, and its owner must be told where to appeal (RFC 8688)."""
 
@@ -30,6 +32,9 @@ MAX_AHEAD_S = 60.0
 
 SHIELD_STEP_S = 30.0
 """A shield that is up is prolonged by no less: not a write for every call of an attack."""
+
+BACK_AFTER_S = 10.0
+"""A store that misses no call for so long is back; one that only misses some is not said to come and go."""
 
 UNKNOWN = "unknown"
 """Whoever was dialled with no number: counted together, never shielded together."""
@@ -103,7 +108,7 @@ class Screener:
         self._on_decision = on_decision
         self._on_shield = on_shield
         self.num_degraded = 0
-        self._is_degraded = False
+        self._degraded_s: float | None = None
         digest = hashlib.sha256(config.model_dump_json().encode()).hexdigest()[:12]
         self.rules_version = f"{RULES_VERSION}.{digest}" + (f".{model.version}" if model is not None else "")
 
@@ -116,8 +121,9 @@ class Screener:
         self._on_decision(attempt, known, decision)
         if decision.label is not None and not is_degraded:
             with contextlib.suppress(StoreError, TimeoutError):
-                async with asyncio.timeout(self._store_timeout_s):
-                    await self._store.shown(known.callee.key or UNKNOWN, at_s)
+                text, language = decision.label.text, decision.label.language
+                to = known.callee.key or UNKNOWN
+                await self._in_time(self._store.labelled(known.caller.key, to, text, language, at_s))
         return decision
 
     def _time(self, said_s: float | None) -> float:
@@ -137,12 +143,18 @@ class Screener:
             caller, callee, attempt.trunk, passport, hits, is_callback_window=attempt.is_callback_window, at_s=at_s
         )
         try:
-            async with asyncio.timeout(self._store_timeout_s):
-                known, is_degraded = await self._with_memory(plain, at_s), False
+            known, is_degraded = await self._in_time(self._with_memory(plain, at_s)), False
         except (StoreError, TimeoutError):
             known, is_degraded = plain, True
         self._note_degraded(is_degraded)
         return known, is_degraded
+
+    async def _in_time(self, asking: Coroutine[Any, Any, T]) -> T:
+        """Await the store; a deadline costs a timer, and is for a store that may make a call wait."""
+        if not self._store.waits:
+            return await asking
+        async with asyncio.timeout(self._store_timeout_s):
+            return await asking
 
     async def _with_memory(self, known: Known, at_s: float) -> Known:
         to = known.callee.key or UNKNOWN
@@ -154,6 +166,7 @@ class Screener:
             is_odd=known.caller.kind not in ("valid", "short", "emergency"),
             is_outgoing=known.trunk == "own" and known.callee.key is not None,
             is_emergency=known.callee.kind == "emergency",
+            is_attested=known.passport.state == "valid" and known.passport.attestation == "A",
         )
         until_s = seen.callee.shielded_until_s
         begun_s = None
@@ -180,13 +193,15 @@ class Screener:
         return hour >= NIGHT_BEGINS_H or hour < NIGHT_ENDS_H
 
     def _note_degraded(self, is_degraded: bool) -> None:
+        """Say once that the store is away, and once that it is back: when it answered every call for a while."""
         self.num_degraded += is_degraded
-        if is_degraded != self._is_degraded:
-            self._is_degraded = is_degraded
-            if is_degraded:
+        if is_degraded:
+            if self._degraded_s is None:
                 log.error("screening without its store: decided by lists and numbering plan alone, open for the rest")
-            else:
-                log.info("screening has its store again")
+            self._degraded_s = self._clock()
+        elif self._degraded_s is not None and abs(self._clock() - self._degraded_s) >= BACK_AFTER_S:
+            self._degraded_s = None
+            log.info("screening has its store again", num_degraded=self.num_degraded)
 
     def _decision(self, attempt: CallAttempt, known: Known, ruling: Ruling, is_degraded: bool) -> Decision:
         label, (code, reason) = None, (None, None)
@@ -206,6 +221,7 @@ class Screener:
             reason,
             is_degraded,
             ruling.contributions or {},
+            tuple(map(str, ruling.matched)),
         )
 
     def undecided(self, attempt: CallAttempt) -> Decision:

@@ -19,6 +19,9 @@ BASELINE_FROM = 5
 Mark = Literal["complaint", "not_a_scam", "heard_suspect", "heard_danger"]
 """What is said about a caller: by callees, and by listening."""
 
+Told = Literal["label", "reminder", "shield"]
+"""What subscribers are told, each so often a day."""
+
 
 @dataclass(frozen=True, slots=True)
 class CallerWindow:
@@ -99,7 +102,8 @@ class Preferences:
         reminders: to get a message after a call that was heard to be a scam.
         guardian: number of somebody who is told too; only ever set by the subscriber. Personal data.
         language: of labels and messages; None for the operator's.
-        prompts_today: how many labels were shown today.
+        prompts_today, reminders_today, shields_today: how many labels were shown, and messages sent after calls and
+            of shields, today (UTC).
     """
 
     prompts: bool = True
@@ -107,9 +111,26 @@ class Preferences:
     guardian: str | None = None
     language: Literal["en", "zh"] | None = None
     prompts_today: int = 0
+    reminders_today: int = 0
+    shields_today: int = 0
 
 
 DEFAULT_PREFERENCES = Preferences()
+
+
+@dataclass(frozen=True, slots=True)
+class Screened:
+    """What is remembered of a decision, for when its call is answered and heard.
+
+    Attributes:
+        is_attested: the caller's number was vouched for in full.
+        label: text that the callee was shown just before; None for none.
+        language: of it.
+    """
+
+    is_attested: bool = False
+    label: str | None = None
+    language: Literal["en", "zh"] = "en"
 
 
 @dataclass(frozen=True, slots=True)
@@ -134,7 +155,12 @@ class ScreeningStore(Protocol):
     """Remembers. Numbers are E.164 without ``+``, or a placeholder for withheld ones; keys expire by themselves.
 
     Every method raises StoreError when the store is away: the caller of it decides openly, and counts.
+
+    Attributes:
+        waits: whether an answer may be long in coming, and so must be waited for with a deadline.
     """
+
+    waits: bool
 
     async def attempt(
         self,
@@ -146,11 +172,12 @@ class ScreeningStore(Protocol):
         is_odd: bool = False,
         is_outgoing: bool = False,
         is_emergency: bool = False,
+        is_attested: bool = False,
     ) -> Seen:
         """Count an attempt and return both windows, in one round trip.
 
         An outgoing one is a subscriber's own: the called number may call back, and so may whoever helps after an
-        emergency call.
+        emergency call. Whether the caller was vouched for in full is kept until the call was heard.
         """
         ...
 
@@ -180,16 +207,24 @@ class ScreeningStore(Protocol):
         """Until when emergency mode was set, seconds since the epoch; None for off."""
         ...
 
-    async def preferences(self, subscriber: str) -> Preferences:
-        """What a subscriber wants."""
+    async def preferences(self, subscriber: str, at_s: float) -> Preferences:
+        """What a subscriber wants, and how much it was told on that day."""
         ...
 
     async def prefer(self, subscriber: str, wants: Preferences) -> None:
         """Remember what a subscriber wants."""
         ...
 
-    async def shown(self, callee: str, at_s: float) -> None:
-        """Count a label that was shown."""
+    async def labelled(self, caller: str | None, callee: str, text: str, language: str, at_s: float) -> None:
+        """Count a label that is shown, and keep it until the call is answered."""
+        ...
+
+    async def screened(self, caller: str, callee: str, at_s: float) -> Screened:
+        """What was decided of late about a call between these two."""
+        ...
+
+    async def told(self, subscriber: str, what: Told, at_s: float) -> None:
+        """Count a label that was shown, or a message that was sent."""
         ...
 
     async def aclose(self) -> None:

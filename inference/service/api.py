@@ -44,6 +44,8 @@ class ApiConfig(BaseModel):
         allowed_hosts: further names under which clients reach it.
         include_text: put what was said into the event stream.
         max_followers: bound on open event streams.
+        reuse_port: several workers of this host share the address, and the kernel spreads connections over them; for
+            ``scamtap serve --only screening``, whose memory is then in Redis.
     """
 
     model_config = ConfigDict(extra="forbid", frozen=True)
@@ -54,6 +56,7 @@ class ApiConfig(BaseModel):
     allowed_hosts: tuple[str, ...] = ()
     include_text: bool = False
     max_followers: int = Field(default=16, ge=1, le=1024)
+    reuse_port: bool = False
 
     @model_validator(mode="after")
     def _token_beyond_loopback(self) -> Self:
@@ -70,6 +73,11 @@ CallId = Annotated[str, Path(pattern=CALL_ID_PATTERN)]
 SoundName = Annotated[str, Path(pattern=r"^[a-z0-9_-]{1,64}$")]
 
 
+def allowed_hosts(config: ApiConfig) -> list[str]:
+    """Names under which clients may reach the API."""
+    return ["localhost", "127.0.0.1", "[::1]", config.host, *config.allowed_hosts]
+
+
 def bare_app(config: ApiConfig) -> tuple[FastAPI, list[Any]]:
     """An app that bounds bodies, checks the Host header and tells faults without repeating them; no routes yet.
 
@@ -79,9 +87,7 @@ def bare_app(config: ApiConfig) -> tuple[FastAPI, list[Any]]:
     app = FastAPI(
         title="ScamTap control API", version=__version__, docs_url=None, redoc_url=None, redirect_slashes=False
     )
-    app.add_middleware(
-        TrustedHostMiddleware, allowed_hosts=["localhost", "127.0.0.1", "[::1]", config.host, *config.allowed_hosts]
-    )
+    app.add_middleware(TrustedHostMiddleware, allowed_hosts=allowed_hosts(config))
     token = config.token.get_secret_value().encode() if config.token is not None else None
 
     @app.middleware("http")
@@ -170,6 +176,10 @@ def create_app(
     @app.get("/v1/calls", dependencies=guarded)
     async def list_calls() -> list[dict[str, Any]]:
         return [watch.describe(call_id) for call_id in watch.call_ids]
+
+    @app.get("/v1/load", dependencies=guarded)
+    async def load() -> dict[str, Any]:
+        return watch.load()
 
     @app.get("/v1/calls/{call_id}", dependencies=guarded)
     async def show(call_id: CallId) -> dict[str, Any]:

@@ -16,6 +16,7 @@ from inference.alerts.alert import Alert
 from inference.audio import LEGS, Leg
 from inference.audio.segment import PCM, SpeechSegment
 from inference.audio.segmenter import Presence, Segmenter, push_all
+from inference.gate.evidence import GateEvidence
 from inference.intent.context import ContextWindow, RollingContext
 from inference.intent.scorer import IntentScorer
 from inference.intent.scores import IntentScores
@@ -29,14 +30,16 @@ class CallParts:
     """How to make what every call needs; one set of factories serves all calls.
 
     Attributes:
-        segmenter, verdict: the factories.
+        segmenter, verdict: of a leg, and of the call.
         model: names what judges.
+        gate: what decides whether a call is read; None: every call is.
         scorer: what reads these calls; None: what the stages were made with. A call ends with what it began with.
     """
 
     segmenter: Callable[[Leg], Segmenter]
     verdict: Callable[[], Verdict]
     model: str = ""
+    gate: Callable[[], GateEvidence] | None = None
     scorer: IntentScorer | None = None
 
 
@@ -61,6 +64,7 @@ class Call:
         self._segmenters = {leg: parts.segmenter(leg) for leg in LEGS}
         self._context = RollingContext()
         self._verdict = parts.verdict()
+        self._gate = None if parts.gate is None else parts.gate()
         self._speech_s: dict[Leg, float] = dict.fromkeys(LEGS, 0.0)
         self._highest: Level = "none"
         self._first_alert_s: float | None = None
@@ -74,6 +78,11 @@ class Call:
     def level(self) -> Level:
         """The level now."""
         return self._verdict.assessment.level
+
+    @property
+    def suspect_in_llr(self) -> float:
+        """Evidence that is missing to ``suspect``, nats; not above 0 where that is reached."""
+        return self._verdict.config.thresholds()[0] - self._verdict.evidence_llr
 
     def hear(self, leg: Leg, samples: PCM, start_sample: int, present: Presence | None = None) -> list[SpeechSegment]:
         """Take the next samples of one leg.
@@ -92,6 +101,10 @@ class Call:
     def hang_up(self) -> list[SpeechSegment]:
         """The audio is over: speech still open on either leg, in order of time."""
         return sorted((s for leg in LEGS for s in self._segmenters[leg].flush()), key=lambda s: s.end_s)
+
+    def weigh(self, leg: Leg, llr: float) -> bool:
+        """Add what the gate makes of the call's next segment, nats; returns whether the call is worth reading."""
+        return self._gate is None or self._gate.weigh(leg, llr)
 
     def remember(self, utterance: Utterance) -> ContextWindow:
         """Add what was said to the transcript; returns the window in which it is to be scored."""

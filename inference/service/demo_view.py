@@ -9,7 +9,7 @@ from rich.console import Console
 from rich.live import Live
 from rich.text import Text
 
-from inference.config import PrivacyConfig, Settings
+from inference.config import PrivacyConfig, Settings, with_engine
 from inference.errors import MediaError
 from inference.rtp.plane import PlaneConfig
 from inference.service.api import ApiConfig
@@ -21,43 +21,52 @@ TINY = Path(__file__).resolve().parents[2] / "datasets" / "tiny"
 REFRESH_HZ = 8
 
 
-def demo_settings() -> Settings:
-    """The defaults, on free ports of this machine; the legal basis is that nobody real is listened to."""
-    return Settings(
+def demo_settings(engine: str | None = None) -> Settings:
+    """The defaults, on free ports of this machine; the legal basis is that nobody real is listened to.
+
+    Raises:
+        ConfigError: ``engine`` is not an engine's URL.
+    """
+    settings = Settings(
         privacy=PrivacyConfig(legal_basis="demo: synthetic voices reading written scripts"),
         media=PlaneConfig(host="127.0.0.1", ports=(0,)),
         api=ApiConfig(port=0),
     )
+    return with_engine(settings, engine)
 
 
-def show_demo(console: Console, out: Path, *, plain: bool = False) -> bool:
+def show_demo(console: Console, out: Path, *, plain: bool = False, engine: str | None = None) -> bool:
     """Run both calls, show them, write what the warned subscriber heard; True where both ended as they should.
 
     Raises:
+        ConfigError: ``engine`` is not an engine's URL.
         MediaError: the calls cannot be read, or ``out`` cannot be written.
         ScamTapError: the service does not start, or a call was not followed to its end.
     """
     if not os.access(out.parent, os.W_OK) or out.is_dir():  # better said now than after the calls
         raise MediaError(f"{out}: cannot be written: choose another file with --out")
+    settings = demo_settings(engine)
     calls = [
         load_demo_call(TINY / "demo-scam.wav", "a false bank, μ-law", "PCMU"),
         load_demo_call(TINY / "demo-bank.wav", "the real bank, A-law", "PCMA"),
     ]
     longest_s = max(call.duration_s for call in calls)
     console.print(f"Two calls arrive as RTP on this machine, in real time ({longest_s:.0f} s). Voices are synthetic.")
+    if settings.engine.url is not None:
+        console.print(f"The models run on {settings.engine.url}.", markup=False)
     if plain or not sys.stdout.isatty():
         titles = {call.name: call.title for call in calls}
 
         def print_line(event: Event) -> None:
             console.print(Text.assemble((f"[{titles[event.call]}] ", "dim"), event_line(event)))
 
-        asyncio.run(run_demo(demo_settings(), calls, print_line))
+        asyncio.run(run_demo(settings, calls, print_line))
     else:
-        asyncio.run(_run_live(console, calls))
+        asyncio.run(_run_live(console, settings, calls))
     return _report(console, calls, out)
 
 
-async def _run_live(console: Console, calls: list[DemoCall]) -> None:
+async def _run_live(console: Console, settings: Settings, calls: list[DemoCall]) -> None:
     with Live(console=console, auto_refresh=False) as live:
 
         async def refresh() -> None:
@@ -67,7 +76,7 @@ async def _run_live(console: Console, calls: list[DemoCall]) -> None:
 
         refreshing = asyncio.create_task(refresh())
         try:
-            await run_demo(demo_settings(), calls, lambda _event: None)
+            await run_demo(settings, calls, lambda _event: None)
         finally:
             refreshing.cancel()
             live.update(side_by_side([call.view for call in calls]), refresh=True)

@@ -12,6 +12,7 @@ from inference.gateway.spec import CallSpec, LegSpec
 from inference.rtp.counters import LegCounters, sum_counters
 from inference.rtp.plane import PacketPlane
 from inference.service.call import Call, Heard, hear_all
+from inference.service.stages import Outcome
 
 PLAIN_CODECS = frozenset(("PCMU", "PCMA", "CN", "telephone-event", "red"))  # red holds another, which counts itself
 """What the packet plane itself makes of a packet, at once."""
@@ -28,6 +29,7 @@ class Followed:
         begun_s: when its time began, seconds of the plane's clock.
         understanding: its segments with the models or waiting for them.
         shed_s: speech that was not understood for lack of capacity, seconds.
+        held_s: speech that the gate of the cascade held back, seconds.
         of_released: what legs received before signalling changed them.
         told: its gateway, told whatever happens in it; None where it does not care.
     """
@@ -36,8 +38,9 @@ class Followed:
     call: Call
     handles: dict[Leg, int]
     begun_s: float
-    understanding: set[asyncio.Task[None]] = field(default_factory=set)
+    understanding: "set[asyncio.Future[Outcome]]" = field(default_factory=set)
     shed_s: float = 0.0
+    held_s: float = 0.0
     of_released: dict[Leg, LegCounters] = field(default_factory=dict)
     told: Callable[[Mapping[str, Any]], None] | None = None
 
@@ -109,6 +112,7 @@ class Followed:
             "level": self.call.level,
             "risk": round(self.call.risk, 4),
             "shed_s": round(self.shed_s, 2),
+            "held_s": round(self.held_s, 2),
             "packets": packet_counters(self.counters(plane)),
         }
 

@@ -2,6 +2,7 @@
 
 import asyncio
 import contextlib
+import gc
 import signal
 import socket
 import traceback
@@ -19,6 +20,9 @@ from inference.service.api import ApiConfig
 log = structlog.get_logger(__name__)
 
 STOP_SIGNALS = (signal.SIGTERM, signal.SIGINT)
+
+COLLECT_AFTER = (20_000, 20, 100)
+"""New objects until the young are looked at, and passes until older ones are, of :mod:`gc`."""
 
 
 class Server(uvicorn.Server):
@@ -39,6 +43,8 @@ def listen(config: ApiConfig) -> socket.socket:
     family = socket.AF_INET6 if ":" in config.host else socket.AF_INET
     listener = socket.socket(family, socket.SOCK_STREAM)
     listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+    if config.reuse_port:
+        listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
     try:
         listener.bind((config.host, config.port))
         listener.listen()  # from now on the port is ours: loading models takes a while, and another worker may start
@@ -48,6 +54,17 @@ def listen(config: ApiConfig) -> socket.socket:
             f"api: {config.host}:{config.port} cannot be used ({error.strerror}); set api.port to a free one"
         ) from error
     return listener
+
+
+def calm_collector() -> None:
+    """Let the garbage collector look at what is made from now on, and seldom at what has lasted.
+
+    A decision leaves nothing that only it could free, while a pass over everything remembered holds calls up for tenths
+    of a second. For after everything is loaded.
+    """
+    gc.collect()
+    gc.freeze()
+    gc.set_threshold(*COLLECT_AFTER)
 
 
 def log_failure(_loop: asyncio.AbstractEventLoop, context: dict[str, Any]) -> None:

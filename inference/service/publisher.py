@@ -42,6 +42,7 @@ class Publisher:
         dispatcher: operators' systems.
         warner: the subscriber's ear; None where nobody is warned in the call.
         on_verdict: told how each call ended, and how its subscriber is reached; must not wait.
+        on_begun: told how the subscriber of a call that begins is reached; must not wait.
         keep: told every event, words and all, where transcripts are kept.
     """
 
@@ -52,6 +53,7 @@ class Publisher:
         dispatcher: Dispatcher,
         warner: Warner | None = None,
         on_verdict: Callable[[VerdictEvent, Reach | None], None] = lambda _verdict, _reach: None,
+        on_begun: Callable[[Reach | None], None] = lambda _reach: None,
         keep: Callable[[Event], None] = lambda _event: None,
     ) -> None:
         self.telemetry = telemetry
@@ -59,6 +61,7 @@ class Publisher:
         self._dispatcher = dispatcher
         self._warner = warner
         self._on_verdict = on_verdict
+        self._on_begun = on_begun
         self._keep = keep
 
     def publish(self, event: Event, reach: Reach | None, language: str | None) -> None:
@@ -91,6 +94,10 @@ class Publisher:
         log.info("key pressed", call=call, leg=leg)
         if self._warner is not None:
             self._warner.key_pressed(call, leg, digit)
+
+    def begun(self, reach: Reach | None) -> None:
+        """A call begins, and its subscriber is reached so."""
+        self._on_begun(reach)
 
     def ended(self, call: str) -> None:
         """``call`` is over."""

@@ -44,9 +44,9 @@ def replay(
         if realtime:
             sleep(max(0.0, heard_s - (stages.clock() - started_s)))
         for segment in call.hear(block.leg, block.samples, block.start_sample, block.present):
-            yield from stages.understand([DueSegment(call, segment, stages.clock())])[0]
+            yield from stages.understand([DueSegment(call, segment, stages.clock())])[0].events
         on_progress(heard_s)
     for segment in call.hang_up():
-        yield from stages.understand([DueSegment(call, segment, stages.clock())])[0]
+        yield from stages.understand([DueSegment(call, segment, stages.clock())])[0].events
     packets = recorded.packets
     yield call.close(None if packets is None else {leg: of_leg.to_json() for leg, of_leg in packets.items()})

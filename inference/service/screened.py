@@ -15,6 +15,7 @@ from inference.alerts.dispatcher import Dispatcher
 from inference.alerts.ear import Reach
 from inference.alerts.feedback import Feedback
 from inference.alerts.notice import Notice
+from inference.alerts.warner import Warner
 from inference.errors import AlertError
 from inference.screening.config import Screening, ScreeningConfig, open_screening
 from inference.screening.heard import HeardCall, Message
@@ -81,6 +82,21 @@ class ScreenedWorker:
         """The subscriber of a call under way said that it is no scam."""
         if len(self._denied) < MAX_BEING_TOLD:
             self._denied[feedback.call] = None
+
+    def begun(self, reach: Reach | None, warner: Warner) -> None:
+        """A call is answered; where it was labelled before it rang, its subscriber is told once more. Never waits."""
+        if reach is not None and reach.subscriber is not None and reach.caller is not None:
+            if len(self._telling) >= MAX_BEING_TOLD:
+                self.num_dropped += 1
+                return
+            self._start(
+                self._say_label(reach, reach.caller.get_secret_value(), reach.subscriber.get_secret_value(), warner)
+            )
+
+    async def _say_label(self, reach: Reach, caller: str, subscriber: str, warner: Warner) -> None:
+        screened = await self.screening.heard.label_of(caller, subscriber, time.time())
+        if screened is not None and screened.label is not None:
+            warner.labelled(reach, screened.label, screened.language)
 
     def ended(self, verdict: VerdictEvent, reach: Reach | None) -> None:
         """A call is over; never waits. Without the subscriber's number nothing can be remembered."""

@@ -2,7 +2,8 @@
 
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
+from typing import Literal, TypeAlias
 
 from inference.audio.segment import SpeechSegment
 from inference.engine.base import Engine
@@ -23,20 +24,44 @@ class DueSegment:
         segment: the speech.
         due_s: reading of the pipeline's clock when it became due; what passes since then is the pipeline's own
             delay and is added to the time at which the words are known.
+        is_gated: whether it is decoded only if its call passes the gate of the cascade.
     """
 
     call: Call
     segment: SpeechSegment
     due_s: float
+    is_gated: bool = False
+
+
+Shed: TypeAlias = Literal["late", "full"]
+"""Why speech was given up: it waited too long, or there was no room."""
+
+
+@dataclass(frozen=True, slots=True)
+class Outcome:
+    """What came of a segment.
+
+    Attributes:
+        events: what happened; none where no words were found.
+        is_held: the gate held it back.
+        shed: it never came to the models, and why.
+    """
+
+    events: list[Event] = field(default_factory=list)
+    is_held: bool = False
+    shed: Shed | None = None
 
 
 class Stages:
-    """Runs the models. Thread-safe only in that one thread at a time calls :meth:`understand`.
+    """Runs the models. Thread-safe only in that one thread at a time understands segments of one call.
 
     Args:
         recogniser, scorer: the two models.
         engine: what they run on; closed with the stages.
         clock: monotonic seconds; a recording's replay and a live call both measure compute with it.
+        gates: when low-risk segments go through the recogniser's gate: never (it has none), while a worker cannot keep
+            up, or always.
+        fusion: factor on the gate's word on a far segment where it is added to the score of its words.
     """
 
     def __init__(
@@ -46,30 +71,55 @@ class Stages:
         engine: Engine,
         *,
         clock: Callable[[], float] = time.monotonic,
+        gates: Literal["never", "overload", "always"] = "never",
+        fusion: float = 0.0,
     ) -> None:
         self.recogniser = recogniser
         self.scorer = scorer
         self.engine = engine
         self.clock = clock
+        self.gates = gates
+        self.fusion = fusion
 
-    def understand(self, batch: Sequence[DueSegment]) -> list[list[Event]]:
+    def understand(self, batch: Sequence[DueSegment]) -> list[Outcome]:
         """Recognise, score and judge ``batch``; a call's own segments must come in order of time.
 
         Returns:
-            The events of each segment, in the order of ``batch``; empty where no words were found.
+            What came of each segment, in the order of ``batch``.
         """
-        heard = self.recogniser.transcribe([due.segment for due in batch], [due.call.language for due in batch])
+        segments, languages = [due.segment for due in batch], [due.call.language for due in batch]
+        said: dict[int, float] = {}
+
+        def weigh(index: int, llr: float) -> bool:
+            due = batch[index]
+            said[index] = llr
+            return due.call.weigh(due.segment.leg, llr) or not due.is_gated
+
+        # Where it costs next to nothing the gate hears all, so that it knows a call by the time it is asked about it.
+        is_weighed = self.gates != "never" and (self.recogniser.is_gate_free or any(due.is_gated for due in batch))
+        heard = self.recogniser.transcribe(segments, languages, *([weigh] if is_weighed else []))
         worded = [index for index, utterance in enumerate(heard) if utterance.text]
         windows = [batch[index].call.remember(heard[index]) for index in worded]
         scores = self._score([batch[index].call.scorer or self.scorer for index in worded], windows)
         known_s = self.clock()
-        events: list[list[Event]] = [[] for _ in batch]
+        outcomes = [Outcome(is_held=utterance.is_held) for utterance in heard]
         for index, scored in zip(worded, scores, strict=True):
             due = batch[index]
             delay_s = max(0.0, known_s - due.due_s)
             utterance = replace(heard[index], known_s=due.segment.known_s + delay_s)
-            events[index] = due.call.judge(utterance, scored)
-        return events
+            if self.fusion and index in said and utterance.leg == "far":
+                scored = replace(scored, llr=scored.llr + self.fusion * said[index])
+            outcomes[index].events.extend(due.call.judge(utterance, scored))
+        return outcomes
+
+    def window_samples(self, num_samples: int) -> int:
+        """Samples that the models hear for a segment of ``num_samples``."""
+        return self.recogniser.window_samples(num_samples)
+
+    @property
+    def is_mixing(self) -> bool:
+        """Whether a batch may hold windows of any length."""
+        return self.recogniser.is_mixing
 
     def _score(self, scorers: Sequence[IntentScorer], windows: Sequence[ContextWindow]) -> list[IntentScores]:
         """Each window by its call's own scorer: after a promotion two versions judge, for as long as old calls last."""

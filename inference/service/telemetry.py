@@ -8,6 +8,7 @@ from prometheus_client.core import CounterMetricFamily
 from prometheus_client.registry import Collector
 
 from inference.service.events import AlertEvent, Event, UtteranceEvent, VerdictEvent
+from inference.service.overload import STEPS
 
 if TYPE_CHECKING:
     from inference.service.bus import EventBus
@@ -16,6 +17,7 @@ if TYPE_CHECKING:
 
 LEG_SECONDS = {"gap_s": "gap", "silence_s": "silence"}
 LEG_BYTES = "num_bytes"
+SCHEDULED = ("offered", "understood", "held", "failed", "given_up", "shed_late", "shed_full")
 
 
 class _Snapshot(Collector):
@@ -52,7 +54,17 @@ class Telemetry:
         self._calls = Gauge("scamtap_calls", "Calls followed now", registry=self.registry)
         self._waiting = Gauge("scamtap_segments_waiting", "Segments waiting for the models", registry=self.registry)
         self._legs = Gauge("scamtap_legs", "Legs registered now", registry=self.registry)
+        self._step = Gauge(
+            "scamtap_overload_step", "0 normal, 1 long_hop, 2 gate_only, 3 refusing new calls", registry=self.registry
+        )
+        self._lag = Gauge("scamtap_lag_seconds", "How long new speech waits for the models", registry=self.registry)
+        self._waiting_s = Gauge("scamtap_waiting_speech_seconds", "Speech waiting", registry=self.registry)
         self._snapshot = _Snapshot()
+        self._snapshot.add("scamtap_scheduled_speech_seconds", "Speech for the models, by what became of it", ["what"])
+        self._snapshot.add("scamtap_window_seconds", "What the models heard for it, padding included", [])
+        self._snapshot.add("scamtap_batches", "Batches for the models", [])
+        self._snapshot.add("scamtap_batch_rows", "Windows in them", [])
+        self._snapshot.add("scamtap_step_seconds", "Time at each step of overload", ["step"])
         self._snapshot.add("scamtap_events_missed", "Events that slow followers lost", [])
         self._snapshot.add("scamtap_media", "Datagrams of no leg, by what became of them", ["what"])
         self._snapshot.add("scamtap_leg_packets", "Packets of legs, by what became of them", ["leg", "what"])
@@ -62,7 +74,7 @@ class Telemetry:
         self.utterances = Counter("scamtap_utterances", "Utterances understood", ["leg"], registry=self.registry)
         self.speech_s = Counter("scamtap_speech_seconds", "Speech understood", ["leg"], registry=self.registry)
         self.shed_s = Counter(
-            "scamtap_shed_speech_seconds", "Speech not understood for lack of capacity", registry=self.registry
+            "scamtap_shed_speech_seconds", "Speech not understood for lack of capacity", ["why"], registry=self.registry
         )
         self.failures = Counter("scamtap_stage_failures", "Batches a stage failed on", registry=self.registry)
         self.alerts = Counter("scamtap_alerts", "Alerts raised", ["level"], registry=self.registry)
@@ -100,12 +112,25 @@ class Telemetry:
         self._calls.set(len(watch.call_ids))
         self._waiting.set(watch.num_waiting)
         self._snapshot.set("scamtap_events_missed", (), bus.num_missed)
+        self._observe_load(watch.load())
         media = watch.media_counters()
         self._legs.set(media.pop("legs"))
         for what, value in media.items():
             self._snapshot.set("scamtap_media", (what,), value)
         for leg, counters in watch.leg_counters().items():
             self._observe_leg(leg, counters.to_json())
+
+    def _observe_load(self, load: Mapping[str, Any]) -> None:
+        self._step.set(STEPS.index(load["step"]))
+        self._lag.set(load["lag_s"])
+        self._waiting_s.set(load["waiting_s"])
+        for what in SCHEDULED:
+            self._snapshot.set("scamtap_scheduled_speech_seconds", (what,), load[f"{what}_s"])
+        self._snapshot.set("scamtap_window_seconds", (), load["windows_s"])
+        self._snapshot.set("scamtap_batches", (), load["num_batches"])
+        self._snapshot.set("scamtap_batch_rows", (), load["num_rows"])
+        for step, seconds in load["step_s"].items():
+            self._snapshot.set("scamtap_step_seconds", (step,), seconds)
 
     def _observe_leg(self, leg: str, counters: Mapping[str, Any]) -> None:
         for what, value in counters.items():

@@ -1,23 +1,23 @@
 """All calls of one worker: from the packet plane through the stages to events and alerts.
 
 One asyncio loop. Every tick it reads the new audio of every leg, cuts it into segments and hands the due ones of all
-calls to the micro-batcher, which runs the models in a thread. Nothing here waits for the models: when they cannot keep
-up, the newest speech is shed and counted, and the calls go on.
+calls to the scheduler, which runs the models in a thread. Nothing here waits for the models: what happens when they
+cannot keep up is :mod:`inference.service.overload`, and the calls go on.
 """
 
 import asyncio
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import asdict
-from typing import Any, Self
+from functools import partial
+from typing import Any
 
 import numpy as np
 import structlog
-from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic import BaseModel, ConfigDict, Field
 
 from inference.audio import LEGS, SAMPLE_RATE_HZ, Leg
 from inference.audio.segment import PCM, SpeechSegment
-from inference.engine.batcher import BatcherConfig, MicroBatcher
 from inference.errors import CapacityError, ConfigError, ScamTapError
 from inference.gateway.spec import CallSpec
 from inference.rtp.counters import LegCounters, sum_counters
@@ -27,7 +27,8 @@ from inference.service.call import Call, CallParts
 from inference.service.events import Event, VerdictEvent
 from inference.service.followed import Followed, hear_followed, packet_counters
 from inference.service.publisher import Publisher
-from inference.service.stages import DueSegment, Stages
+from inference.service.scheduler import Scheduler, SchedulerConfig
+from inference.service.stages import DueSegment, Outcome, Stages
 from inference.service.standing import StandingCalls
 
 log = structlog.get_logger(__name__)
@@ -41,7 +42,7 @@ class WatchConfig(BaseModel):
     Attributes:
         max_calls: bound on calls at once.
         tick_ms: how often new audio is read; a segment waits at most this long to be noticed.
-        batcher: how segments of all calls are gathered for the models; what does not fit its queue is shed.
+        scheduler: how segments of all calls reach the models, and what happens when they cannot keep up.
         idle_timeout_s: a call without a packet on either leg for so long is over.
         drain_timeout_s: on SIGTERM, how long speech already heard may take to be understood.
     """
@@ -50,15 +51,9 @@ class WatchConfig(BaseModel):
 
     max_calls: int = Field(default=2000, ge=1)
     tick_ms: int = Field(default=60, ge=5, le=900)
-    batcher: BatcherConfig = BatcherConfig(max_queued=512)
+    scheduler: SchedulerConfig = SchedulerConfig()
     idle_timeout_s: float = Field(default=120.0, gt=0)
     drain_timeout_s: float = Field(default=20.0, ge=0)
-
-    @model_validator(mode="after")
-    def _one_batch_at_a_time(self) -> Self:
-        if self.batcher.max_running != 1:
-            raise ValueError("batcher.max_running must be 1: a call's utterances are weighed in their order")
-        return self
 
 
 class Watch:
@@ -99,9 +94,10 @@ class Watch:
         self._ending: dict[asyncio.Task[VerdictEvent], Followed] = {}
         self._standing = StandingCalls(self.begin)
         self._of_ended: dict[Leg, LegCounters] = {}
-        self._batcher: MicroBatcher[DueSegment, list[Event]] = MicroBatcher(stages.understand, config.batcher)
+        self._scheduler = Scheduler(stages, config.scheduler, clock=clock)
         self._ticking: asyncio.Task[None] | None = None
         self._is_failing = False
+        self._late_s = 0.0  # of the tick under way
         self._idle_checked_s = clock()
         self._foreign = ForeignNews()
         self.is_draining = False
@@ -114,7 +110,7 @@ class Watch:
     @property
     def is_full(self) -> bool:
         """Whether another call would be refused now."""
-        return self.is_draining or len(self._calls) >= self._config.max_calls
+        return self.is_draining or self._scheduler.is_refusing or len(self._calls) >= self._config.max_calls
 
     @property
     def media_ports(self) -> tuple[int, ...]:
@@ -154,8 +150,11 @@ class Watch:
             raise ConfigError(f"call {spec.id} is followed already: end it first")
         if len(self._calls) >= self._config.max_calls:
             raise CapacityError(f"{self._config.max_calls} calls are followed already: add a worker")
+        if self._scheduler.is_refusing:
+            raise CapacityError("this worker cannot keep up with the calls it has: add a worker")
         self._calls[spec.id] = self._open(spec)
         log.info("call begins", call=spec.id)
+        self._publisher.begun(spec.reach)
 
     def keep(self, spec: CallSpec, *, idle_s: float | None = None) -> None:
         """Follow a call that is always there, or a line; see :meth:`inference.gateway.control.CallControl.keep`."""
@@ -220,6 +219,7 @@ class Watch:
                 self._submit(followed, segment)
         except ScamTapError as error:
             self._failed(error)
+        self._scheduler.hurry(followed.call)
         counters = followed.release(self._plane, now_s)
         self._of_ended = {leg: sum_counters(self._of_ended.get(leg), of_leg) for leg, of_leg in counters.items()}
         if followed.understanding:
@@ -238,6 +238,10 @@ class Watch:
         """
         return self._calls[call_id].describe(self._plane, self._clock())
 
+    def load(self) -> dict[str, Any]:
+        """How the worker copes with its calls; see :meth:`inference.service.scheduler.Scheduler.describe`."""
+        return {"calls": len(self._calls), **self._scheduler.describe()}
+
     def leg_counters(self) -> dict[Leg, LegCounters]:
         """What far and near legs received, each summed over the calls of this worker's life."""
         totals = {}
@@ -252,9 +256,16 @@ class Watch:
         return asdict(self._plane.plane_counters())
 
     def tick(self) -> None:
-        """Read what is new on every leg; end calls that fell silent."""
+        """Read what is new on every leg, send off what is due; end calls that fell silent.
+
+        Raises:
+            EngineError: speech could not be looked for.
+        """
         now_s = self._clock()
-        self._hear(list(self._calls.values()), now_s)
+        try:
+            self._hear(list(self._calls.values()), now_s)
+        finally:
+            self._scheduler.dispatch(self._late_s)
         for line in self._standing.waiting():
             self._listen(line, now_s)
         for event in self._plane.telephone_events():
@@ -286,12 +297,14 @@ class Watch:
         read_s = (round(now_s * SAMPLE_RATE_HZ) - held_back) / SAMPLE_RATE_HZ
         self._calls[spec.id] = Followed(spec, self._call(spec), followed.handles, max(followed.begun_s, read_s))
         log.info("call begins", call=spec.id)
+        self._publisher.begun(spec.reach)
 
     async def _run(self) -> None:
         period_s = self._config.tick_ms / 1000
         due_s = self._clock()
         while True:
             try:
+                self._late_s = self._clock() - due_s
                 self.tick()
                 self._is_failing = False
             except ScamTapError as error:
@@ -328,23 +341,30 @@ class Watch:
         return is_new
 
     def _submit(self, followed: Followed, segment: SpeechSegment) -> None:
-        task = asyncio.create_task(self._understand(followed, segment))
-        followed.understanding.add(task)
-        task.add_done_callback(followed.understanding.discard)
-
-    async def _understand(self, followed: Followed, segment: SpeechSegment) -> None:
         due = DueSegment(followed.call, segment, followed.begun_s + segment.known_s)
-        try:
-            events = await self._batcher.submit(due)
-        except CapacityError:
-            followed.shed_s += segment.end_s - segment.start_s
-            self._telemetry.shed_s.inc(segment.end_s - segment.start_s)
-        except ScamTapError as error:
+        coming = self._scheduler.submit(due)
+        followed.understanding.add(coming)
+        coming.add_done_callback(partial(self._understood, followed, segment))
+
+    def _understood(self, followed: Followed, segment: SpeechSegment, came: "asyncio.Future[Outcome]") -> None:
+        followed.understanding.discard(came)
+        if came.cancelled():
+            return
+        failure, speech_s = came.exception(), segment.end_s - segment.start_s
+        if failure is not None:
+            if not isinstance(failure, ScamTapError):
+                raise failure
             self._telemetry.failures.inc()
-            log.error("segment not understood", call=followed.call.id, why=str(error))
-        else:
-            for event in events:
-                self._publish(followed, event)
+            log.error("segment not understood", call=followed.call.id, why=str(failure))
+            return
+        outcome = came.result()
+        if outcome.shed is not None:
+            followed.shed_s += speech_s
+            self._telemetry.shed_s.labels(outcome.shed).inc(speech_s)
+        elif outcome.is_held:
+            followed.held_s += speech_s
+        for event in outcome.events:
+            self._publish(followed, event)
 
     def _publish(self, followed: Followed, event: Event) -> None:
         self._publisher.publish(event, followed.spec.reach, followed.call.language)
@@ -364,7 +384,7 @@ class Watch:
             if late:
                 log.error("calls not understood to their end", calls=len(late))
                 for followed in self._ending.values():  # what waits for the models is given up; verdicts follow
-                    for task in followed.understanding:
-                        task.cancel()
+                    for coming in followed.understanding:
+                        coming.cancel()
                 await asyncio.wait(late)
-        await self._batcher.close()
+        await self._scheduler.close()

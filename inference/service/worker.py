@@ -24,6 +24,7 @@ from inference.gateway.ports import MediaPorts
 from inference.rtp.plane import PacketPlane
 from inference.screening.api import screening_router
 from inference.service.api import create_app
+from inference.service.attempt_door import AttemptDoor
 from inference.service.bus import EventBus
 from inference.service.events import VerdictEvent
 from inference.service.kept import KeptTranscripts
@@ -99,7 +100,15 @@ class Worker:
             build_parts(settings, stages),
             stages,
             settings.watch,
-            publisher=Publisher(self.telemetry, self.bus, dispatcher, self.warner, self._on_verdict, self._kept.take),
+            publisher=Publisher(
+                self.telemetry,
+                self.bus,
+                dispatcher,
+                self.warner,
+                self._on_verdict,
+                on_begun=self._on_begun,
+                keep=self._kept.take,
+            ),
             default_language=default_language(settings),
         )
         # While calls drain the API still answers (no new calls) and followers see how each call ends.
@@ -144,6 +153,10 @@ class Worker:
         if self.screened is not None:
             self.screened.ended(verdict, reach)
 
+    def _on_begun(self, reach: Reach | None) -> None:
+        if self.screened is not None:
+            self.screened.begun(reach, self.warner)
+
     def _make_gateways(self) -> list[Gateway]:
         media, gateways = self.settings.media, self.settings.gateways
         ports = MediaPorts(
@@ -183,7 +196,10 @@ class Worker:
         self, listener: socket.socket, announcements: Announcements, doors: Sequence[APIRouter]
     ) -> None:
         app = create_app(self.watch, self.bus, self.telemetry, self.settings.api, announcements, doors)
-        config = uvicorn.Config(app, log_config=None, access_log=False, lifespan="off", timeout_graceful_shutdown=2)
+        door = app if self.screened is None else AttemptDoor(app, self.screened.screening.screener, self.settings.api)
+        config = uvicorn.Config(
+            door, http="h11", log_config=None, access_log=False, lifespan="off", timeout_graceful_shutdown=2
+        )
         self._server = server = Server(config)
         host, port = listener.getsockname()[:2]
         self.api_address = (host, port)

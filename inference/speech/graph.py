@@ -1,12 +1,12 @@
-"""Whisper as two models of the repository, written from its weights.
+"""Whisper as two models of the repository, written from its weights. Servers get a third, ``inference.speech.whole``.
 
 ``speech``: int16 ``audio [batch, samples]`` at 8 kHz -> encoder ``states [batch, time, width]`` (50 a second) and, per
 decoder layer, the cross-attention keys and values. No padding to 30 s: a window is as long as its audio.
 
 ``speech_decoder``: one step of greedy decoding. ``tokens [batch, steps]``, what it kept of earlier steps (``past_*``)
-and of the audio (``cross_*``) -> ``next [batch]``, the best permitted token, its ``probability [batch]`` among them,
-and ``present_*``, the next ``past_*``. ``no_speech [batch]`` is, on the step that starts with the start token, the
-probability that nobody speaks.
+and of the audio (``cross_*``, of which a row heard what ``heard [batch, time]`` marks with 1) -> ``next [batch]``, the
+best permitted token, its ``probability [batch]`` among them, and ``present_*``, the next ``past_*``.
+``no_speech [batch]`` is, on the step that starts with the start token, the probability that nobody speaks.
 Choosing inside the graph keeps 51,865 logits a row from ever leaving it, in process and over the network.
 
 ``phase [batch]`` says what may be chosen: :data:`PHASE_LANGUAGE` a language, :data:`PHASE_FIRST` the first word,
@@ -29,6 +29,7 @@ from inference.speech.vocabulary import Vocabulary
 
 ENCODER = "speech"
 DECODER = "speech_decoder"
+HEARD = "heard"
 PHASE_LANGUAGE, PHASE_FIRST, PHASE_TEXT = range(3)
 HEAD_WIDTH = 64  # of every Whisper size
 END = np.iinfo(np.int64).max  # of a slice
@@ -72,25 +73,42 @@ def build_speech(
     Raises:
         WeightsError: a tensor is missing, or they are not those of a multilingual 8 kHz-capable Whisper.
     """
-    weights = _Weights(tensors)
-    rows, num_mels = len(weights["model.decoder.embed_tokens.weight"]), weights["model.encoder.conv1.weight"].shape[1]
-    if rows != vocabulary.size:
-        raise WeightsError(f"Whisper weights have {rows} tokens, their tokenizer {vocabulary.size}: not a pair")
-    if num_mels != NUM_MELS:
-        raise WeightsError(f"Whisper weights expect {num_mels} mels, ScamTap computes {NUM_MELS}: use tiny to medium")
-    metadata = {
-        "weights_sha256": fingerprint(tensors),
-        "precision": precision,
-        "languages": json.dumps(list(vocabulary.languages)),
-        "detectable": json.dumps(list(detectable)),
-    }
+    weights = checked(tensors, vocabulary)
+    metadata = describe(tensors, vocabulary, detectable, precision)
     return {
         ENCODER: _build_encoder(weights, precision, head_width, metadata),
         DECODER: _build_decoder(weights, vocabulary, detectable, precision, head_width, metadata),
     }
 
 
-class _Weights:
+def checked(tensors: Tensors, vocabulary: Vocabulary) -> "Weights":
+    """The weights, once they are known to fit.
+
+    Raises:
+        WeightsError: they are not those of a multilingual 8 kHz-capable Whisper with this vocabulary.
+    """
+    weights = Weights(tensors)
+    rows, num_mels = len(weights["model.decoder.embed_tokens.weight"]), weights["model.encoder.conv1.weight"].shape[1]
+    if rows != vocabulary.size:
+        raise WeightsError(f"Whisper weights have {rows} tokens, their tokenizer {vocabulary.size}: not a pair")
+    if num_mels != NUM_MELS:
+        raise WeightsError(f"Whisper weights expect {num_mels} mels, ScamTap computes {NUM_MELS}: use tiny to medium")
+    return weights
+
+
+def describe(
+    tensors: Tensors, vocabulary: Vocabulary, detectable: Sequence[str], precision: Precision
+) -> dict[str, str]:
+    """What every graph of these weights says of itself."""
+    return {
+        "weights_sha256": fingerprint(tensors),
+        "precision": precision,
+        "languages": json.dumps(list(vocabulary.languages)),
+        "detectable": json.dumps(list(detectable)),
+    }
+
+
+class Weights:
     """Tensors by name with an error that says what is missing, and the small groupings both graphs need."""
 
     def __init__(self, tensors: Tensors) -> None:
@@ -103,6 +121,7 @@ class _Weights:
             raise WeightsError(f"Whisper weights lack {name}; run: scamtap models pull") from None
 
     def num_layers(self, side: str) -> int:
+        """Of the ``encoder`` or the ``decoder``."""
         found = (re.match(rf"model\.{side}\.layers\.(\d+)\.", name) for name in self._tensors)
         return 1 + max((int(m[1]) for m in found if m), default=-1)
 
@@ -118,9 +137,19 @@ class _Weights:
         return np.concatenate([w for w, _ in pairs]), np.concatenate([b for _, b in pairs])
 
 
-def _build_encoder(weights: _Weights, precision: Precision, head_width: int, metadata: Mapping[str, str]) -> ModelProto:
+def _build_encoder(weights: Weights, precision: Precision, head_width: int, metadata: Mapping[str, str]) -> ModelProto:
     graph = GraphBuilder(precision)
     audio = graph.input("audio", np.int16, ["batch", "samples"])
+    states, crossed = add_encoder(graph, weights, audio, head_width)
+    width = weights["model.encoder.embed_positions.weight"].shape[1]
+    graph.output("states", states, np.float32, ["batch", "time", width])
+    for name, value in crossed.items():
+        graph.output(name, value, graph.dtype, ["batch", width // head_width, "time", head_width])
+    return graph.build(metadata, ENCODER)
+
+
+def add_encoder(graph: GraphBuilder, weights: Weights, audio: str, head_width: int) -> tuple[str, dict[str, str]]:
+    """int16 ``audio [batch, samples]`` -> states ``[batch, time, width]`` and ``cross_*`` per decoder layer."""
     positions = weights["model.encoder.embed_positions.weight"]
     width = positions.shape[1]
     num_heads = width // head_width
@@ -141,16 +170,15 @@ def _build_encoder(weights: _Weights, precision: Precision, head_width: int, met
             graph, weights, f"{name}.self_attn.out_proj", mixed, trunk, f"{name}.final_layer_norm"
         )
         x, trunk = _feed_forward(graph, weights, name, x, trunk, next_norm)
-    graph.output("states", x, np.float32, ["batch", "time", width])
-
+    crossed = {}
     decoder = [f"model.decoder.layers.{i}.encoder_attn" for i in range(weights.num_layers("decoder"))]
     for kind, projection in (("key", "k_proj"), ("value", "v_proj")):
         # All layers' projections in one product, then one piece per layer: the decoder uses them where they lie.
         stacked = graph.linear(x, *weights.stacked([f"{name}.{projection}" for name in decoder]))
         heads = graph.op("Transpose", graph.reshape(stacked, 0, 0, -1, head_width), perm=[0, 2, 1, 3])
         for i, piece in enumerate(graph.split(heads, len(decoder), axis=1)):
-            graph.output(f"cross_{kind}_{i}", piece, graph.dtype, ["batch", num_heads, "time", head_width])
-    return graph.build(metadata, ENCODER)
+            crossed[f"cross_{kind}_{i}"] = piece
+    return x, crossed
 
 
 def _convolution(graph: GraphBuilder, x: str, weight: Array, bias: Array, stride: int) -> str:
@@ -162,7 +190,7 @@ def _convolution(graph: GraphBuilder, x: str, weight: Array, bias: Array, stride
 
 
 def _add_projected(
-    graph: GraphBuilder, weights: _Weights, projection: str, x: str, trunk: str, norm: str
+    graph: GraphBuilder, weights: Weights, projection: str, x: str, trunk: str, norm: str
 ) -> tuple[str, str]:
     """Project ``x``, add it to the trunk and normalise: ``(normed, trunk)``."""
     weight, bias = weights.pair(projection)
@@ -170,14 +198,14 @@ def _add_projected(
 
 
 def _feed_forward(
-    graph: GraphBuilder, weights: _Weights, layer: str, x: str, trunk: str, next_norm: str
+    graph: GraphBuilder, weights: Weights, layer: str, x: str, trunk: str, next_norm: str
 ) -> tuple[str, str]:
     hidden = graph.gelu(graph.linear(x, *weights.pair(f"{layer}.fc1")))
     return _add_projected(graph, weights, f"{layer}.fc2", hidden, trunk, next_norm)
 
 
 def _build_decoder(
-    weights: _Weights,
+    weights: Weights,
     vocabulary: Vocabulary,
     detectable: Sequence[str],
     precision: Precision,
@@ -185,64 +213,114 @@ def _build_decoder(
     metadata: Mapping[str, str],
 ) -> ModelProto:
     graph = GraphBuilder(precision, is_few_rows=True)
-    embedding = weights["model.decoder.embed_tokens.weight"]
-    width = embedding.shape[1]
+    width = weights["model.decoder.embed_tokens.weight"].shape[1]
     num_heads = width // head_width
-    num_layers = weights.num_layers("decoder")
-
     tokens = graph.input("tokens", np.int64, ["batch", "steps"])
     phase = graph.input("phase", np.int64, ["batch"])
     shapes = {"past": ["batch", num_heads, "past", head_width], "cross": ["batch", num_heads, "time", head_width]}
     kept = {
-        (origin, kind, i): graph.input(f"{origin}_{kind}_{i}", graph.dtype, shape)
+        name: graph.input(name, graph.dtype, shape)
         for origin, shape in shapes.items()
-        for i in range(num_layers)
-        for kind in ("key", "value")
+        for i in range(weights.num_layers("decoder"))
+        for name in (f"{origin}_key_{i}", f"{origin}_value_{i}")
     }
-
-    start = graph.size(kept["past", "key", 0], 2)
-    stop = graph.op("Add", start, graph.size(tokens, 1))
-    positions = graph.floats(weights["model.decoder.embed_positions.weight"])
-    embedded = graph.op("Add", graph.embedding(tokens, embedding), graph.slice(positions, start, stop, axis=0))
-    rows = _EvenRows(graph, tokens, width)
-    trunk = rows.pack(embedded)
-
-    names = [f"model.decoder.layers.{i}" for i in range(num_layers)]
-    norms = [f"{name}.self_attn_layer_norm" for name in names[1:]] + ["model.decoder.layer_norm"]
-    x = graph.layer_norm(trunk, *weights.pair(f"{names[0]}.self_attn_layer_norm"))
-    for i, (name, next_norm) in enumerate(zip(names, norms, strict=True)):
-        past = kept["past", "key", i], kept["past", "value", i]
-        projected = rows.unpack(graph.linear(x, *weights.stacked([f"{name}.self_attn.{p}_proj" for p in "qkv"])))
-        query, key, value = graph.split(projected, 3, axis=-1)
-        mixed, key, value = graph.attention(query, key, value, num_heads, past=past, is_causal=True)
-        for kind, present in (("key", key), ("value", value)):
-            graph.output(f"present_{kind}_{i}", present, graph.dtype, ["batch", num_heads, "present", head_width])
-        attended = f"{name}.encoder_attn"
-        x, trunk = _add_projected(
-            graph, weights, f"{name}.self_attn.out_proj", rows.pack(mixed), trunk, f"{attended}_layer_norm"
-        )
-        query = rows.unpack(graph.linear(x, *weights.pair(f"{attended}.q_proj")))
-        mixed, _, _ = graph.attention(query, kept["cross", "key", i], kept["cross", "value", i], num_heads)
-        x, trunk = _add_projected(
-            graph, weights, f"{attended}.out_proj", rows.pack(mixed), trunk, f"{name}.final_layer_norm"
-        )
-        x, trunk = _feed_forward(graph, weights, name, x, trunk, next_norm)
-
-    candidates, forbidden = _candidates(vocabulary, detectable)
-    last = _EvenRows(graph, phase, width)  # one row a batch item: that of its newest token
-    states = rows.unpack(x)
-    specials = [*vocabulary.languages.values(), vocabulary.no_speech]
-    oldest = graph.op("Squeeze", graph.slice(states, 0, 1, axis=1), graph.ints(1))
-    chances = graph.op("Softmax", last.unpack(graph.linear(last.pack(oldest), embedding[specials])), axis=-1)
-    graph.output("no_speech", graph.reshape(graph.slice(chances, -1, END, axis=1), -1), np.float32, ["batch"])
-    newest = graph.slice(states, -1, END, axis=1)
-    logits = last.unpack(graph.linear(last.pack(newest), embedding[candidates]))
-    logits = graph.op("Add", logits, graph.op("Gather", graph.floats(forbidden), phase))
-    chances = graph.op("Softmax", logits, axis=-1)
-    graph.output("probability", graph.op("ReduceMax", chances, graph.ints(-1), keepdims=0), np.float32, ["batch"])
-    best = graph.op("ArgMax", chances, axis=-1, keepdims=0)
-    graph.output("next", graph.op("Gather", graph.constant(candidates), best), np.int64, ["batch"])
+    kept[HEARD] = graph.input(HEARD, np.int32, ["batch", "time"])
+    step = DecoderStep(graph, weights, vocabulary, detectable, head_width)
+    states, present = step.run(tokens, kept)
+    for name, value in present.items():
+        graph.output(name, value, graph.dtype, ["batch", num_heads, "present", head_width])
+    graph.output("no_speech", step.no_speech(states, phase), np.float32, ["batch"])
+    best, probability = step.choose(states, phase)
+    graph.output("probability", probability, np.float32, ["batch"])
+    graph.output("next", best, np.int64, ["batch"])
     return graph.build(metadata, DECODER)
+
+
+class DecoderStep:
+    """Adds one step of greedy decoding to a graph, as often as is wanted."""
+
+    def __init__(
+        self,
+        graph: GraphBuilder,
+        weights: Weights,
+        vocabulary: Vocabulary,
+        detectable: Sequence[str],
+        head_width: int,
+    ) -> None:
+        self._graph = graph
+        self._weights = weights
+        self._vocabulary = vocabulary
+        self._detectable = detectable
+        self._embedding = weights["model.decoder.embed_tokens.weight"]
+        self._width = self._embedding.shape[1]
+        self._num_heads = self._width // head_width
+
+    def run(self, tokens: str, kept: Mapping[str, str]) -> tuple[str, dict[str, str]]:
+        """Put int64 ``tokens [batch, steps]`` through all layers.
+
+        Args:
+            tokens: new ones.
+            kept: ``past_*`` and ``cross_*`` of every layer, and ``heard`` where not all of ``cross_*`` is of a row.
+
+        Returns:
+            States ``[batch, steps, width]`` and ``present_*``, the next step's ``past_*``.
+        """
+        graph, weights = self._graph, self._weights
+        start = graph.size(kept["past_key_0"], 2)
+        stop = graph.op("Add", start, graph.size(tokens, 1))
+        positions = graph.floats(weights["model.decoder.embed_positions.weight"])
+        embedded = graph.op(
+            "Add", graph.embedding(tokens, self._embedding), graph.slice(positions, start, stop, axis=0)
+        )
+        rows = _EvenRows(graph, tokens, self._width)
+        trunk = rows.pack(embedded)
+
+        names = [f"model.decoder.layers.{i}" for i in range(weights.num_layers("decoder"))]
+        norms = [f"{name}.self_attn_layer_norm" for name in names[1:]] + ["model.decoder.layer_norm"]
+        present: dict[str, str] = {}
+        x = graph.layer_norm(trunk, *weights.pair(f"{names[0]}.self_attn_layer_norm"))
+        for i, (name, next_norm) in enumerate(zip(names, norms, strict=True)):
+            past = kept[f"past_key_{i}"], kept[f"past_value_{i}"]
+            projected = rows.unpack(graph.linear(x, *weights.stacked([f"{name}.self_attn.{p}_proj" for p in "qkv"])))
+            query, key, value = graph.split(projected, 3, axis=-1)
+            mixed, key, value = graph.attention(query, key, value, self._num_heads, past=past, is_causal=True)
+            present |= {f"present_key_{i}": key, f"present_value_{i}": value}
+            attended = f"{name}.encoder_attn"
+            x, trunk = _add_projected(
+                graph, weights, f"{name}.self_attn.out_proj", rows.pack(mixed), trunk, f"{attended}_layer_norm"
+            )
+            query = rows.unpack(graph.linear(x, *weights.pair(f"{attended}.q_proj")))
+            cross = kept[f"cross_key_{i}"], kept[f"cross_value_{i}"]
+            mixed, _, _ = graph.attention(query, *cross, self._num_heads, padding_mask=kept.get(HEARD, ""))
+            x, trunk = _add_projected(
+                graph, weights, f"{attended}.out_proj", rows.pack(mixed), trunk, f"{name}.final_layer_norm"
+            )
+            x, trunk = _feed_forward(graph, weights, name, x, trunk, next_norm)
+        return rows.unpack(x), present
+
+    def no_speech(self, states: str, like: str) -> str:
+        """Probability ``[batch]`` that nobody speaks, of the step that begins with the start token."""
+        graph = self._graph
+        specials = [*self._vocabulary.languages.values(), self._vocabulary.no_speech]
+        oldest = graph.op("Squeeze", graph.slice(states, 0, 1, axis=1), graph.ints(1))
+        rows = _EvenRows(graph, like, self._width)
+        chances = graph.op("Softmax", rows.unpack(graph.linear(rows.pack(oldest), self._embedding[specials])), axis=-1)
+        return graph.reshape(graph.slice(chances, -1, END, axis=1), -1)
+
+    def choose(self, states: str, phase: str) -> tuple[str, str]:
+        """The best permitted token ``[batch]`` after the newest, and its probability ``[batch]``."""
+        graph = self._graph
+        candidates, forbidden = _candidates(self._vocabulary, self._detectable)
+        newest = graph.slice(states, -1, END, axis=1)
+        rows = _EvenRows(graph, phase, self._width)  # one row a batch item: that of its newest token
+        logits = rows.unpack(graph.linear(rows.pack(newest), self._embedding[candidates]))
+        logits = graph.op("Add", logits, graph.op("Gather", graph.floats(forbidden), phase))
+        chances = graph.op("Softmax", logits, axis=-1)
+        best = graph.op("ArgMax", chances, axis=-1, keepdims=0)
+        return (
+            graph.op("Gather", graph.constant(candidates), best),
+            graph.op("ReduceMax", chances, graph.ints(-1), keepdims=0),
+        )
 
 
 class _EvenRows:

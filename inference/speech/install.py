@@ -9,6 +9,7 @@ from inference.engine.graph import Precision
 from inference.engine.repository import version_dir, write_atomically, write_model
 from inference.speech.graph import DECODER, ENCODER, Tensors, build_speech
 from inference.speech.vocabulary import Vocabulary
+from inference.speech.whole import WHOLE, build_whole
 
 TOKENIZER_FILE = "tokenizer.json"
 
@@ -19,7 +20,7 @@ def tokenizer_path(models_dir: Path) -> Path:
 
 
 def install_speech(models_dir: Path, tensors: Tensors, tokenizer_file: Path, precision: Precision = "int8") -> None:
-    """Build ``speech`` and ``speech_decoder`` and write them with their tokenizer.
+    """Build ``speech``, ``speech_decoder`` and ``speech_text`` and write them with their tokenizer.
 
     Args:
         models_dir: the model repository.
@@ -31,7 +32,7 @@ def install_speech(models_dir: Path, tensors: Tensors, tokenizer_file: Path, pre
         WeightsError: weights and tokenizer are not a Whisper's, or the folder cannot be written.
     """
     vocabulary = Vocabulary.from_tokenizer(Tokenizer.from_file(str(tokenizer_file)))
-    models = build_speech(tensors, vocabulary, precision)
+    models = {**build_speech(tensors, vocabulary, precision), WHOLE: build_whole(tensors, vocabulary, precision)}
     write_atomically(tokenizer_path(models_dir), lambda temporary: shutil.copyfile(tokenizer_file, temporary))
-    for name in (DECODER, ENCODER):
+    for name in (WHOLE, DECODER, ENCODER):
         write_model(models_dir, name, models[name])

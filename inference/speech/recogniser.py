@@ -6,8 +6,9 @@ replaces.
 """
 
 import math
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from itertools import groupby
 from pathlib import Path
 from typing import Literal
 
@@ -19,14 +20,17 @@ from inference.audio import SAMPLE_RATE_HZ
 from inference.audio.segment import SpeechSegment
 from inference.engine.base import Engine, Tensor
 from inference.errors import WeightsError
-from inference.speech.graph import DECODER, ENCODER, PHASE_FIRST, PHASE_LANGUAGE, PHASE_TEXT
+from inference.speech.gate import STATES, Gate, Weigh
+from inference.speech.graph import DECODER, ENCODER, HEARD, PHASE_FIRST, PHASE_LANGUAGE, PHASE_TEXT
 from inference.speech.utterance import Utterance
 from inference.speech.vocabulary import Vocabulary
+from inference.speech.whole import MAX_GUARD, UNKNOWN, WHOLE
 
 MAX_WINDOW_S = 30.0  # positions that Whisper has
 TINY = 1e-9  # below any probability worth telling apart; its logarithm is finite
 ECHO_MIN_WORDS = 5
 _PUNCTUATION = ".,;:!?\"'-–—…，。！？、；：“”‘’"
+TIME_STEP = 64  # states; vectors of any length that divides it add up alike
 LEAVE_FRACTION = 0.25  # finished rows leave once they are this much of a batch: leaving copies the others' tensors
 
 
@@ -47,7 +51,7 @@ class RecogniserConfig(BaseModel):
     guard_min_tokens: int = Field(
         default=3, ge=1, description="shortest phrase whose immediate repetition ends a transcript"
     )
-    guard_max_tokens: int = Field(default=40, ge=1, description="longest such phrase")
+    guard_max_tokens: int = Field(default=40, ge=1, le=MAX_GUARD, description="longest such phrase")
     no_speech: float = Field(default=0.6, ge=0, le=1, description="probability of no speech from which text is doubted")
     min_log_prob: float = Field(default=-1.0, le=0, description="doubted text stays if its tokens' mean is above this")
     max_rows: int = Field(
@@ -60,9 +64,10 @@ class _Row:
     """One segment on its way through a batch."""
 
     index: int
-    prompt: list[int]
+    num_samples: int  # of its window
     max_tokens: int
     language: str | None
+    is_held: bool = False  # behind the gate
     tokens: list[int] = field(default_factory=list)
     no_speech: float = 0.0
     log_probs: list[float] = field(default_factory=list)  # of all tokens chosen, the end too
@@ -80,13 +85,23 @@ class _Step:
 class Recogniser:
     """Greedy Whisper over an engine; stateless between calls of :meth:`transcribe` and thread-safe."""
 
-    def __init__(self, engine: Engine, tokenizer_path: Path, config: RecogniserConfig | None = None) -> None:
-        """Decode with the models ``speech`` and ``speech_decoder`` of ``engine``.
+    def __init__(
+        self,
+        engine: Engine,
+        tokenizer_path: Path,
+        config: RecogniserConfig | None = None,
+        gate: Gate | None = None,
+        *,
+        is_remote: bool = False,
+    ) -> None:
+        """Decode with the models ``speech`` and ``speech_decoder`` of ``engine``, or with ``speech_text``.
 
         Args:
             engine: runs the models.
             tokenizer_path: ``tokenizer.json`` of the same Whisper.
             config: how.
+            gate: what it hears decides about segments that need not be decoded; None: all are decoded.
+            is_remote: the engine is a network away, so the decoder's steps are left to it: the model ``speech_text``.
 
         Raises:
             WeightsError: the tokenizer is missing or not Whisper's.
@@ -97,25 +112,48 @@ class Recogniser:
         self._tokenizer = Tokenizer.from_file(str(tokenizer_path))
         self._vocabulary = Vocabulary.from_tokenizer(self._tokenizer)
         self._engine = engine
+        self._gate = gate
         self._config = config or RecogniserConfig()
+        self._is_remote = is_remote
         # Empty memory of earlier steps: the decoder's past inputs, [0, heads, 0, head width].
         self._past = {
             spec.name: np.zeros([size or 0 for size in spec.shape], spec.dtype)
-            for spec in engine.spec(DECODER).inputs
+            for spec in engine.spec(WHOLE if is_remote else DECODER).inputs
             if spec.name.startswith("past_")
         }
 
+    @property
+    def is_mixing(self) -> bool:
+        """Whether a batch may hold windows of any length at no cost; else of one length each."""
+        return not self._is_remote
+
+    @property
+    def has_gate(self) -> bool:
+        """Whether anything can be held back."""
+        return self._gate is not None
+
+    @property
+    def is_gate_free(self) -> bool:
+        """Whether the gate costs next to nothing, as states are here anyway; a remote engine would encode twice."""
+        return self._gate is not None and not self._is_remote
+
     def transcribe(
-        self, segments: Sequence[SpeechSegment], languages: Sequence[str | None] | None = None
+        self,
+        segments: Sequence[SpeechSegment],
+        languages: Sequence[str | None] | None = None,
+        weigh: Weigh | None = None,
     ) -> list[Utterance]:
         """Recognise ``segments``, which may be of any calls and legs.
 
         Args:
             segments: int16 at 8 kHz, each below ``MAX_WINDOW_S - silence_s``.
             languages: per segment, None where it should be detected; default: the configured language for all.
+            weigh: told what the gate makes of each segment, in the order given as far as they share a batch; says
+                which are decoded. Default: all are, and the gate is not asked.
 
         Returns:
             One utterance per segment, in order, the same whatever else was in the batch; ``known_s`` is the segment's.
+            Those held back have no text and ``is_held``.
 
         Raises:
             EngineError: the engine failed.
@@ -124,52 +162,103 @@ class Recogniser:
         if languages is None:
             default = None if self._config.language == "auto" else self._config.language
             languages = [default] * len(segments)
-        groups: dict[tuple[int, bool], list[_Row]] = {}
-        for index, (segment, language) in enumerate(zip(segments, languages, strict=True)):
-            row = self._row(index, segment, language)
-            groups.setdefault((self._window_samples(segment), language is None), []).append(row)
-        for (num_samples, _), rows in groups.items():
-            for first in range(0, len(rows), self._config.max_rows):
-                self._decode(rows[first : first + self._config.max_rows], segments, num_samples)
-        done = {row.index: row for rows in groups.values() for row in rows}
-        return [self._utterance(segment, done[index]) for index, segment in enumerate(segments)]
+        rows = [self._row(index, segment, languages[index]) for index, segment in enumerate(segments)]
+        for some in self._batches(rows):
+            if self._is_remote:
+                self._decode_whole(self._worth_it(some, segments, weigh), segments)
+            else:
+                self._decode(*self._encode(some, segments, weigh))
+        return [self._utterance(segment, row) for segment, row in zip(segments, rows, strict=True)]
+
+    def _batches(self, rows: Sequence[_Row]) -> Iterator[list[_Row]]:
+        """Rows that go through the models together, those of one window next to each other."""
+
+        def kind(row: _Row) -> tuple[bool, int]:
+            return row.language is None, row.num_samples if self._is_remote else 0
+
+        for _, alike in groupby(sorted(rows, key=lambda row: (*kind(row), row.num_samples)), kind):
+            some = list(alike)
+            for first in range(0, len(some), self._config.max_rows):
+                yield some[first : first + self._config.max_rows]
 
     def _row(self, index: int, segment: SpeechSegment, language: str | None) -> _Row:
         if language is not None and language not in self._vocabulary.languages:
             raise ValueError(f"language {language!r} is not one that Whisper knows")
         duration_s = len(segment.samples) / SAMPLE_RATE_HZ
         max_tokens = self._config.min_tokens + math.ceil(duration_s * self._config.max_tokens_per_s)
-        start = self._vocabulary.start
-        prompt = [start] if language is None else [start, *self._vocabulary.prompt(language)]
-        return _Row(index, prompt, max_tokens, language)
+        return _Row(index, self.window_samples(len(segment.samples)), max_tokens, language)
 
-    def _window_samples(self, segment: SpeechSegment) -> int:
+    def window_samples(self, num_samples: int) -> int:
+        """Samples that are encoded for a segment of ``num_samples``; segments of one length share a batch.
+
+        Raises:
+            ValueError: the segment is too long.
+        """
         step = 2 * round(self._config.window_step_s * SAMPLE_RATE_HZ / 160) * 80  # the encoder halves 10 ms frames
-        wanted = len(segment.samples) + round(self._config.silence_s * SAMPLE_RATE_HZ)
+        wanted = num_samples + round(self._config.silence_s * SAMPLE_RATE_HZ)
         window = max(1, math.ceil(wanted / step)) * step
         if window > MAX_WINDOW_S * SAMPLE_RATE_HZ:
-            seconds = len(segment.samples) / SAMPLE_RATE_HZ
+            seconds = num_samples / SAMPLE_RATE_HZ
             raise ValueError(f"speech segment of {seconds:.1f} s does not fit Whisper's {MAX_WINDOW_S:.0f} s; cap it")
         return window
 
-    def _decode(self, rows: list[_Row], segments: Sequence[SpeechSegment], num_samples: int) -> None:
-        """Fill ``tokens`` and ``language`` of ``rows``, whose windows are all ``num_samples`` long."""
-        audio = np.zeros((len(rows), num_samples), np.int16)
+    @staticmethod
+    def _audio(rows: Sequence[_Row], segments: Sequence[SpeechSegment]) -> Tensor:
+        """``[rows, samples]`` of windows of one length."""
+        audio = np.zeros((len(rows), rows[0].num_samples), np.int16)
         for line, row in enumerate(rows):
             samples = segments[row.index].samples
             audio[line, : len(samples)] = samples
-        encoded = self._engine.infer(ENCODER, {"audio": audio})
-        kept = {name: tensor for name, tensor in encoded.items() if name.startswith("cross_")}
+        return audio
+
+    def _encode(
+        self, rows: list[_Row], segments: Sequence[SpeechSegment], weigh: Weigh | None
+    ) -> tuple[list[_Row], dict[str, Tensor]]:
+        """Each window at its own length; then the rows that are to be decoded and what they heard, in common tensors.
+
+        A decoder step mostly reads weights, so rows of all lengths share it. Their time is padded to a multiple of
+        :data:`TIME_STEP`: then the sums over it are formed in the same order in any batch, to the last bit.
+        """
+        parts = []
+        for _, alike in groupby(rows, lambda row: row.num_samples):
+            some = list(alike)
+            parts.append((some, self._engine.infer(ENCODER, {"audio": self._audio(some, segments)})))
+        if weigh is not None:
+            self._weigh([(some, encoded[STATES]) for some, encoded in parts], segments, weigh)
+            parts = [_decodable(some, encoded) for some, encoded in parts]
+        parts = [(some, encoded) for some, encoded in parts if some]
+        if not parts:
+            return [], {}
+        stay = [row for some, _ in parts for row in some]
+        crossed = [name for name in parts[0][1] if name.startswith("cross_")]
+        time = math.ceil(max(encoded[crossed[0]].shape[2] for _, encoded in parts) / TIME_STEP) * TIME_STEP
+        kept: dict[str, Tensor] = {HEARD: np.zeros((len(stay), time), np.int32)}
+        for name in crossed:
+            _, heads, _, width = parts[0][1][name].shape
+            kept[name] = np.zeros((len(stay), heads, time, width), parts[0][1][name].dtype)
+        first = 0
+        for some, encoded in parts:
+            last, length = first + len(some), encoded[crossed[0]].shape[2]
+            kept[HEARD][first:last, :length] = 1
+            for name in crossed:
+                kept[name][first:last, :, :length] = encoded[name]
+            first = last
+        return stay, kept
+
+    def _decode(self, rows: list[_Row], kept: dict[str, Tensor]) -> None:
+        """Fill ``tokens`` and ``language`` of ``rows``, of which ``kept`` is what they heard."""
+        if not rows:
+            return
         kept |= {name: np.zeros((len(rows), *empty.shape[1:]), empty.dtype) for name, empty in self._past.items()}
-        tokens = np.array([row.prompt for row in rows], np.int64)
-        is_detecting = rows[0].language is None
-        step, kept = self._step(tokens, PHASE_LANGUAGE if is_detecting else PHASE_FIRST, kept)
-        for row, no_speech, token in zip(rows, step.no_speech, step.tokens, strict=True):
+        if rows[0].language is None:
+            # The prompt is then put anew, start token and all: so `speech_text` does, and so both say the same.
+            start = np.full((len(rows), 1), self._vocabulary.start, np.int64)
+            for row, token in zip(rows, self._step(start, PHASE_LANGUAGE, kept)[0].tokens, strict=True):
+                row.language = self._vocabulary.language_of[token]
+        prompts = [[self._vocabulary.start, *self._vocabulary.prompt(str(row.language))] for row in rows]
+        step, kept = self._step(np.array(prompts, np.int64), PHASE_FIRST, kept)
+        for row, no_speech in zip(rows, step.no_speech, strict=True):
             row.no_speech = no_speech
-            row.language = self._vocabulary.language_of[token] if is_detecting else row.language
-        if is_detecting:
-            tokens = np.array([self._vocabulary.prompt(str(row.language)) for row in rows], np.int64)
-            step, kept = self._step(tokens, PHASE_FIRST, kept)
         alive: list[_Row | None] = list(rows)
         while True:
             for line, (row_alive, token, log_prob) in enumerate(zip(alive, step.tokens, step.log_probs, strict=True)):
@@ -183,6 +272,48 @@ class Recogniser:
                 alive, tokens = [alive[line] for line in stay], tokens[stay]
                 kept = {name: tensor[stay] for name, tensor in kept.items()}
             step, kept = self._step(tokens, PHASE_TEXT, kept)
+
+    def _weigh(
+        self, parts: Sequence[tuple[list[_Row], Tensor]], segments: Sequence[SpeechSegment], weigh: Weigh
+    ) -> None:
+        """Ask the gate about rows and their states, and mark those that are not to be decoded."""
+        if self._gate is None:
+            return
+        said: list[tuple[int, _Row, float]] = []
+        for rows, states in parts:
+            heard = self._gate.llr(states, [len(segments[row.index].samples) for row in rows])
+            said += [(row.index, row, llr) for row, llr in zip(rows, heard, strict=True)]
+        for index, row, llr in sorted(said, key=lambda one: one[0]):
+            row.is_held = not weigh(index, llr)
+
+    def _worth_it(self, rows: list[_Row], segments: Sequence[SpeechSegment], weigh: Weigh | None) -> list[_Row]:
+        """Rows of one window that are to be decoded; asks for their states for the gate's sake alone."""
+        if weigh is None or self._gate is None:
+            return rows
+        states = self._engine.infer(ENCODER, {"audio": self._audio(rows, segments)})[STATES]
+        self._weigh([(rows, states)], segments, weigh)
+        return [row for row in rows if not row.is_held]
+
+    def _decode_whole(self, rows: list[_Row], segments: Sequence[SpeechSegment]) -> None:
+        """All steps in one request; what ends a row there ends it here too, by the same rule."""
+        if not rows:
+            return
+        guard = [self._config.guard_min_tokens, self._config.guard_max_tokens]
+        languages = [UNKNOWN if row.language is None else self._vocabulary.languages[row.language] for row in rows]
+        batch = {
+            "audio": self._audio(rows, segments),
+            "language": np.array(languages, np.int64),
+            "max_tokens": np.array([row.max_tokens for row in rows], np.int64),
+            "guard": np.array([guard] * len(rows), np.int64),
+        }
+        outputs = self._engine.infer(WHOLE, batch)
+        log_probs = np.log(np.maximum(outputs["probability"].astype(np.float64), TINY))
+        for line, row in enumerate(rows):
+            row.no_speech = float(outputs["no_speech"][line])
+            row.language = self._vocabulary.language_of[int(outputs["spoken"][line])]
+            for token, log_prob in zip(outputs["tokens"][line].tolist(), log_probs[line].tolist(), strict=True):
+                if self._is_over(row, token, log_prob):
+                    break
 
     def _step(self, tokens: Tensor, phase: int, kept: Mapping[str, Tensor]) -> tuple[_Step, dict[str, Tensor]]:
         """One decoder step: what it chose, and what the step after it needs."""
@@ -208,7 +339,11 @@ class Recogniser:
 
     def _utterance(self, segment: SpeechSegment, row: _Row) -> Utterance:
         # Whisper's own rule against inventing words for noise: both signs must hold, either alone is often wrong.
-        if row.no_speech > self._config.no_speech and np.mean(row.log_probs) < self._config.min_log_prob:
+        if (
+            row.log_probs
+            and row.no_speech > self._config.no_speech
+            and np.mean(row.log_probs) < self._config.min_log_prob
+        ):
             row.tokens.clear()
         # A cap may cut a character of several tokens in half: what is left of it is not text.
         text = without_echo(self._tokenizer.decode(row.tokens).strip().strip("\N{REPLACEMENT CHARACTER}").strip())
@@ -219,7 +354,16 @@ class Recogniser:
             known_s=segment.known_s,
             text=text,
             language=row.language or "en",
+            is_held=row.is_held,
         )
+
+
+def _decodable(rows: list[_Row], encoded: dict[str, Tensor]) -> tuple[list[_Row], dict[str, Tensor]]:
+    """The rows that are not held back, and what was encoded of them."""
+    stay = [line for line, row in enumerate(rows) if not row.is_held]
+    if len(stay) == len(rows):
+        return rows, encoded
+    return [rows[line] for line in stay], {name: tensor[stay] for name, tensor in encoded.items()}
 
 
 def without_echo(text: str) -> str:

@@ -17,6 +17,7 @@ class Utterance:
         known_s: call time from which these words were known to us (pause and compute included), seconds.
         text: recognised words; empty where the model heard none.
         language: ISO 639-1 code, e.g. ``en``.
+        is_held: the gate held it back: nobody looked for words in it.
     """
 
     leg: Leg
@@ -25,3 +26,4 @@ class Utterance:
     known_s: float
     text: str
     language: str
+    is_held: bool = False

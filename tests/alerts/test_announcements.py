@@ -145,6 +145,17 @@ def test_own_recordings_of_any_rate_are_taken_as_they_are(own):
     assert np.array_equal(load_announcements(own).pick("suspect", None, None).samples, tax.samples)
 
 
+def test_a_label_has_the_operators_sound_or_the_beep_and_its_own_words(own):
+    beep = load_announcements(own).label("Listed as fraud", "en")
+    assert (beep.name, beep.level, beep.text) == ("suspect", "suspect", "Listed as fraud")
+    assert np.array_equal(beep.samples, warning_tone("suspect"))
+    shutil.copy(own / "en-danger-tax.wav", own / "en-label.wav")
+    loaded = load_announcements(own)
+    spoken = loaded.label("Listed as fraud", "en")
+    assert (spoken.name, spoken.text, spoken.samples.size) == ("en-label", "Listed as fraud", 8000)
+    assert loaded.label("已列入名单", "zh").name == "suspect"
+
+
 def refuse(own):
     with pytest.raises(ConfigError) as refused:
         load_announcements(own)

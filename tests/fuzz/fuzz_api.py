@@ -57,7 +57,13 @@ class DeafVad:
 class NoStages:
     """No segment ever reaches the models."""
 
+    is_mixing = True
+
     def understand(self, batch: Any) -> Any:
+        """See :class:`inference.service.stages.Stages`."""
+        raise AssertionError("silence became speech")
+
+    def window_samples(self, num_samples: int) -> int:
         """See :class:`inference.service.stages.Stages`."""
         raise AssertionError("silence became speech")
 

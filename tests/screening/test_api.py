@@ -10,6 +10,7 @@ from fastapi import Depends, FastAPI, HTTPException, Request
 from inference.errors import StoreError
 from inference.screening.api import screening_router
 from inference.screening.config import ScreeningConfig, open_screening
+from inference.screening.lists import ListEntry
 
 CALLER, CALLEE = "+441212345678", "+442079460000"
 BASE = "/v1/screening"
@@ -121,3 +122,85 @@ def test_what_is_wrong_is_refused(method, path, body):
     assert answer.status_code == 422
     if isinstance(answer.json()["detail"], str):
         assert "0123456789" not in answer.text
+
+
+DENIED = {"kind": "deny", "number": CALLER, "who": "portal", "why": "a new owner"}
+
+
+def steps(tmp_path, *requests):
+    """Answers, and what the journal and the log of lists hold at the end; one entry denies the caller."""
+
+    async def go():
+        async with AsyncExitStack() as stack:
+            config = ScreeningConfig(path=tmp_path / "s.db", journal={"path": tmp_path / "j.db", "callee_key": "k"})
+            screening = open_screening(config, stack)
+            entry = ListEntry(kind="deny", number=CALLER[1:], who="desk", why="reported")
+            screening.entries.add(entry)
+            screening.lists.replace_entries(screening.entries.entries(), screening.entries.version)
+            app = FastAPI()
+            app.include_router(screening_router(screening, []))
+            async with httpx.AsyncClient(transport=httpx.ASGITransport(app), base_url="http://localhost") as client:
+                answers = [await client.request(method, BASE + path, json=body) for method, path, body in requests]
+            await screening.journal.write()
+            lines = [(line.what, line.values()) for line in screening.journal.lines()]
+            return answers, lines, screening.journal.verify(), screening.entries.verify()
+
+    return asyncio.run(go())
+
+
+def test_an_appeal_is_asked_decided_and_kept_with_who_and_why(tmp_path):
+    answers, lines, *broken = steps(
+        tmp_path,
+        CALL,
+        ("POST", "/appeals", DENIED | {"step": "open"}),
+        ("GET", "/appeals?state=open", None),
+        CALL,
+        ("POST", "/appeals", DENIED | {"step": "grant", "who": "desk 3", "why": "papers seen"}),
+        CALL,
+        ("POST", "/appeals", DENIED | {"step": "refuse"}),
+        ("GET", "/appeals", None),
+    )
+    assert [a.status_code for a in answers] == [200, 201, 200, 200, 201, 200, 409, 200]
+    assert [answers[n].json()["decision"] for n in (0, 3, 5)] == ["reject", "reject", "allow"]
+    (waiting,) = answers[2].json()["appeals"]
+    assert (waiting["state"], waiting["number"], waiting["list"]) == ("open", CALLER[1:], None)
+    (decided,) = answers[7].json()["appeals"]
+    assert decided["state"] == "granted"
+    assert [(h["what"], h["who"], h["why"]) for h in decided["history"]] == [
+        ("appealed", "portal", "a new owner"),
+        ("appeal_granted", "desk 3", "papers seen"),
+    ]
+    kept = [(what, body["who"], body["why"]) for what, body in lines if what.startswith("appeal")]
+    assert kept == [("appealed", "portal", "a new owner"), ("appeal_granted", "desk 3", "papers seen")]
+    assert broken == [None, None]
+
+
+@pytest.mark.parametrize(
+    ("body", "status"),
+    [
+        (DENIED | {"step": "grant"}, 409),  # nobody appealed
+        (DENIED | {"step": "open", "number": "+441212345679"}, 409),
+        (DENIED | {"step": "open", "list": "regulator"}, 409),
+        (DENIED | {"step": "open", "number": "nobody"}, 422),
+        (DENIED | {"step": "open", "list": "../x"}, 422),
+        (DENIED | {"step": "shout"}, 422),
+        (DENIED | {"step": "open", "why": ""}, 422),
+    ],
+)
+def test_an_appeal_against_nothing_is_refused(tmp_path, body, status):
+    (answer,), lines, *_ = steps(tmp_path, ("POST", "/appeals", body))
+    assert (answer.status_code, lines) == (status, [])
+
+
+@pytest.mark.parametrize(("word", "field"), [("labels", "prompts"), ("reminders", "reminders")])
+def test_a_text_message_opts_out_and_in_again(word, field):
+    wishes = ("GET", f"/subscribers/{CALLEE}", None)
+    answers = ask(
+        ("POST", "/messages", {"sender": CALLEE, "text": f"{word} off"}),
+        wishes,
+        ("POST", "/messages", {"sender": CALLEE, "text": f"{word} on"}),
+        wishes,
+    )
+    assert [answers[n].json()[field] for n in (1, 3)] == [False, True]
+    off = {name for name in ("prompts", "reminders") if answers[1].json()[name] is False}
+    assert off == {field}

@@ -164,3 +164,48 @@ def test_who_is_bombed_is_told_once_unless_it_does_not_want_to():
     assert "your contacts ring as always" in message.text
     assert "442079460000" not in message.call_id
     assert none is None
+
+
+def test_the_attestation_of_the_set_up_counts_for_what_is_heard_later():
+    """Listening does not see the PASSporT; the decision did."""
+
+    async def go(attestation):
+        scene = Scene(attestation)
+        scene.is_attested = False
+        for callee in CALLEES[:2]:
+            await scene.call(callee)
+        number = CALLER.removeprefix("+")
+        seen = await scene.store.attempt(number, CALLEES[3][1:], scene.now_s, is_night=False)
+        return seen.caller.heard_danger, seen.caller.heard_attested
+
+    assert asyncio.run(go("A")) == pytest.approx((2, 2), abs=0.01)
+    assert asyncio.run(go("B")) == pytest.approx((2, 0), abs=0.01)
+
+
+def test_messages_have_a_daily_most_that_an_attack_cannot_use_up():
+    async def go():
+        scene = Scene()
+        callee = CALLEES[0].removeprefix("+")
+        shields = [await scene.book.shielded(callee, NOW_S + n) for n in range(5)]
+        kinds = [[m.kind for m in (await scene.call(CALLEES[0]))[1]] for _ in range(5)]
+        scene.now_s += 86_400
+        return [s is not None for s in shields], kinds, [m.kind for m in (await scene.call(CALLEES[0]))[1]]
+
+    shields, kinds, tomorrow = asyncio.run(go())
+    assert shields == [True, True, True, False, False]
+    assert kinds == [["reminder"]] * 3 + [[]] * 2
+    assert tomorrow == ["reminder"]
+
+
+@pytest.mark.parametrize(
+    ("subscriber", "guardian", "told"),
+    [(True, True, ["reminder", "guardian"]), (False, True, ["guardian"]), (True, False, ["reminder"])],
+)
+def test_each_reader_may_opt_out_the_guardian_too(subscriber, guardian, told):
+    async def go():
+        scene = Scene()
+        await scene.store.prefer(CALLEES[0][1:], Preferences(reminders=subscriber, guardian=CALLEES[1][1:]))
+        await scene.store.prefer(CALLEES[1][1:], Preferences(reminders=guardian))
+        return [m.kind for m in (await scene.call(CALLEES[0]))[1]]
+
+    assert asyncio.run(go()) == told

@@ -1,6 +1,7 @@
 import asyncio
 import csv
 import json
+from collections import Counter
 
 import pytest
 from pydantic import SecretStr
@@ -68,6 +69,39 @@ def test_counters_and_lines_reconcile_exactly(tmp_path):
     for reason in ("DENY_LISTED", "SPOOFED_OWN_RANGE", "NUMBER_IMPOSSIBLE"):
         assert report.by_reason[reason] == sum(n for (_, r, _), n in made.counts.items() if r == reason) == 50
     assert report.totals["intercepted"] == 150
+
+
+def test_the_report_reconciles_with_the_counters_for_whatever_is_noted(tmp_path):
+    """Per event, reason and category: also shields, reminders, feedback and appeals, which are no decisions."""
+    noted = [
+        ("shield", {"reason": "DETECTED"}),
+        ("shield", {"reason": "REQUESTED"}),
+        ("reminder", {"reason": "HEARD", "category": "parcel"}),
+        ("guardian", {"reason": "HEARD", "category": "parcel"}),
+        ("feedback", {"reason": "not_a_scam"}),
+        ("appeal_granted", {"reason": "deny"}),
+    ]
+
+    async def go():
+        made = journal(tmp_path)
+        await screen(made, MIX, trunk="international")
+        for what, body in noted:
+            made.noted(what, dict(body))
+        await made.write()
+        report = make_report(made.lines(), 0, 1e12, made.verify())
+        await made.aclose()
+        return report, {key: n for key, n in made.counts.items() if key[0] != "allow"}
+
+    report, counts = asyncio.run(go())
+    for at, counted in ((0, report.totals), (1, report.by_reason), (2, report.by_category)):
+        wanted = Counter()
+        for key, count in counts.items():
+            if key[at]:
+                wanted[key[at]] += count
+        groups = {"intercepted", "alerted", "protected"}
+        assert {name: n for name, n in counted.items() if name not in groups} == wanted
+    assert report.by_reason["HEARD"] == 2
+    assert (report.totals["alerted"], report.totals["protected"]) == (2, 2)
 
 
 def test_a_subscribers_number_is_not_written(tmp_path):

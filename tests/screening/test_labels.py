@@ -76,7 +76,7 @@ def test_labels_are_counted_and_capped_by_day():
             clock["now_s"] += step_s
             shown.append((await made.decide(call)).label is not None)
         await store.prefer("442079460000", Preferences(prompts=False, guardian="447700900001", language="zh"))
-        wants = await store.preferences("442079460000")
+        wants = await store.preferences("442079460000", NOW_S)
         shown.append((await made.decide(call)).label is not None)
         return shown, wants
 

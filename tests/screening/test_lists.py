@@ -117,3 +117,36 @@ def test_looking_up_agrees_with_looking_at_every_line(tmp_path_factory, exact, p
         longest = max((p for p in prefixes if number.startswith(p)), key=len, default=None)
         want = exact.get(number) or (None if longest is None else "prefix")
         assert (hit.category if hit else None) == want
+
+
+entries = st.lists(
+    st.builds(
+        entry, st.text("12", min_size=1, max_size=5), st.sampled_from(["allow", "deny"]), is_prefix=st.booleans()
+    ),
+    max_size=8,
+)
+
+
+@given(entries, entries, st.text("12", min_size=1, max_size=6))
+def test_what_is_found_is_what_reading_every_entry_finds(before, now, number):
+    lists = NumberLists(before)
+    lists.replace_entries(now, "2")
+    wanted = [
+        e for e in now if (e.number == number and not e.is_prefix) or (e.is_prefix and number.startswith(e.number))
+    ]
+    found = lists.find(number)
+    assert sorted((h.kind, h.num_digits, h.is_exact) for h in found) == sorted(
+        (e.kind, len(e.number), not e.is_prefix) for e in wanted
+    )
+    assert {str(h) for h in found} <= {"allow:entries@2", "deny:entries@2"}
+
+
+def test_a_granted_appeal_takes_one_number_off_one_published_list(tmp_path):
+    made = [bulk(tmp_path, "4416*,sales\n441632960001,tax\n", name=name)[0] for name in ("partner", "regulator")]
+    states = {}
+    for state in ("open", "refused", "granted"):
+        appeal = entry("441632960001", of_list="partner", appeal=state)
+        lists = NumberLists([appeal], made)
+        states[state] = [[h.list_name for h in lists.find(n)] for n in ("441632960001", "441632960002")]
+    both = ["partner", "regulator"]
+    assert states == {"open": [both, both], "refused": [both, both], "granted": [["regulator"], both]}

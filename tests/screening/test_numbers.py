@@ -1,7 +1,9 @@
+import phonenumbers
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from inference.screening import numbers
 from inference.screening.numbers import MAX_NUMBER_CHARACTERS, parse_dialled, parse_number
 
 
@@ -75,3 +77,36 @@ def test_any_text_is_some_kind_of_number(text, region):
     if number.kind == "valid":
         assert parse_number(f"+{key}", region) == parse_number(f"tel:+{key}", region)
         assert parse_number(f"+{key}", region).key == key
+
+
+def numbers_of(code, examples):
+    """Numbers behind a country code: examples of its plan, changed a little, and any digits."""
+    return st.one_of(
+        st.builds(
+            lambda text, tail: text[: len(text) - len(tail)] + tail, st.sampled_from(examples), st.text(D, max_size=4)
+        ),
+        st.text(D, min_size=3, max_size=13).map(lambda digits: f"+{code}{digits}"),
+    )
+
+
+D = "0123456789"
+EXAMPLES = {}
+for _code, _regions in phonenumbers.COUNTRY_CODE_TO_REGION_CODE.items():
+    _found = [phonenumbers.example_number(r) for r in _regions if r != "001"]
+    EXAMPLES[_code] = [phonenumbers.format_number(n, phonenumbers.PhoneNumberFormat.E164) for n in _found if n] or [
+        f"+{_code}12345678"
+    ]
+
+
+@settings(max_examples=1500, deadline=None)
+@given(st.sampled_from(sorted(EXAMPLES)).flatmap(lambda code: numbers_of(code, EXAMPLES[code])))
+def test_the_short_way_reads_what_the_library_reads(text):
+    short = numbers._read_e164(text)
+    if short is not None:
+        assert short == phonenumbers.parse(text, "GB")
+        assert phonenumbers.format_number(short, phonenumbers.PhoneNumberFormat.E164) == text
+
+
+def test_the_short_way_is_the_usual_one():
+    taken = [numbers._read_e164(text) is not None for texts in EXAMPLES.values() for text in texts]
+    assert sum(taken) > 0.9 * len(taken)

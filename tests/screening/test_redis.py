@@ -1,15 +1,21 @@
 """Many workers, one memory: against a real redis-server."""
 
 import asyncio
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import AsyncExitStack
 
 import pytest
+from redis import Redis
 
 from inference.errors import ConfigError
+from inference.screening.appeals import Appeal
 from inference.screening.attempt import CallAttempt
-from inference.screening.backend import MemoryBackend
+from inference.screening.backend import Fields, MemoryBackend
 from inference.screening.bombing import BombingDetector
-from inference.screening.lists import NumberLists
+from inference.screening.config import ScreeningConfig, open_entries, open_screening
+from inference.screening.lists import ListEntry, NumberLists
 from inference.screening.redis import RedisBackend, RedisConfig
+from inference.screening.reload import ListReloader
 from inference.screening.remembered import WindowStore
 from inference.screening.rules import RulesConfig
 from inference.screening.score import LogisticRisk, load_risk
@@ -132,6 +138,31 @@ def test_a_full_redis_is_open(redis_server):
 
 
 @pytest.mark.gateway
+def test_a_thousand_questions_at_once_are_all_answered_by_few_requests(redis_server):
+    """They share requests, and connections: none is refused for want of one, and each is counted once."""
+    num_calls = 1000
+
+    async def go():
+        redis_server.flush()
+        backend = RedisBackend(RedisConfig(url=redis_server.url, timeout_s=5, max_connections=2))
+        made = worker(backend, Clock())
+        made._store_timeout_s = 30
+        attempts = [
+            CallAttempt(call_id=str(n), caller="+441212345678", callee=f"+44207946{n:04}") for n in range(num_calls)
+        ]
+        decisions = await asyncio.gather(*map(made.decide, attempts))
+        (counted,) = await backend.run([Fields(f"c:{attempts[0].caller[1:]}")])
+        asked = (await backend._redis.info("commandstats"))["cmdstat_evalsha"]["calls"]
+        await backend.aclose()
+        return decisions, counted, asked
+
+    decisions, counted, asked = asyncio.run(go())
+    assert not any(d.is_degraded for d in decisions)
+    assert sum(int(v) for field, v in counted.items() if field.startswith("a:")) == num_calls
+    assert asked < num_calls / 2
+
+
+@pytest.mark.gateway
 def test_keys_expire_by_themselves(redis_server):
     import socket
 
@@ -161,3 +192,82 @@ def test_a_url_that_is_none_or_tells_a_password_is_refused(url):
 def test_what_is_no_url_is_one_line():
     with pytest.raises(ConfigError, match=r"screening\.redis\.url"):
         RedisBackend(RedisConfig(url="redis://127.0.0.1:port/0"))
+
+
+def shared(redis_server, **more):
+    return ScreeningConfig(redis=RedisConfig(url=redis_server.url, timeout_s=2, share_lists=True), **more)
+
+
+DENY = ListEntry(kind="deny", number="441212345678", who="desk", why="reported")
+CALL = CallAttempt(call_id="c", caller="+441212345678", callee="+442079460000")
+
+
+@pytest.mark.gateway
+def test_one_book_of_lists_for_every_host(redis_server):
+    """What one host's desk enters, another host's worker obeys; an appeal decided on one holds on the other."""
+
+    async def go():
+        redis_server.flush()
+        desk = open_entries(shared(redis_server))
+        async with AsyncExitStack() as stack:
+            hosts = [open_screening(shared(redis_server), stack) for _ in range(2)]
+
+            async def decided():
+                for host in hosts:
+                    await next(b.__self__ for b in host.background if isinstance(b.__self__, ListReloader)).check()
+                return [(await host.screener.decide(CALL)).action for host in hosts]
+
+            seen = [await decided()]
+            desk.add(DENY)
+            seen.append(await decided())
+            appeal = Appeal("deny", DENY.number)
+            await asyncio.to_thread(hosts[0].appeals.step, appeal, "open", who="portal", why="a new owner")
+            await asyncio.to_thread(hosts[1].appeals.step, appeal, "grant", who="desk", why="papers seen")
+            seen.append(await decided())
+        return seen, [c.what for c in desk.log()], desk.verify()
+
+    seen, log, broken = asyncio.run(go())
+    assert seen == [["allow", "allow"], ["reject", "reject"], ["allow", "allow"]]
+    assert (log, broken) == (["added", "appealed", "appeal_granted"], None)
+
+
+@pytest.mark.gateway
+def test_writers_on_many_hosts_never_fork_the_log_and_an_altered_line_shows(redis_server):
+    redis_server.flush()
+    books = [open_entries(shared(redis_server)) for _ in range(4)]
+
+    def write(book, first):
+        for at in range(10):
+            book.add(ListEntry(kind="deny", number=f"44{first}{at:03}", who="desk", why="reported"))
+
+    with ThreadPoolExecutor() as pool:
+        list(pool.map(write, books, range(1, 5)))
+    assert len(books[0].entries()) == 40
+    assert books[0].verify() is None
+    client = Redis.from_url(redis_server.url)
+    client.lset("scamtap:log:list entries", 6, client.lindex("scamtap:log:list entries", 6).replace(b"desk", b"dusk"))
+    assert books[1].verify() == 7
+    client.close()
+    for book in books:
+        book.close()
+
+
+@pytest.mark.gateway
+def test_a_worker_starts_without_redis_and_takes_the_lists_over_when_it_is_there(redis_server):
+    async def go():
+        redis_server.flush()
+        open_entries(shared(redis_server)).add(DENY)
+        redis_server.stop()
+        async with AsyncExitStack() as stack:
+            host = open_screening(shared(redis_server), stack)
+            reloader = next(b.__self__ for b in host.background if isinstance(b.__self__, ListReloader))
+            without = await host.screener.decide(CALL)
+            await reloader.check()
+            redis_server.start()
+            open_entries(shared(redis_server)).add(DENY)  # this server keeps nothing on disk
+            await reloader.check()
+            return without, await host.screener.decide(CALL), reloader.num_failures
+
+    without, there, num_failures = asyncio.run(go())
+    assert (without.action, without.is_degraded, num_failures) == ("allow", True, 1)
+    assert there.action == "reject"

@@ -5,7 +5,7 @@ import numpy as np
 from structlog.testing import capture_logs
 
 from inference.screening.attempt import CallAttempt
-from inference.screening.bulk import read_bulk, save_bulk
+from inference.screening.bulk import load_bulk, read_bulk, save_bulk
 from inference.screening.config import ScreeningConfig, open_screening
 from inference.screening.entries import EntryBook
 from inference.screening.lists import ListEntry, NumberLists
@@ -17,6 +17,7 @@ DENY = ListEntry(kind="deny", number="441212345678", who="desk", why="reported")
 
 def test_another_process_changes_lists_and_a_serving_worker_follows(tmp_path):
     config = ScreeningConfig(path=tmp_path / "s.db", lists_dir=tmp_path / "lists")
+    (tmp_path / "lists").mkdir()
     text = tmp_path / "list.txt"
     text.write_text("+441212345678,parcel\n")
 
@@ -66,3 +67,18 @@ def test_a_file_that_is_no_list_leaves_the_former_ones_and_is_said_once(tmp_path
     assert lists.find("441212345678")
     assert reloader.num_failures == 2
     entries.close()
+
+
+def test_a_folder_that_goes_away_leaves_the_lists_as_they_were(tmp_path):
+    folder, text = tmp_path / "lists", tmp_path / "list.txt"
+    text.write_text("+441212345678,parcel\n")
+    made = save_bulk(folder, read_bulk(text, "partner", "deny")[0])
+    lists = NumberLists(bulk=load_bulk(folder))
+    reloader = ListReloader(lists, EntryBook(None), folder, signature(folder))
+    made.unlink()
+    folder.rmdir()
+    with capture_logs() as lines:
+        asyncio.run(reloader.check())
+        asyncio.run(reloader.check())
+    assert [line["event"] for line in lines] == ["lists not reloaded: the former ones hold"]
+    assert lists.find("441212345678")

@@ -22,6 +22,8 @@ CONFIG = RulesConfig(region="GB", own_ranges=("441632",))
 class Away:
     """A backend that is gone, or slow."""
 
+    waits = True
+
     def __init__(self, wait_s: float = 0.0) -> None:
         self.wait_s, self.is_away = wait_s, True
         self.memory = MemoryBackend(clock=lambda: NOW_S)
@@ -132,11 +134,17 @@ def test_outcomes_reach_the_store():
 @pytest.mark.parametrize("backend", [Away(), Away(wait_s=30)], ids=["refused", "silent"])
 def test_without_its_store_calls_go_through_and_it_is_said_once(backend):
     deny = ListEntry(kind="deny", number="441212345678", who="desk", why="reported")
-    made = screener(backend, [deny], model=Model())
+    made, now = screener(backend, [deny], model=Model()), [NOW_S]
+    made._clock = lambda: now[0]
     with capture_logs() as lines:
         decisions = decide(made, attempt("+441212340000"), attempt("+441212340000"), attempt())
         backend.is_away = False
         decisions += decide(made, attempt("+441212340000"))
+        backend.is_away = True  # it comes and goes: still the same trouble
+        decide(made, attempt("+441212340000"))
+        backend.is_away = False
+        for now[0] in (NOW_S + 1, NOW_S + 30, NOW_S + 31):
+            decide(made, attempt("+441212340000"))
         backend.is_away = True
     assert [d.action for d in decisions] == ["allow", "allow", "reject", "allow"]  # lists are here, not in the store
     assert [d.is_degraded for d in decisions] == [True, True, True, False]

@@ -105,7 +105,9 @@ def test_a_prompt_carries_what_the_callee_is_shown():
 
 @pytest.mark.parametrize("code", [603, 607])
 def test_a_rejection_without_redress(code):
-    ((answer,), _) = ask(Says(decision("reject", ("DENY_LISTED",), sip_code=code)), invite())
+    lists = ("deny:regulator@ab12cd34ef56", "deny:entries@7")
+    ((answer,), _) = ask(Says(decision("reject", ("DENY_LISTED",), sip_code=code, lists=lists)), invite())
+    assert answer.headers.items("X-ScamTap-Lists") == list(lists)
     assert (answer.status, answer.reason) == (code, {603: "Decline", 607: "Unwanted"}[code])
     assert answer.headers.get("Contact") is None
 

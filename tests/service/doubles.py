@@ -92,6 +92,11 @@ class Recogniser:
             for s, language in zip(segments, languages or [None] * len(segments), strict=True)
         ]
 
+    is_mixing = True
+
+    def window_samples(self, num_samples: int) -> int:
+        return -(-num_samples // SAMPLE_RATE_HZ) * SAMPLE_RATE_HZ
+
     def _words(self, samples) -> str:
         power = np.abs(np.fft.rfft(samples * np.hanning(len(samples))))
         hz = np.fft.rfftfreq(len(samples), 1 / SAMPLE_RATE_HZ)[int(power.argmax())]

@@ -368,3 +368,10 @@ def test_metrics_sum_the_packets_of_legs_over_calls(bench, spec_of, doubles):
     assert 'scamtap_leg_packets_total{leg="near",what="received"} 0.0' in third
     assert 'scamtap_leg_seconds_total{leg="far",what="gap"}' in third
     assert "# TYPE scamtap_media_total counter" in third
+
+
+def test_load_tells_the_step_and_every_second_of_speech(api_of):
+    (answer,) = ask(api_of, ("GET", "/v1/load", {}))
+    load = answer.json()
+    assert (load["calls"], load["step"], load["lag_s"]) == (0, "normal", 0)
+    assert {"offered_s", "understood_s", "held_s", "failed_s", "shed_late_s", "shed_full_s", "waiting_s"} <= load.keys()

@@ -118,9 +118,9 @@ def test_printable_and_clock():
 
 @pytest.mark.parametrize("is_good", [True, False])
 def test_the_command_ends_as_the_calls_did_and_logs_do_not_disturb_the_picture(monkeypatch, capfd, is_good):
-    def show(console, out, *, plain):
+    def show(console, out, *, plain, engine):
         structlog.get_logger("test").warning("alert", call="demo-scam")
-        console.print(f"{out} {plain}")
+        console.print(f"{out} {plain} {engine}")
         return is_good
 
     monkeypatch.setattr(demo_view, "show_demo", show)
@@ -131,7 +131,7 @@ def test_the_command_ends_as_the_calls_did_and_logs_do_not_disturb_the_picture(m
     finally:
         structlog.reset_defaults()
     assert (ended.value.code or 0) == (0 if is_good else 1)
-    assert capfd.readouterr() == ("x.wav True\n", "")
+    assert capfd.readouterr() == ("x.wav True None\n", "")
 
 
 @pytest.mark.slow

@@ -1,15 +1,20 @@
 """Screening beside listening, and alone: over the doors of a real worker."""
 
 import asyncio
+import contextlib
 import json
 import os
+import shutil
 import signal
+import socket
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import httpx
 import pytest
+from redis import Redis
 
 from inference.screening.config import ScreeningConfig
 from inference.screening.rules import RulesConfig
@@ -55,6 +60,52 @@ def test_what_is_heard_in_two_calls_is_shown_before_the_third(live, doubles):
     assert sum(count for (what, _, _), count in counts.items() if what == "reminder") == 2
 
 
+class Speaks:
+    """An ear that keeps what it is to say."""
+
+    name = "speaks"
+
+    def __init__(self):
+        self.said = []
+
+    async def play(self, reach, announcement):
+        self.said.append((reach.subscriber.get_secret_value(), announcement.level, announcement.text))
+
+    async def stop(self, reach):
+        pass
+
+    async def aclose(self):
+        pass
+
+
+def test_a_label_is_said_when_the_call_is_answered_and_only_to_whom_it_was_shown(live):
+    rules = RulesConfig(region="GB", own_ranges=("441632",), spoofed="prompt")
+    spoofed, ear = "+441632960001", Speaks()
+
+    async def run():
+        async with live(screening=ScreeningConfig(enabled=True, rules=rules)) as (worker, api, gateway):
+            worker.warner.add(ear)
+            for call, caller in (("c1", spoofed), ("c2", CALLER)):
+                body = {"call_id": call, "caller": caller, "callee": CALLEES[0], "trunk": "international"}
+                decided = (await api.post("/v1/screening/calls", json=body)).json()
+                assert (decided["label"] is not None) == (caller == spoofed)
+                reach = {"caller": caller, "subscriber": CALLEES[0], "via": "speaks"}
+                spec = gateway.spec(call, reach=reach, language="en")
+                assert (await api.post("/v1/calls", json=spec)).status_code == 201
+                await doubles_until(worker)
+                await api.delete(f"/v1/calls/{call}")
+            return decided
+
+    async def doubles_until(worker):
+        async with asyncio.timeout(5):
+            while worker.screened._telling or worker.warner._tasks:  # noqa: ASYNC110
+                await asyncio.sleep(0.01)
+
+    asyncio.run(run())
+    text = "Possibly a disguised number: this number should not call; operator security centre"
+    assert ear.said == [(CALLEES[0], "suspect", text)]
+
+
 def test_a_worker_without_screening_has_no_such_door(live):
     async def run():
         async with live() as (_, api, _gateway):
@@ -63,15 +114,9 @@ def test_a_worker_without_screening_has_no_such_door(live):
     assert asyncio.run(run()) == 404
 
 
-@pytest.fixture
-def alone(tmp_path):
+@contextlib.contextmanager
+def worker_of(config):
     """``scamtap serve --only screening`` in a process of its own: (process, base URL)."""
-    config = tmp_path / "scamtap.yaml"
-    config.write_text(
-        f"api: {{port: 0}}\nlog: {{json_lines: true}}\n"
-        f"screening: {{enabled: true, path: {tmp_path}/s.db, journal: {{path: {tmp_path}/j.db, callee_key: k}},\n"
-        "  rules: {region: GB}}\n"
-    )
     code = "from inference.cli import main; main()"
     command = [sys.executable, "-c", code, "serve", "--only", "screening", "--config", str(config)]
     env = os.environ | {"PYTHONPATH": str(Path(__file__).parents[2])}
@@ -89,6 +134,82 @@ def alone(tmp_path):
         process.stdout.close()
 
 
+@pytest.fixture
+def alone(tmp_path):
+    """One worker, whose memory is in a file."""
+    config = tmp_path / "scamtap.yaml"
+    config.write_text(
+        f"api: {{port: 0}}\nlog: {{json_lines: true}}\n"
+        f"screening: {{enabled: true, path: {tmp_path}/s.db, journal: {{path: {tmp_path}/j.db, callee_key: k}},\n"
+        "  rules: {region: GB}}\n"
+    )
+    with worker_of(config) as started:
+        yield started
+
+
+@pytest.fixture
+def redis_url(tmp_path):
+    """A real redis-server on loopback, nothing kept on disk."""
+    if shutil.which("redis-server") is None:
+        pytest.skip("redis-server is not installed: apt install redis-server")
+    port = free_port()
+    command = ["redis-server", "--port", str(port), "--bind", "127.0.0.1", "--save", "", "--dir", str(tmp_path)]
+    with subprocess.Popen(command, stdout=subprocess.DEVNULL) as process:
+        try:
+            until_s = time.monotonic() + 10
+            while True:
+                try:
+                    socket.create_connection(("127.0.0.1", port), 0.2).close()
+                except OSError:
+                    assert time.monotonic() < until_s, "redis-server did not start"
+                    time.sleep(0.02)
+                else:
+                    break
+            yield f"redis://127.0.0.1:{port}/0"
+        finally:
+            process.kill()
+
+
+def free_port():
+    """Free just now."""
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        return free.getsockname()[1]
+
+
+@pytest.mark.gateway
+def test_two_workers_share_a_port_and_one_memory_and_either_may_die(redis_url, tmp_path):
+    config, port, sip_port = tmp_path / "scamtap.yaml", free_port(), free_port()
+    config.write_text(
+        f"api: {{port: {port}, reuse_port: true}}\nlog: {{json_lines: true}}\n"
+        f"screening: {{enabled: true, rules: {{region: GB}}, redis: {{url: '{redis_url}', timeout_s: 2}},\n"
+        f"  store_timeout_s: 1, sip: {{port: {sip_port}, reuse_port: true}}}}\n"
+    )
+
+    def ask(count):
+        """Calls, a connection each: the decisions."""
+        found = []
+        for number in range(count):
+            with httpx.Client(base_url=f"http://127.0.0.1:{port}", trust_env=False) as api:
+                body = {"call_id": str(number), "caller": CALLER, "callee": f"+44207946{7 * number:04}"}
+                found.append(api.post("/v1/screening/calls", json=body).json())
+        return found
+
+    with worker_of(config) as (first, _), worker_of(config) as (second, _):
+        together = ask(60)
+        with httpx.Client(base_url=f"http://127.0.0.1:{port}", trust_env=False) as api:
+            counted = sum(c["count"] for c in api.get("/v1/screening/counters").json()["counters"])
+        first.kill()
+        first.wait()
+        alone = ask(20)
+        assert second.poll() is None
+    assert not any(d["degraded"] for d in (*together, *alone))
+    assert 0 < counted < 60  # the other one decided the rest
+    with Redis.from_url(redis_url) as memory:  # each attempt is counted once, whoever took it
+        attempts = {k: int(v) for k, v in memory.hgetall(f"scamtap:c:{CALLER[1:]}").items() if k.startswith(b"a:")}
+    assert sum(attempts.values()) == 80
+
+
 def test_a_worker_that_only_screens_answers_counts_and_remembers(alone, tmp_path):
     process, url = alone
     with httpx.Client(base_url=url, trust_env=False) as api:
@@ -101,6 +222,43 @@ def test_a_worker_that_only_screens_answers_counts_and_remembers(alone, tmp_path
     process.send_signal(signal.SIGTERM)
     assert process.wait(10) == 0
     assert (tmp_path / "j.db").is_file()
+
+
+CALL = b"POST /v1/screening/calls HTTP/1.1\r\nHost: 127.0.0.1\r\nContent-Type: application/json\r\n"
+BODY = json.dumps({"call_id": "c1", "caller": CALLER, "callee": CALLEES[0]}).encode()
+
+
+@pytest.mark.parametrize(
+    "hostile",
+    [
+        b"\x00\xff" * 200,
+        CALL + b"Content-Length: -1\r\n\r\n",
+        CALL + b"Content-Length: 5\r\nContent-Length: 6\r\n\r\n12345",
+        CALL + b"Content-Length: 5\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\n",
+        CALL + b"Content-Length: 99999999\r\n\r\n",
+        CALL + b"X-Giant: " + b"x" * 300_000 + b"\r\nContent-Length: 2\r\n\r\n{}",
+        CALL + b"Content-Length: 500\r\n\r\n" + BODY,  # and the rest never comes
+        CALL.replace(b"Host: 127.0.0.1", b"Host: evil.example") + b"Content-Length: %d\r\n\r\n" % len(BODY) + BODY,
+        CALL + b"Content-Length: 6\r\n\r\n\xff\xfe{}\x00\x01",
+    ],
+)
+def test_hostile_requests_leave_the_worker_answering(alone, hostile):
+    _, url = alone
+    port = int(url.rpartition(":")[2])
+    with socket.create_connection(("127.0.0.1", port), 5) as peer:
+        peer.settimeout(0.5)
+        with contextlib.suppress(OSError):  # it may hang up in the middle
+            peer.sendall(hostile)
+            assert not peer.recv(64).startswith(b"HTTP/1.1 200")
+    whole = CALL + b"Content-Length: %d\r\n\r\n" % len(BODY) + BODY
+    with socket.create_connection(("127.0.0.1", port), 5) as peer:
+        for part in (whole[:40], whole[40:200], whole[200:] + whole):  # in pieces, and the next one at once
+            peer.sendall(part)
+        got = b""
+        while got.count(b"HTTP/1.1 200 OK") < 2 or got.count(b'"decision"') < 2:
+            data = peer.recv(65_536)
+            assert data, got
+            got += data
 
 
 def test_screening_must_be_asked_for(tmp_path):

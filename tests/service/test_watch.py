@@ -11,7 +11,6 @@ from inference.errors import CapacityError, ConfigError, EngineError
 from inference.gateway.spec import CallSpec
 from inference.rtp.packet import RtpPacket
 from inference.rtp.plane import Datagram
-from inference.service.watch import WatchConfig
 
 
 def collect(bus):
@@ -138,7 +137,7 @@ def test_draining_gives_up_what_takes_too_long_and_still_judges(bench, spec_of, 
     release, began = threading.Event(), threading.Event()
 
     async def run():
-        async with bench(drain_timeout_s=0.05, batcher={"max_items": 1, "max_queued": 512, "max_wait_ms": 0}) as b:
+        async with bench(drain_timeout_s=0.05, scheduler={"due": {"max_rows": 1}}) as b:
 
             def slow(segments, _languages):
                 began.set()
@@ -160,11 +159,6 @@ def test_draining_gives_up_what_takes_too_long_and_still_judges(bench, spec_of, 
 
     assert asyncio.run(run()) == 0
     assert began.is_set()
-
-
-def test_batches_out_of_order_are_refused():
-    with pytest.raises(ValueError, match="max_running must be 1"):
-        WatchConfig(batcher={"max_running": 2})
 
 
 def test_a_full_worker_refuses_and_leaks_no_leg(bench, spec_of):
@@ -337,7 +331,7 @@ def test_speech_beyond_capacity_is_shed_and_counted(bench, spec_of, doubles):
     release = threading.Event()
 
     async def run():
-        async with bench(batcher={"max_queued": 1, "max_items": 1, "max_wait_ms": 0}) as b:
+        async with bench(scheduler={"due": {"max_waiting_s": 1.0, "max_rows": 1}}) as b:
             transcribe = b.stages.recogniser.transcribe
 
             def slow(*arguments):
@@ -355,15 +349,61 @@ def test_speech_beyond_capacity_is_shed_and_counted(bench, spec_of, doubles):
                     await asyncio.sleep(0)
             await asyncio.sleep(0)
             waiting = b.watch.num_waiting
-            shed_s = b.watch.describe("c1")["shed_s"]
+            shed_s, load = b.watch.describe("c1")["shed_s"], b.watch.load()
             release.set()
             await b.watch.end("c1")
-            return waiting, shed_s, b.telemetry.shed_s._value.get()
+            b.telemetry.observe(b.watch, b.bus)
+            return waiting, shed_s, load, b.watch.load(), b.telemetry.registry.get_sample_value
 
-    waiting, shed_s, counted_s = asyncio.run(run())
+    waiting, shed_s, load, after, metric = asyncio.run(run())
     assert waiting == 2  # one with the models, one in the queue
     assert shed_s > 0
-    assert counted_s == pytest.approx(shed_s, abs=0.02)
+    assert load["shed_full_s"] == pytest.approx(shed_s, abs=0.02)
+    assert load["offered_s"] == pytest.approx(load["shed_full_s"] + load["waiting_s"] + load["under_way_s"])
+    assert metric("scamtap_shed_speech_seconds_total", {"why": "full"}) == pytest.approx(after["shed_full_s"], abs=0.01)
+    of = {"what": "understood"}
+    assert metric("scamtap_scheduled_speech_seconds_total", of) == pytest.approx(after["understood_s"], abs=0.01)
+    assert after["offered_s"] == pytest.approx(after["understood_s"] + after["shed_full_s"])
+
+
+def test_a_worker_that_falls_behind_refuses_calls_and_takes_them_again(bench, spec_of, doubles):
+    import threading
+
+    release = threading.Event()
+
+    async def run():
+        async with bench() as b:
+            transcribe = b.stages.recogniser.transcribe
+
+            def slow(*arguments):
+                release.wait(10)
+                return transcribe(*arguments)
+
+            b.stages.recogniser.transcribe = slow
+            b.watch.begin(CallSpec.model_validate(spec_of()))
+            for packet in doubles.packets(doubles.speech(doubles.HELLO, doubles.FINE)):
+                b.feed(packet, 30000)
+                b.now_s += 0.02
+            b.watch.tick()
+            b.now_s += 5.0  # and the models still have not answered
+            b.watch.tick()
+            behind = (b.watch.load()["step"], b.watch.is_full)
+            with pytest.raises(CapacityError, match="cannot keep up"):
+                b.watch.begin(CallSpec.model_validate(spec_of("c2", 31000, 31002)))
+            release.set()
+            await b.settle()
+            steps = []
+            for _ in range(20):
+                b.now_s += 1.0
+                await b.tick()
+                steps.append(b.watch.load()["step"])
+            b.watch.begin(CallSpec.model_validate(spec_of("c2", 31000, 31002)))
+            return behind, steps, b.watch.load()["step_s"]
+
+    behind, steps, step_s = asyncio.run(run())
+    assert behind == ("refusing", True)
+    assert list(dict.fromkeys(steps)) == ["refusing", "gate_only", "long_hop", "normal"]  # one at a time
+    assert step_s["refusing"] >= 5
 
 
 def test_a_tail_longer_than_one_read_is_heard(bench, spec_of, doubles):

@@ -13,6 +13,7 @@ from inference.engine.repository import write_model
 from inference.speech.graph import build_speech
 from inference.speech.mel import BINS, DFT, HOP, mel_filters
 from inference.speech.vocabulary import Vocabulary
+from inference.speech.whole import WHOLE, build_whole
 
 WIDTH, HEADS, HEAD_WIDTH, INNER, LAYERS = 64, 4, 16, 128, 2
 SPECIALS = (
@@ -157,7 +158,9 @@ def tiny(tmp_path_factory):
     def engine(precision):
         if precision not in engines:
             models_dir = folder / precision
-            for name, model in build_speech(tensors, vocabulary, precision, head_width=HEAD_WIDTH).items():
+            models = build_speech(tensors, vocabulary, precision, head_width=HEAD_WIDTH)
+            models[WHOLE] = build_whole(tensors, vocabulary, precision, head_width=HEAD_WIDTH)
+            for name, model in models.items():
                 write_model(models_dir, name, model)
             engines[precision] = OnnxEngine(models_dir)
         return engines[precision]

@@ -28,6 +28,7 @@ def error(found, wanted):
 def memory(tiny, precision, encoded):
     """Decoder inputs besides tokens and phase: nothing decoded yet."""
     kept = {name: tensor for name, tensor in encoded.items() if name.startswith("cross_")}
+    kept["heard"] = np.ones((len(AUDIO), kept["cross_key_0"].shape[2]), np.int32)
     for spec in tiny.engine(precision).spec("speech_decoder").inputs:
         if spec.name.startswith("past_"):
             kept[spec.name] = np.zeros((len(AUDIO), *[size or 0 for size in spec.shape[1:]]), spec.dtype)

@@ -6,7 +6,7 @@ import pytest
 from inference.engine.base import ModelSpec, TensorSpec
 from inference.errors import WeightsError
 from inference.speech.graph import PHASE_FIRST, PHASE_LANGUAGE, PHASE_TEXT
-from inference.speech.recogniser import Recogniser, RecogniserConfig, repeated_tail, without_echo
+from inference.speech.recogniser import TIME_STEP, Recogniser, RecogniserConfig, repeated_tail, without_echo
 
 
 class ScriptedEngine:
@@ -26,7 +26,7 @@ class ScriptedEngine:
         if model == "speech":
             self.audio.append(batch["audio"])
             return {
-                "cross_key_0": batch["audio"][:, :1].astype(np.float32),
+                "cross_key_0": batch["audio"][:, None, :1, None].astype(np.float32),
                 "states": np.zeros((len(batch["audio"]), 1)),
             }
         phase = int(batch["phase"][0])
@@ -34,7 +34,7 @@ class ScriptedEngine:
         self.steps.append((phase, batch["tokens"].tolist()))
         length = past.shape[2] + (phase != PHASE_LANGUAGE)
         present = np.zeros((len(past), 1, length, 1), np.float32)
-        chosen = [self._token(int(key), phase, past.shape[2]) for key in batch["cross_key_0"][:, 0]]
+        chosen = [self._token(int(key), phase, past.shape[2]) for key in batch["cross_key_0"][:, 0, 0, 0]]
         rows = len(chosen)
         return {
             "next": np.array(chosen),
@@ -196,6 +196,7 @@ def test_int8_decoding_is_the_same_bit_for_bit_in_any_batch(tiny):
         encoded = engine.infer("speech", {"audio": audio[rows]})
         batch = {name: tensor for name, tensor in encoded.items() if name.startswith("cross_")}
         batch |= {name.replace("cross", "past"): tensor[:, :, :0] for name, tensor in batch.items()}
+        batch["heard"] = np.ones((len(rows), batch["cross_key_0"].shape[2]), np.int32)
         tokens = np.tile([words.start, *words.prompt("en"), 40], (len(rows), 1))  # five: an odd number of rows alone
         return engine.infer("speech_decoder", {"tokens": tokens, "phase": np.full(len(rows), 2), **batch})
 
@@ -203,6 +204,40 @@ def test_int8_decoding_is_the_same_bit_for_bit_in_any_batch(tiny):
     for row in range(5):
         for name, tensor in step([row]).items():
             np.testing.assert_array_equal(together[name][row], tensor[0], err_msg=name)
+
+
+@pytest.mark.parametrize("precision", ["fp32", "int8"])
+@pytest.mark.parametrize("length", [25, 50, 64, 100, 175])
+def test_what_a_row_did_not_hear_changes_no_bit_of_it(tiny, precision, length):
+    """Rows of different windows share a batch: the shorter is padded, with whatever stands in memory."""
+    engine, words = tiny.engine(precision), tiny.vocabulary
+    rng = np.random.default_rng(length)
+    heads, width = engine.infer("speech", {"audio": np.zeros((1, 1600), np.int16)})["cross_key_0"].shape[1::2]
+    names = [spec.name for spec in engine.spec("speech_decoder").inputs if spec.name.startswith("cross_")]
+    cross = {name: rng.normal(size=(1, heads, length, width)).astype(np.float32) for name in names}
+
+    def step(time):
+        batch = {"tokens": np.array([[words.start, *words.prompt("en"), 40]]), "phase": np.array([2])}
+        for name, tensor in cross.items():
+            batch[name] = rng.normal(size=(1, heads, time, width)).astype(np.float32)
+            batch[name][:, :, :length] = tensor
+            batch[name.replace("cross", "past")] = np.zeros((1, heads, 0, width), np.float32)
+        batch["heard"] = (np.arange(time) < length).astype(np.int32)[None]
+        return engine.infer("speech_decoder", batch)
+
+    least = -(-length // TIME_STEP) * TIME_STEP
+    alone = step(least)
+    for time in (least + TIME_STEP, least + 3 * TIME_STEP):
+        for name, tensor in step(time).items():
+            np.testing.assert_array_equal(tensor, alone[name], err_msg=name)
+
+
+def test_rows_of_all_lengths_share_decoder_steps(scripted, make_segment):
+    recogniser, engine = scripted({1: "abc", 2: "xyz"})
+    heard = recogniser.transcribe([keyed(make_segment, 1, 1.0), keyed(make_segment, 2, 6.0)])
+    assert [utterance.text for utterance in heard] == ["abc", "xyz"]
+    assert [audio.shape for audio in engine.audio] == [(1, 16000), (1, 56000)]  # each encoded at its own
+    assert {len(tokens) for _, tokens in engine.steps} == {2}
 
 
 @pytest.mark.parametrize(

@@ -51,6 +51,13 @@ def line(**more) -> bytes:
         ({"segments": [{"start": 0, "duration": 0, "leg": "far"}]}, "segments.0.duration"),
         ({"segments": [{"start": 0, "duration": 1, "leg": "left"}]}, "segments.0.leg"),
         ({"colour": "red"}, "colour"),
+        ({"legs": {"far": {"codec": "AMR, then G.711"}}}, "legs.far.codec"),
+        ({"legs": {"far": {"snr_db": float("inf")}}}, "legs.far.snr_db"),
+        ({"legs": {"far": {"loss": 5}}}, "legs.far.loss"),
+        ({"legs": {"far": {"gender": "unknown"}}}, "legs.far.gender"),
+        ({"legs": {"far": {"colour": "red"}}}, "legs.far.colour"),
+        ({"legs": {"left": {}}}, "legs.left"),
+        ({"channels": {"far": 0}, "legs": {"near": {"loss": 0}}}, "legs"),
     ],
 )
 def test_a_fault_names_its_field_and_not_its_value(more, field):
@@ -116,3 +123,19 @@ def test_a_manifest_is_written_whole_and_has_a_digest(tmp_path):
     save_manifest(path, calls[:2])
     assert manifest_sha256(path) != first
     assert [p.name for p in tmp_path.iterdir()] == ["calls.jsonl"]
+
+
+@given(
+    codec=st.none()
+    | st.lists(st.sampled_from(["pcmu", "amr", "g722", "amr-wb"]), min_size=1, max_size=4).map(">".join),
+    snr_db=st.none() | st.floats(-40, 120),
+    loss=st.none() | st.floats(0, 1),
+    concealed=st.none() | st.booleans(),
+    gender=st.sampled_from([None, "female", "male"]),
+)
+def test_what_is_known_of_a_leg_is_written_and_read_back(codec, snr_db, loss, concealed, gender):
+    facts = {"codec": codec, "snr_db": snr_db, "loss": loss, "concealed": concealed, "gender": gender}
+    call = parse_line(line(legs={"near": facts}), "calls.jsonl:1")
+    assert call.legs["near"].model_dump() == facts
+    assert parse_line(dump_line(call).encode(), "again") == call
+    assert "legs" not in json.loads(dump_line(parse_line(line(), "calls.jsonl:1")))

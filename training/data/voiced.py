@@ -7,6 +7,7 @@ from typing import Any
 
 from inference.errors import ConfigError
 from training.manifest import RecordedCall, Segment
+from training.voice.line import leg_facts
 
 CONSENT = "nobody was recorded: a synthetic voice reads a written script"
 LEGAL_BASIS = "no personal data"
@@ -40,6 +41,7 @@ def _call(labels: Path, manifest: Path) -> RecordedCall:
             topic=said["topic"],
             script=said["id"],
             voices=tuple(sorted(said["voices"].values())),
+            legs=said.get("legs") or leg_facts(said["voices"], said["recipe"]["channels"]),
             segments=tuple(_segment(turn) for turn in sorted(said["turns"], key=lambda t: t["start_s"])),
             ask_s=said["ask_s"],
             consent=CONSENT,

@@ -16,7 +16,8 @@ from training.intent.pipeline import progress_bar
 from training.recognise import recognise_all
 from training.retrain.incoming import SOURCE, Incoming
 from training.scripts import Script, load_scripts
-from training.voice.command import default_cache, the_speaker, voice_all
+from training.voice.batch import voice_all
+from training.voice.command import default_cache, the_speaker
 from training.voice.manifest import manifest_call
 from training.voice.recipe import draw_recipe, generator
 from training.voice.speaker import CachedSpeaker

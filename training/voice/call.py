@@ -2,8 +2,9 @@
 
 import hashlib
 import json
-from collections.abc import Callable, Sequence
-from dataclasses import asdict, dataclass
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -15,16 +16,17 @@ from inference.audio import LEGS, SAMPLE_RATE_HZ, Leg
 from inference.errors import ScamTapError
 from inference.rtp.g711 import decode_alaw, decode_ulaw, encode_alaw, encode_ulaw
 from training.scripts import Script, Turn
-from training.voice.channel import transmit
+from training.voice.channel import Channel, Signal, transmit
+from training.voice.line import Line, carry, leg_facts
+from training.voice.placing import place_sounds, place_turns
 from training.voice.recipe import Recipe, generator
+from training.voice.sounds import HeardSound, make_babble, make_sound
 from training.voice.speaker import SPEECH_RATE_HZ, Speaker, write_audio
 
 PCM = npt.NDArray[np.int16]
 
 _VERSION = 1  # raise it when the same recipe comes to sound different: recordings on disk then no longer count
-_LEAD_IN_S = (0.4, 0.9)  # from answering to the first word
 _TAIL_S = 0.6  # from the last word to hanging up
-_SAME_LEG_MIN_GAP_S = 0.2  # one mouth: turns of a leg never overlap
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,6 +49,8 @@ class VoicedCall:
         turns: in the order of the script.
         source: who spoke.
         key: digest of everything the samples depend on; equal keys, equal recordings.
+        sounds: music on hold and ringing.
+        losses: per leg, share of packets lost; empty for the presets that have a :class:`Channel`.
     """
 
     script: Script
@@ -55,6 +59,8 @@ class VoicedCall:
     turns: tuple[VoicedTurn, ...]
     source: str
     key: str
+    sounds: tuple[HeardSound, ...] = ()
+    losses: Mapping[Leg, float] = field(default_factory=dict)
 
     @property
     def ask_s(self) -> float | None:
@@ -77,6 +83,7 @@ class VoicedCall:
             "topic": self.script.topic,
             "source": self.source,
             "voices": dict(self.recipe.voices),
+            **self._line_labels(),
             "duration_s": round(self.duration_s, 3),
             "ask_s": self.ask_s,
             "turns": [
@@ -90,10 +97,21 @@ class VoicedCall:
                 for voiced in self.turns
             ],
             "seed": self.recipe.seed,
-            "recipe": asdict(self.recipe),
+            "recipe": self.recipe.as_labels(),
             "script_sha256": script_hash(self.script),
             "key": self.key,
         }
+
+    def _line_labels(self) -> dict[str, Any]:
+        """``legs`` and ``sounds``; of the older presets :func:`leg_facts` reads ``legs`` out of the recipe."""
+        if not self.losses:
+            return {}
+        legs = leg_facts(self.recipe.voices, self.recipe.as_labels()["channels"], self.losses)
+        sounds = [
+            {"kind": heard.sound.kind, "leg": heard.leg, "start_s": heard.start_s, "end_s": heard.end_s}
+            for heard in self.sounds
+        ]
+        return {"legs": legs, "sounds": sounds}
 
 
 def script_hash(script: Script) -> str:
@@ -105,33 +123,8 @@ def script_hash(script: Script) -> str:
 def call_key(script: Script, recipe: Recipe, speaker: Speaker) -> str:
     """Digest of script, recipe and synthesiser; stages included since a recording's labels hold them, acts not."""
     said = script.model_dump(exclude={"turns": {"__all__": {"acts"}}})
-    parts = [said, asdict(recipe), speaker.fingerprint, speaker.source, _VERSION]
+    parts = [said, recipe.as_labels(), speaker.fingerprint, speaker.source, _VERSION]
     return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()
-
-
-def place_turns(
-    turns: Sequence[Turn], durations_s: Sequence[float], recipe: Recipe, rng: np.random.Generator
-) -> list[float]:
-    """When each turn starts, seconds: short gaps mostly, now and then a turn that comes before the other is done."""
-    starts: list[float] = []
-    leg_end_s: dict[Leg, float] = {}
-    end_s = 0.0
-    for i, (turn, duration_s) in enumerate(zip(turns, durations_s, strict=True)):
-        # Always the same three draws, so that one turn's fate moves no later one's.
-        gap_s = rng.triangular(recipe.min_gap_s, recipe.min_gap_s + 0.15, recipe.max_gap_s)
-        barges_in = rng.random() < recipe.barge_in
-        overlap_s = rng.uniform(0.05, recipe.max_overlap_s)
-        if i == 0:
-            start_s = float(rng.uniform(*_LEAD_IN_S))
-        elif barges_in and turns[i - 1].leg != turn.leg:
-            start_s = end_s - min(overlap_s, durations_s[i - 1] / 3, duration_s / 3)
-        else:
-            start_s = end_s + gap_s
-        start_s = max(start_s, leg_end_s.get(turn.leg, -1.0) + _SAME_LEG_MIN_GAP_S)
-        starts.append(round(start_s, 3))  # whole milliseconds: labels are exact, not rounded
-        leg_end_s[turn.leg] = starts[-1] + duration_s
-        end_s = max(end_s, leg_end_s[turn.leg])
-    return starts
 
 
 def voice_call(
@@ -152,6 +145,7 @@ def voice_call(
             on_turn()
     durations_s = [speech.size / SAMPLE_RATE_HZ for speech in spoken]
     starts_s = place_turns(script.turns, durations_s, recipe, generator(script.id, recipe.seed, "pauses"))
+    starts_s, sounds = place_sounds(starts_s, durations_s, recipe.sounds)
     ends_s = [start + duration for start, duration in zip(starts_s, durations_s, strict=True)]
     # Whole 20 ms packets: the recording can be sent as RTP without a remainder.
     num_packets = int(np.ceil((max(ends_s) + _TAIL_S) * 50))
@@ -159,15 +153,33 @@ def voice_call(
     for turn, start_s, speech in zip(script.turns, starts_s, spoken, strict=True):
         start = round(start_s * SAMPLE_RATE_HZ)
         legs[turn.leg][start : start + speech.size] += speech
-    heard = [
-        transmit(legs[leg], recipe.channels[leg], generator(script.id, recipe.seed, f"{leg} channel")) for leg in LEGS
-    ]
+    heard, losses = _over_lines(legs, sounds, script, recipe, speaker)
     turns = tuple(
         VoicedTurn(turn, start_s, round(end_s, 3))
         for turn, start_s, end_s in zip(script.turns, starts_s, ends_s, strict=True)
     )
     key = call_key(script, recipe, speaker)
-    return VoicedCall(script, recipe, np.stack(heard, axis=1), turns, speaker.source, key)
+    samples = np.stack([heard[leg] for leg in LEGS], axis=1)
+    return VoicedCall(script, recipe, samples, turns, speaker.source, key, tuple(sounds), losses)
+
+
+def _over_lines(
+    speech: Mapping[Leg, Signal], sounds: Sequence[HeardSound], script: Script, recipe: Recipe, speaker: Speaker
+) -> tuple[dict[Leg, PCM], dict[Leg, float]]:
+    """What arrives per leg, and what share of its packets was lost (nothing of that for the older presets)."""
+    rngs = {leg: generator(script.id, recipe.seed, f"{leg} channel") for leg in LEGS}
+    channels = {leg: channel for leg, channel in recipe.channels.items() if isinstance(channel, Channel)}
+    if channels:
+        return {leg: transmit(speech[leg], channels[leg], rngs[leg]) for leg in LEGS}, {}
+    lines = {leg: line for leg, line in recipe.channels.items() if isinstance(line, Line)}
+    besides = {leg: np.zeros(speech[leg].size) for leg in LEGS}
+    rng = generator(script.id, recipe.seed, "sounds made")
+    for heard in sounds:
+        start, end = (round(at_s * SAMPLE_RATE_HZ) for at_s in (heard.start_s, heard.end_s))
+        made = make_sound(heard.sound.kind, end - start, rng) * 10 ** (heard.sound.level_db / 20)
+        besides[heard.leg][start:end] += made
+    carried = carry(speech, besides, lines, rngs, partial(make_babble, speaker))
+    return {leg: carried[leg].samples for leg in LEGS}, {leg: carried[leg].loss for leg in LEGS}
 
 
 def save_call(call: VoicedCall, folder: Path, name: str) -> Path:

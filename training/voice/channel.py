@@ -1,7 +1,8 @@
 """A telephone line in numbers: band, level, noise, G.711, lost packets.
 
-Modest on purpose: one narrow-band codec pair, generated noise, no echo, no music, no double transcoding. Real lines are
-worse, so a figure measured through this one is an upper bound.
+Modest: one narrow-band codec pair, generated noise, no echo, no music, no transcoding. The presets ``telephone``,
+``bad`` and ``clean`` go through it, and it stays as it is: their recordings have to come out the same. Everything newer
+is in :mod:`training.voice.line`.
 """
 
 import dataclasses

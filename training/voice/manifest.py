@@ -16,7 +16,8 @@ from inference.audio import LEGS, Leg
 from inference.errors import ConfigError
 from training.scripts import Script
 from training.voice.call import script_hash
-from training.voice.recipe import Preset, Recipe, draw_recipe
+from training.voice.presets import Preset
+from training.voice.recipe import Recipe, draw_recipe
 
 _HEADER = """\
 # Recreate with: scamtap-train voice --manifest THIS_FILE --out DIR

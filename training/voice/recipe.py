@@ -2,8 +2,8 @@
 
 import hashlib
 from collections.abc import Mapping
-from dataclasses import dataclass
-from typing import Literal
+from dataclasses import asdict, dataclass
+from typing import Any
 
 import numpy as np
 
@@ -11,11 +11,18 @@ from inference.audio import LEGS, Leg
 from inference.errors import ConfigError
 from training.scripts import Script
 from training.voice.channel import Channel, draw_channel, worsen
-from training.voice.voices import ACCENTS_OF, MANDARIN, Synthesiser, draw_voices, language_of, the_synthesiser
-
-Preset = Literal["telephone", "bad", "clean"]
-"""``telephone``: lines drawn by seed, fair to bad. ``bad``: the same lines, noisier and with more packets lost.
-``clean``: one good line a leg, for a call people will listen to."""
+from training.voice.line import Line
+from training.voice.presets import LINE_PRESETS, MIXED, LinePreset, Preset, draw_lines, draw_sounds
+from training.voice.sounds import Sound
+from training.voice.voices import (
+    ACCENTS_OF,
+    MANDARIN,
+    Synthesiser,
+    babblers_of,
+    draw_voices,
+    language_of,
+    the_synthesiser,
+)
 
 _CLEAN: dict[Leg, Channel] = {"far": Channel(level_dbfs=-20.0), "near": Channel(level_dbfs=-22.0)}
 _ALONE = {name for names in MANDARIN.values() if len(names) == 1 for name in names}
@@ -33,27 +40,41 @@ class Recipe:
         seed: of every draw, together with the script's id.
         voices: per leg, as :mod:`training.voice.voices` names them.
         speeds: per leg, 1 = the voice's own.
-        channels: per leg.
+        channels: per leg; the older presets have a :class:`Channel`, the others a :class:`Line`.
         min_gap_s, max_gap_s: silence between turns.
         barge_in: probability that a turn starts before the other party is done; 0 in short calls.
         max_overlap_s: by how much at most.
+        sounds: music on hold and ringing, in order of time.
     """
 
     preset: Preset
     seed: int
     voices: Mapping[Leg, str]
     speeds: Mapping[Leg, float]
-    channels: Mapping[Leg, Channel]
+    channels: Mapping[Leg, Channel] | Mapping[Leg, Line]
     min_gap_s: float = 0.2
     max_gap_s: float = 0.9
     barge_in: float = 0.0
     max_overlap_s: float = 0.3
+    sounds: tuple[Sound, ...] = ()
+
+    def as_labels(self) -> dict[str, Any]:
+        """The recipe as labels and keys hold it: without ``sounds`` where there are none, as before there were any."""
+        said = asdict(self)
+        if not self.sounds:
+            del said["sounds"]
+        return said
 
 
 def generator(script_id: str, seed: int, purpose: str) -> np.random.Generator:
     """Random numbers of their own for each call and purpose: adding a call, or a draw, moves no other."""
     digest = hashlib.sha256(f"{script_id}/{purpose}".encode()).digest()
     return np.random.default_rng([seed, int.from_bytes(digest[:8], "big")])
+
+
+def draw_preset(script: Script, seed: int) -> Preset:
+    """One of :data:`MIXED` for ``script``, each as likely; the manifest then holds the one that was drawn."""
+    return MIXED[generator(script.id, seed, "mixed").integers(len(MIXED))]
 
 
 def draw_recipe(
@@ -67,10 +88,11 @@ def draw_recipe(
 ) -> Recipe:
     """The recipe of ``script`` under ``seed``; ``voices`` and ``speeds`` pin what would be drawn.
 
-    Drawn voices are those of ``synthesiser`` for the script's own split, two different ones.
+    Drawn voices are those of ``synthesiser`` for the script's own language and split, and the same whatever the
+    preset: another line costs no new speech.
 
     Raises:
-        ConfigError: a language without voices yet, a reserved or unknown voice, voices of two
+        ConfigError: a language without voices, a reserved or unknown voice, one of another language, voices of two
             synthesisers, or one voice for both legs.
     """
     if script.lang not in ACCENTS_OF:
@@ -87,17 +109,30 @@ def draw_recipe(
     if preset == "bad":
         channels = {leg: worsen(channel, rng) for leg, channel in channels.items()}
     chosen = dict(voices or drawn_voices)
-    the_synthesiser(chosen)
-    for voice in chosen.values():
-        if language_of(voice) != script.lang:
-            raise ConfigError(f"script {script.id}: the voice {voice} does not speak {script.lang}; give one that does")
-    if chosen["far"] == chosen["near"] and chosen["far"] not in _ALONE:
-        raise ConfigError(f"script {script.id}: both legs have the voice {chosen['far']}; give two different ones")
+    _check_voices(script, chosen)
+    lines: dict[Leg, Line] | None = None
+    sounds: tuple[Sound, ...] = ()
+    if preset in LINE_PRESETS:
+        named: LinePreset = preset
+        babblers = babblers_of(the_synthesiser(chosen), script.split, chosen.values())
+        lines = draw_lines(named, babblers, generator(script.id, seed, f"{preset} lines"))
+        if preset == "hold":
+            sounds = draw_sounds(script, generator(script.id, seed, "sounds"))
     return Recipe(
         preset=preset,
         seed=seed,
         voices=chosen,
         speeds=dict(speeds or drawn_speeds),
-        channels=_CLEAN if preset == "clean" else channels,
+        channels=lines or (_CLEAN if preset == "clean" else channels),
         barge_in=0.12 if preset != "clean" and len(script.turns) >= _LONG_CALL_NUM_TURNS else 0.0,
+        sounds=sounds,
     )
+
+
+def _check_voices(script: Script, voices: Mapping[Leg, str]) -> None:
+    the_synthesiser(voices)
+    for voice in voices.values():
+        if language_of(voice) != script.lang:
+            raise ConfigError(f"script {script.id}: the voice {voice} does not speak {script.lang}; give one that does")
+    if voices["far"] == voices["near"] and voices["far"] not in _ALONE:
+        raise ConfigError(f"script {script.id}: both legs have the voice {voices['far']}; give two different ones")

@@ -1,7 +1,7 @@
 """Who may speak: the synthetic voices, whose they are by split, and those nobody may use here."""
 
 import re
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from typing import Literal
 
 import numpy as np
@@ -58,6 +58,9 @@ _ESPEAK_NAME = re.compile(r"(?P<accent>[a-z-]+)\+(?P<variant>[a-z0-9]+)@(?P<pitc
 _LANGUAGES = {"a": "en-us", "b": "en-gb", "z": MANDARIN_CODE}
 
 
+Gender = Literal["female", "male"]
+
+
 def draw_voices(synthesiser: Synthesiser, split: Split, rng: np.random.Generator, lang: str = "en") -> tuple[str, str]:
     """Two voices of ``split`` that speak ``lang``, for the far and the near leg; different ones where there are two."""
     if synthesiser == "kokoro":
@@ -69,6 +72,26 @@ def draw_voices(synthesiser: Synthesiser, split: Split, rng: np.random.Generator
     pitches = rng.integers(*ESPEAK_PITCH, 2, endpoint=True)
     far, near = (f"{a}+{v}@{p}" for a, v, p in zip(accents, variants, pitches, strict=True))
     return far, near
+
+
+def babblers_of(synthesiser: Synthesiser, split: Split, taken: Collection[str]) -> tuple[str, ...]:
+    """Voices of ``split`` that may talk in the background of a call between ``taken``; they speak English."""
+    if synthesiser == "kokoro":
+        return tuple(name for name in VOICES[split] if name not in taken)
+    taken_variants = {name.partition("+")[2].partition("@")[0] for name in taken}
+    free = (name for name in ESPEAK_VARIANTS[split] if name not in taken_variants)
+    return tuple(f"{ESPEAK_ACCENTS[0]}+{name}@{ESPEAK_PITCH[1]}" for name in free)
+
+
+def gender_of(voice: str) -> Gender:
+    """What the voice sounds like: Kokoro names it in the second letter, espeak's women are f1, f2 and so on.
+
+    Raises:
+        ConfigError: the voice is reserved or unknown.
+    """
+    if synthesiser_of(voice) == "kokoro":
+        return "female" if voice[1] == "f" else "male"
+    return "female" if re.search(r"\+f\d", voice) else "male"
 
 
 def synthesiser_of(voice: str) -> Synthesiser:

@@ -299,29 +299,37 @@ class StreamServer:
             connection.close()
 
 
-async def open_datagrams(host: str, port: int, receive: Receive, admits: Callable[[str], bool]) -> Datagrams:
-    """Bind a UDP socket.
+async def open_datagrams(
+    host: str, port: int, receive: Receive, admits: Callable[[str], bool], *, reuse_port: bool = False
+) -> Datagrams:
+    """Bind a UDP socket; with ``reuse_port``, other processes may have the same address.
 
     Raises:
         ConfigError: the address cannot be had.
     """
     loop = asyncio.get_running_loop()
     try:
-        _, protocol = await loop.create_datagram_endpoint(lambda: Datagrams(receive, admits), local_addr=(host, port))
+        _, protocol = await loop.create_datagram_endpoint(
+            lambda: Datagrams(receive, admits), local_addr=(host, port), reuse_port=reuse_port or None
+        )
     except OSError as error:
         raise _cannot_listen("udp", host, port, error) from error
     return protocol
 
 
-async def open_stream_server(host: str, port: int, receive: Receive, server: StreamServer) -> asyncio.Server:
-    """Listen for TCP, or for TLS where the server has a context.
+async def open_stream_server(
+    host: str, port: int, receive: Receive, server: StreamServer, *, reuse_port: bool = False
+) -> asyncio.Server:
+    """Listen for TCP, or for TLS where the server has a context; ``reuse_port`` as above.
 
     Raises:
         ConfigError: the address cannot be had.
     """
     loop = asyncio.get_running_loop()
     try:
-        return await loop.create_server(lambda: Connection(server, receive), host, port, backlog=128)
+        return await loop.create_server(
+            lambda: Connection(server, receive), host, port, backlog=128, reuse_port=reuse_port or None
+        )
     except OSError as error:
         raise _cannot_listen("tcp" if server.context is None else "tls", host, port, error) from error
 

@@ -2,6 +2,7 @@
 
 import re
 from dataclasses import dataclass, field
+from functools import lru_cache
 from urllib.parse import unquote
 
 from inference.errors import SignallingError
@@ -23,6 +24,9 @@ _HOST_PORT = re.compile(rf"({_HOST})(?::([0-9]{{1,5}}))?")
 
 Parameters = dict[str, str | None]
 
+MAX_CACHED = 256
+"""Characters of a header that is remembered as it was read: a call's INVITE, ACK and our answer share theirs."""
+
 
 def split_list(text: str, separator: str, what: str) -> list[str]:
     """Split where the separator stands in no quoted string and in no ``<>``; the parts are stripped.
@@ -32,29 +36,23 @@ def split_list(text: str, separator: str, what: str) -> list[str]:
     """
     if '"' not in text and "<" not in text:
         return [part.strip() for part in text.split(separator)]
-    parts, start, at = [], 0, 0
-    is_quoted = in_angle = False
-    while at < len(text):
-        char = text[at]
-        if is_quoted:
-            if char == "\\":
-                at += 1
-            elif char == '"':
-                is_quoted = False
-        elif char == '"' and not in_angle:
-            is_quoted = True
-        elif char == "<":
-            in_angle = True
-        elif char == ">":
-            in_angle = False
-        elif char == separator and not in_angle:
-            parts.append(text[start:at].strip())
-            start = at + 1
-        at += 1
-    if is_quoted or in_angle:
-        raise SignallingError(f"{what} has an unclosed {'quoted string' if is_quoted else 'angle bracket'}")
+    parts, start = [], 0
+    for found in _marks(separator).finditer(text):
+        mark = found[0]
+        if mark == separator:
+            parts.append(text[start : found.start()].strip())
+            start = found.end()
+        elif len(mark) == 1:
+            kind = "angle bracket" if mark == "<" else "quoted string"
+            raise SignallingError(f"{what} has an unclosed {kind}")
     parts.append(text[start:].strip())
     return parts
+
+
+@lru_cache(8)
+def _marks(separator: str) -> re.Pattern[str]:
+    """Quoted strings and ``<>`` whole, one that is never closed by its first character, and separators between."""
+    return re.compile(rf'"(?:[^"\\]|\\.)*+"|<[^>]*+>|["<{separator}]', re.DOTALL)
 
 
 def parse_parameters(text: str, what: str) -> Parameters:
@@ -68,6 +66,10 @@ def parse_parameters(text: str, what: str) -> Parameters:
     first, *parts = split_list(text, ";", what)
     if first:
         raise SignallingError(f"{what} has text where a parameter should begin")
+    return _parameters(parts, what)
+
+
+def _parameters(parts: list[str], what: str) -> Parameters:
     if len(parts) > MAX_PARAMETERS:
         raise SignallingError(f"{what} has more than {MAX_PARAMETERS} parameters")
     out: Parameters = {}
@@ -100,7 +102,7 @@ class Via:
         transport: ``UDP``, ``TCP``, ``TLS`` …
         host: as sent, an IPv6 address in brackets.
         port: None where not sent.
-        parameters: ``branch``, ``received``, ``rport`` …
+        parameters: ``branch``, ``received``, ``rport`` …; never changed, since readers share it.
     """
 
     transport: str
@@ -115,6 +117,10 @@ class Via:
         Raises:
             SignallingError: it is malformed.
         """
+        return _via(text) if len(text) <= MAX_CACHED else cls._parse(text)
+
+    @classmethod
+    def _parse(cls, text: str) -> "Via":
         found = _VIA.fullmatch(text)
         if found is None:
             raise SignallingError("Via is malformed")
@@ -142,7 +148,7 @@ class Address:
 
     Attributes:
         uri: without the angle brackets.
-        parameters: of the header, e.g. ``tag``.
+        parameters: of the header, e.g. ``tag``; never changed, since readers share it.
         name: display name, unquoted.
     """
 
@@ -157,8 +163,12 @@ class Address:
         Raises:
             SignallingError: it is malformed.
         """
+        return _address(text, what) if len(text) <= MAX_CACHED else cls._parse(text, what)
+
+    @classmethod
+    def _parse(cls, text: str, what: str) -> "Address":
         head, *tail = split_list(text, ";", what)
-        parameters = parse_parameters(";" + ";".join(tail) if tail else "", what)
+        parameters = _parameters(tail, what)
         name = ""
         if head.endswith(">"):
             # A quoted name may hold '<'; the URI may not.
@@ -176,6 +186,16 @@ class Address:
     def tag(self) -> str | None:
         """The dialog's identity of this side."""
         return self.parameters.get("tag")
+
+
+@lru_cache(1024)
+def _via(text: str) -> Via:
+    return Via._parse(text)
+
+
+@lru_cache(1024)
+def _address(text: str, what: str) -> Address:
+    return Address._parse(text, what)
 
 
 @dataclass(frozen=True, slots=True)

@@ -21,6 +21,8 @@ class SipConfig(BaseModel):
     Attributes:
         host, port: address of ours; port 0 lets the system choose.
         tcp: whether TCP is listened on beside UDP, on the same port.
+        reuse_port: several workers of this host share the address. What one proxy sends from one port goes to one of
+            them, a copy too; with proxies of several ports or over TCP, all have their share.
         allow_from: addresses and networks of the proxies that may ask; required beyond loopback.
         caller_headers: which header names the caller, the most trusted first. Your border must take
             ``P-Asserted-Identity`` away from peers that are not trusted (RFC 3325).
@@ -44,6 +46,7 @@ class SipConfig(BaseModel):
     host: str = "127.0.0.1"
     port: int = Field(default=5070, ge=0, le=65535)
     tcp: bool = True
+    reuse_port: bool = False
     allow_from: Networks | None = None
     caller_headers: tuple[CallerHeader, ...] = Field(default=("P-Asserted-Identity", "From"), min_length=1)
     trunk_header: str | None = Field(default=None, pattern=_TOKEN)

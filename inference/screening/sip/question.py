@@ -4,6 +4,7 @@ import hashlib
 import ipaddress
 from functools import lru_cache
 from typing import get_args
+from urllib.parse import unquote
 
 from inference.errors import SignallingError
 from inference.gateway.sip.message import Request
@@ -44,7 +45,7 @@ class Questions:
         return CallAttempt(
             call_id=_call_id(request.headers.get("Call-ID") or ""),
             caller=self._caller(request),
-            callee=_number(request.uri) or NO_NUMBER,
+            callee=_dialled(request.uri) or NO_NUMBER,
             trunk=trunk,
             identity=_identity(request),
             is_callback_window=self._is_callback(request, trunk),
@@ -94,6 +95,11 @@ def _number(uri: str) -> str:
     except SignallingError:
         return ""
     return _clean(user)[:MAX_TEXT]
+
+
+def _dialled(uri: str) -> str:
+    """The user part of a request's URI, also where the rest of it is malformed: it may be a call for help."""
+    return _number(uri) or _clean(unquote(uri.partition(":")[2].partition("@")[0].partition(";")[0]))[:MAX_TEXT]
 
 
 def _clean(text: str) -> str:

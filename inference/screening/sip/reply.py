@@ -39,6 +39,8 @@ def reply_to(request: Request, decision: Decision, config: SipConfig) -> Reply:
         ("X-ScamTap-Reasons", ",".join(decision.reasons)),
         ("X-ScamTap-Version", f"rules={decision.rules_version};lists={decision.lists_version}"),
     ]
+    if decision.lists:
+        fields.append(("X-ScamTap-Lists", ",".join(decision.lists)))
     if decision.is_degraded:
         fields.append(("X-ScamTap-Degraded", "yes"))
     if decision.label is not None:

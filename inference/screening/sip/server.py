@@ -83,13 +83,18 @@ class RedirectServer:
         """
         loop = asyncio.get_running_loop()
         self.agent = Agent(self, loop, self.agent_config())
-        self._datagrams = await open_datagrams(self.config.host, self.config.port, self.agent.receive, self._allowed)
+        is_shared = self.config.reuse_port
+        self._datagrams = await open_datagrams(
+            self.config.host, self.config.port, self.agent.receive, self._allowed, reuse_port=is_shared
+        )
         self._datagrams.socket.get_extra_info("socket").setsockopt(
             socket.SOL_SOCKET, socket.SO_RCVBUF, RECEIVE_BUFFER_BYTES
         )
         if self.config.tcp:
             streams = StreamServer(loop, self._allowed, self.config.max_connections)
-            server = await open_stream_server(self.config.host, self.address[1], self.agent.receive, streams)
+            server = await open_stream_server(
+                self.config.host, self.address[1], self.agent.receive, streams, reuse_port=is_shared
+            )
             self._streams = (server, streams)
         log.info("screening answers SIP", host=self.address[0], port=self.address[1], tcp=self.config.tcp)
 

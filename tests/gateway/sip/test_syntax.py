@@ -5,7 +5,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from inference.errors import SignallingError
-from inference.gateway.sip.syntax import Address, CSeq, SipUri, Via, parse_parameters
+from inference.gateway.sip.syntax import Address, CSeq, SipUri, Via, parse_parameters, split_list
 
 
 def test_via():
@@ -84,3 +84,45 @@ def test_any_text_is_read_or_refused(text):
             continue
         if isinstance(got, Via | CSeq):
             assert read(str(got)) == got
+
+
+def split_by_character(text, separator):
+    """The same, one character after the other: slow, and plain to see."""
+    parts, start, at, is_quoted, in_angle = [], 0, 0, False, False
+    while at < len(text):
+        char = text[at]
+        if is_quoted:
+            at += char == "\\"
+            is_quoted = char != '"'
+        elif char == '"' and not in_angle:
+            is_quoted = True
+        elif char in "<>":
+            in_angle = char == "<"
+        elif char == separator and not in_angle:
+            parts.append(text[start:at].strip())
+            start = at + 1
+        at += 1
+    return None if is_quoted or in_angle else [*parts, text[start:].strip()]
+
+
+@given(st.text(alphabet='"<>;,\\a \n', max_size=24), st.sampled_from(";,"))
+def test_lists_are_split_as_by_reading_each_character(text, separator):
+    try:
+        found = split_list(text, separator, "List")
+    except SignallingError:
+        found = None
+    assert found == split_by_character(text, separator)
+
+
+@given(st.lists(st.sampled_from(['"', "<", ">", ";", "a", "=", "sip:a@b", "tag=", "SIP/2.0/UDP h"]), max_size=8))
+def test_what_is_remembered_is_what_is_read(parts):
+    text = "".join(parts)
+    for read in (lambda t: Address.parse(t, "From"), Via.parse):
+        results = []
+        for padded in (text, text + " " * 300, text):  # remembered, too long to be, remembered
+            try:
+                results.append(read(padded))
+            except SignallingError as error:
+                results.append(str(error))
+        assert results[0] == results[2]
+        assert results[0] == results[1]

@@ -161,6 +161,8 @@ def test_voiced_recordings_become_a_manifest(run, tmp_path):
     scam = next(row for row in rows(out) if row["label"] == "scam")
     assert scam["ask_s"] > 0
     assert scam["source"].startswith("synthetic")
+    facts = {"codec": "pcmu", "snr_db": 35.0, "loss": 0.0, "concealed": True}
+    assert scam["legs"] == {"far": facts | {"gender": "male"}, "near": facts | {"gender": "female"}}
 
 
 def test_scripts_are_checked_for_near_copies(run, tmp_path):

@@ -9,9 +9,13 @@ from hypothesis import strategies as st
 
 from inference.errors import ConfigError
 from training.scripts import Script, parse_turns
-from training.voice.call import is_voiced, place_turns, save_call, voice_call
+from training.voice.call import is_voiced, save_call, voice_call
+from training.voice.line import Line
+from training.voice.placing import place_turns
+from training.voice.presets import LINE_PRESETS
 from training.voice.recipe import draw_recipe, generator
-from training.voice.voices import MANDARIN, VOICES, language_of
+from training.voice.sounds import Sound
+from training.voice.voices import MANDARIN, VOICES, gender_of, language_of
 
 from .conftest import Hummer, make_script
 
@@ -158,3 +162,64 @@ def test_labels_without_their_sound_do_not_count(script, tmp_path):
     assert not is_voiced(tmp_path, "call", call.key)
     (tmp_path / "call.json").write_text("{")
     assert not is_voiced(tmp_path, "call", call.key)
+
+
+@pytest.mark.parametrize("preset", LINE_PRESETS)
+def test_the_same_seed_makes_the_same_bytes_over_any_line(preset, script, tmp_path):
+    for name in ("one", "two"):
+        save_call(voiced(script, 3, preset), tmp_path, name)
+    for ending in (".wav", ".json"):
+        assert (tmp_path / "one").with_suffix(ending).read_bytes() == (tmp_path / "two").with_suffix(
+            ending
+        ).read_bytes()
+
+
+@pytest.mark.parametrize("preset", LINE_PRESETS)
+def test_labels_say_what_figures_are_sliced_by(preset, script):
+    call = voiced(script, 3, preset)
+    for leg, facts in call.labels()["legs"].items():
+        line = call.recipe.channels[leg]
+        assert facts == {
+            "codec": line.codec,
+            "snr_db": line.snr_db,
+            "loss": round(call.losses[leg], 4),
+            "concealed": line.concealed,
+            "gender": gender_of(call.recipe.voices[leg]),
+        }
+        assert abs(facts["loss"] - line.loss) < 0.06
+        assert bool(facts["loss"]) <= bool(line.loss)
+
+
+@pytest.mark.parametrize("preset", ["telephone", "bad", "clean"])
+def test_the_older_presets_keep_their_labels(preset, script):
+    assert not {"legs", "sounds"} & set(voiced(script, preset=preset).labels())
+
+
+def test_music_on_hold_is_on_the_far_leg_alone_while_nobody_speaks():
+    script, seed = make_script(), 3
+    recipe = draw_recipe(script, seed, "hold")
+    quiet = {leg: Line(snr_db=60) for leg in ("far", "near")}
+    sounds = (Sound("ringback", 0, 4.0, -3.0), Sound("music", 6, 8.0, 0.0))
+    call = voice_call(script, replace(recipe, channels=quiet, sounds=sounds), Hummer())
+    plain = voice_call(script, replace(recipe, channels=quiet, sounds=()), Hummer())
+    assert call.labels()["sounds"] == [
+        {"kind": heard.sound.kind, "leg": "far", "start_s": heard.start_s, "end_s": heard.end_s}
+        for heard in call.sounds
+    ]
+    assert plain.labels()["sounds"] == []
+    for heard in call.sounds:
+        part = call.samples[round(heard.start_s * 8000) + 400 : round(heard.end_s * 8000) - 400].astype(float)
+        assert np.abs(part[:, 0]).max() > 1000
+        assert np.abs(part[:, 1]).max() < 100
+        assert all(turn.end_s <= heard.start_s or turn.start_s >= heard.end_s for turn in call.turns)
+    assert call.ask_s > plain.ask_s + 12
+    assert call.duration_s > plain.duration_s + 12
+
+
+def test_people_in_the_room_speak_by_the_calls_own_speaker():
+    script = make_script("en-scam-noisy")
+    recipe = draw_recipe(script, 3, "noisy")
+    line = Line(noise="babble", babblers=("af_nova", "am_echo"), snr_db=10)
+    hummer = Hummer()
+    voice_call(script, replace(recipe, channels={"far": line, "near": Line()}), hummer)
+    assert {voice for _, voice, _ in hummer.said} == {*recipe.voices.values(), "af_nova", "am_echo"}

@@ -1,4 +1,8 @@
 import io
+import os
+import signal
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -7,9 +11,11 @@ import yaml
 from rich.console import Console
 from typer.testing import CliRunner
 
-from inference.errors import ConfigError
-from training.voice.command import choose_scripts, default_cache, voice, voice_all
+from inference.errors import ConfigError, ScamTapError
+from training.voice.batch import voice_all
+from training.voice.command import choose_scripts, default_cache, voice
 from training.voice.manifest import ManifestCall, load_manifest, manifest_call, save_manifest
+from training.voice.presets import MIXED
 from training.voice.recipe import draw_recipe
 from training.voice.speaker import CachedSpeaker, KokoroSpeaker
 
@@ -79,6 +85,79 @@ def test_a_manifest_recreates_its_recordings_byte_for_byte(app, scripts, spoken,
     assert len(files) == 4
     for name in files:
         assert (one / name).read_bytes() == (two / name).read_bytes()
+
+
+def test_other_lines_for_a_manifests_calls_cost_no_new_speech(app, scripts, spoken, tmp_path):
+    manifest, other = tmp_path / "made.yaml", tmp_path / "other.yaml"
+    run(app, "--scripts", scripts, "--limit", 2, "--seed", 5, "--out", tmp_path / "a", "--write-manifest", manifest)
+    args = ("--manifest", manifest, "--preset", "voip", "--out", tmp_path / "b", "--write-manifest", other)
+    made = run(app, *args)
+    assert made.exit_code == 0, made.output
+    assert "0 sentences spoken" in made.output
+    again = run(app, "--manifest", other, "--out", tmp_path / "c")
+    assert again.exit_code == 0, again.output
+    assert [call.preset for call in load_manifest(other).calls] == ["voip", "voip"]
+    for path in (tmp_path / "b").iterdir():
+        assert path.read_bytes() == (tmp_path / "c" / path.name).read_bytes()
+        assert path.suffix != ".wav" or path.read_bytes() != (tmp_path / "a" / path.name).read_bytes()
+
+
+def test_mixed_draws_a_preset_for_each_call_and_the_manifest_holds_it(app, scripts, spoken, tmp_path, monkeypatch):
+    monkeypatch.setattr("training.voice.sounds.BABBLE", ("Is it?",))
+    kokoro = KokoroSpeaker()
+    hummer = Hummer(fingerprint=kokoro.fingerprint, source=kokoro.source)
+    monkeypatch.setattr("training.voice.command.KokoroSpeaker", lambda: hummer)
+    manifest, one, two = tmp_path / "mixed.yaml", tmp_path / "one", tmp_path / "two"
+    args = ("--scripts", scripts, "--seed", 5, "--preset", "mixed", "--out", one, "--write-manifest", manifest)
+    made = run(app, *args)
+    assert made.exit_code == 0, made.output
+    presets = {call.preset for call in load_manifest(manifest).calls}
+    assert len(presets) >= 4
+    assert presets <= set(MIXED)
+    assert run(app, "--manifest", manifest, "--out", two).exit_code == 0
+    for path in one.iterdir():
+        assert path.read_bytes() == (two / path.name).read_bytes()
+
+
+def test_many_processes_make_the_same_recordings(app, scripts, spoken, tmp_path):
+    args = ("--scripts", scripts, "--ids", "en-scam-3,en-scam-7,en-scam-8", "--seed", 5, "--preset", "voip")
+    one = run(app, *args, "--out", tmp_path / "one")
+    three = run(app, *args, "--out", tmp_path / "three", "--workers", 3)
+    again = run(app, *args, "--out", tmp_path / "three", "--workers", 3)
+    assert one.exit_code == three.exit_code == 0, three.output
+    assert "3 recordings made" in three.output
+    assert "0 recordings made (0 s), 3 were there" in again.output
+    for path in (tmp_path / "one").iterdir():
+        assert path.read_bytes() == (tmp_path / "three" / path.name).read_bytes()
+
+
+def test_a_fault_in_another_process_is_one_line_and_ends_the_run(app, scripts, spoken, tmp_path):
+    out = tmp_path / "out"
+    (out / "en-scam-7.wav").mkdir(parents=True)
+    args = ("--scripts", scripts, "--ids", "en-scam-3,en-scam-7", "--seed", 5, "--out", out, "--workers", 2)
+    result = run(app, *args)
+    assert isinstance(result.exception, ScamTapError)
+    assert "cannot write" in str(result.exception)
+
+
+@pytest.mark.slow
+def test_ctrl_c_stops_many_processes_and_what_was_done_is_kept(scripts, spoken, tmp_path):
+    out, program = tmp_path / "out", "from training.cli import main; main()"
+    args = ["voice", "--scripts", scripts, "--seed", 5, "--preset", "voip", "--out", out, "--workers", 2]
+    command = [sys.executable, "-c", program, *map(str, args)]
+    with subprocess.Popen(command, stderr=subprocess.PIPE, text=True, start_new_session=True) as run_:
+        for line in run_.stderr:
+            if line.startswith("en-scam-"):  # the first call is done
+                os.killpg(run_.pid, signal.SIGINT)
+                break
+        rest = run_.stderr.read()
+        code = run_.wait(60)
+    assert code == 130
+    assert "run the same command again" in rest
+    assert "Traceback" not in rest
+    whole = {path.stem for path in out.glob("*.json")}
+    assert 1 <= len(whole) < 12
+    assert not list(out.glob("*.tmp"))
 
 
 def test_a_script_that_changed_since_is_named(app, scripts, spoken, tmp_path):

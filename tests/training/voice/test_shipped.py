@@ -87,6 +87,15 @@ def test_dev_recordings_are_dev_scripts_in_dev_voices(scripts):
     assert labels.count("genuine") >= 14
 
 
+@pytest.mark.parametrize("name", ["dev", "recognised"])
+def test_recordings_of_the_older_presets_are_what_they_were(name, scripts):
+    files = (DATASETS / "recognised").rglob("*.jsonl")
+    keys = {json.loads(line)["key"] for path in files for line in path.read_bytes().splitlines()}
+    calls = load_manifest(DATASETS / f"{name}.yaml").calls
+    others = [c.stem for c in calls if call_key(scripts[c.id], c.recipe(scripts[c.id]), KokoroSpeaker()) not in keys]
+    assert not others, "their recipes changed: what was recognised is not of these recordings"
+
+
 def test_dev_scripts_are_as_they_were_voiced(scripts):
     changed = [
         c.id for c in load_manifest(DATASETS / "dev.yaml").calls if script_hash(scripts[c.id]) != c.script_sha256

@@ -1,0 +1,128 @@
+"""Ways to run the models for benchmarks/engine.py, and the batches that the live scheduler makes."""
+
+import os
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from speech import Heard
+
+from inference.audio.segment import SpeechSegment
+from inference.service.due import DueConfig, DueQueue, Waiting
+from inference.service.stages import DueSegment
+from inference.speech.recogniser import Recogniser
+
+COST = 0.02  # seconds a second of window, by which batches are cut here as on a machine of this class
+TICK_S = 0.06  # of a worker
+TICKS_PER_S = 100  # of /proc's CPU times
+
+Work = list[tuple[str, SpeechSegment]]
+
+
+@dataclass(eq=False)
+class AnyCall:
+    """A call as the queue sees it."""
+
+    level: str = "none"
+    suspect_in_llr: float = 3.0
+
+
+class PassesEvery:
+    """A gate that passes every ``n``-th window, none for 0; what it would cost itself is not in the figures."""
+
+    def __init__(self, n: int) -> None:
+        self._n, self._seen = n, 0
+
+    def passes(self, states: Any) -> Any:
+        numbers = np.arange(self._seen, self._seen + len(states))
+        self._seen += len(states)
+        return numbers % self._n == 0 if self._n else np.zeros(len(states), np.bool_)
+
+
+@dataclass
+class Mode:
+    """One way to run the models, and what it took."""
+
+    recogniser: Recogniser
+    gated: bool
+    heard: Heard = field(default_factory=Heard)
+    wall_s: float = 0.0
+    latencies_s: list[float] = field(default_factory=list)
+
+    def run(self, batch: Work, cpu_s: Callable[[], float]) -> None:
+        before, began_s = cpu_s(), time.perf_counter()
+        segments = [segment for _, segment in batch]
+        out = self.recogniser.transcribe(segments, ["en"] * len(batch), [self.gated] * len(batch))
+        self.latencies_s.append(time.perf_counter() - began_s)
+        self.wall_s += self.latencies_s[-1]
+        self.heard.cpu_s += cpu_s() - before
+        for (key, _), utterance in zip(batch, out, strict=True):
+            self.heard.texts[key].append(utterance.text)
+
+
+def as_scheduled(work: Work, recogniser: Recogniser, *, is_mixing: bool) -> list[Work]:
+    """The batches that the scheduler makes of these segments, each leg a call of its own and all of them due."""
+    config = DueConfig(max_waiting_s=1e6, max_wait_s=1e6)
+    queue = DueQueue(config, recogniser.window_samples, is_mixing=is_mixing)
+    calls: dict[str, AnyCall] = {}
+    keys: dict[int, str] = {}
+    for key, segment in work:
+        call = calls.setdefault(key, AnyCall())
+        keys[id(segment)] = key
+        queue.add(Waiting(DueSegment(call, segment, 0.0)), 0.0)  # type: ignore[arg-type]
+    batches: list[Work] = []
+    while rows := queue.take(len(batches) + 1.0, COST):
+        queue.give_back(rows)
+        batches.append([(keys[id(row.due.segment)], row.due.segment) for row in rows])
+    return batches
+
+
+def own_cpu_s() -> float:
+    return time.process_time()
+
+
+def sibling_server() -> int | None:
+    """The tritonserver that whoever started us started too (python -m inference.triton -- ...)."""
+    for stat in Path("/proc").glob("[0-9]*/stat"):
+        try:
+            name, fields = stat.read_text().split("(", 1)[1].rsplit(")", 1)
+        except OSError:
+            continue  # it has just ended
+        if name == "tritonserver" and int(fields.split()[1]) == os.getppid():
+            return int(stat.parent.name)
+    return None
+
+
+def group_cpu_s(pid: int) -> float:
+    """CPU time of a process group: the server and its children."""
+    total, group = 0, os.getpgid(pid)
+    for stat in Path("/proc").glob("[0-9]*/stat"):
+        try:
+            fields = stat.read_text().rpartition(")")[2].split()
+        except OSError:
+            continue  # it has just ended
+        if int(fields[2]) == group:
+            total += int(fields[11]) + int(fields[12])
+    return total / TICKS_PER_S
+
+
+def as_heard(work: Work, recogniser: Recogniser, *, is_hopping: bool) -> Work:
+    """The windows that the queue makes of each leg as time goes by."""
+    queue = DueQueue(DueConfig(max_waiting_s=1e6, max_wait_s=1e6), recogniser.window_samples)
+    calls = {key: AnyCall() for key, _ in work}
+    key_of, out = {call: key for key, call in calls.items()}, []
+    coming = sorted(work, key=lambda one: one[1].known_s)
+    now_s = 0.0
+    while coming or len(queue):
+        now_s += TICK_S
+        while coming and coming[0][1].known_s <= now_s:
+            key, segment = coming.pop(0)
+            due = DueSegment(calls[key], segment, segment.known_s)  # type: ignore[arg-type]
+            queue.add(Waiting(due), now_s, is_hopping=is_hopping)
+        while rows := queue.take(now_s, COST):
+            queue.give_back(rows)
+            out += [(key_of[row.due.call], row.due.segment) for row in rows]  # type: ignore[index]
+    return out
