@@ -40,8 +40,9 @@ BOUNDS = (
 )
 """The signs are fixed: an act of a scam can only speak for one, one that reassures only against."""
 
-FLOORS = (0.15, 0.3, 0.5)
-"""Tried for ``act_floor``. Without one the small probabilities of half of all utterances add up over a call."""
+FLOORS = (0.3, 0.5)
+"""Tried for ``act_floor``. Lower ones fit short calls better and let the small probabilities of half of all utterances
+add up over a long one: with .15 two long chats of 63 genuine development calls reached ``danger``."""
 
 REPEATS = (0.0, 0.3, 1.0)
 """Tried for ``act_repeat``; of all pairs with a floor, the one with the least loss is taken."""
