@@ -5,14 +5,13 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
 
-import numpy as np
 from speech import Heard
 
 from inference.audio.segment import SpeechSegment
 from inference.service.due import DueConfig, DueQueue, Waiting
 from inference.service.stages import DueSegment
+from inference.speech.gate import Weigh
 from inference.speech.recogniser import Recogniser
 
 COST = 0.02  # seconds a second of window, by which batches are cut here as on a machine of this class
@@ -31,15 +30,14 @@ class AnyCall:
 
 
 class PassesEvery:
-    """A gate that passes every ``n``-th window, none for 0; what it would cost itself is not in the figures."""
+    """What calls make of the gate's word: every ``n``-th window passes, none for 0. The gate is asked, and paid."""
 
     def __init__(self, n: int) -> None:
         self._n, self._seen = n, 0
 
-    def passes(self, states: Any) -> Any:
-        numbers = np.arange(self._seen, self._seen + len(states))
-        self._seen += len(states)
-        return numbers % self._n == 0 if self._n else np.zeros(len(states), np.bool_)
+    def __call__(self, _index: int, _llr: float) -> bool:
+        self._seen += 1
+        return bool(self._n) and self._seen % self._n == 1
 
 
 @dataclass
@@ -47,7 +45,7 @@ class Mode:
     """One way to run the models, and what it took."""
 
     recogniser: Recogniser
-    gated: bool
+    weigh: Weigh | None = None
     heard: Heard = field(default_factory=Heard)
     wall_s: float = 0.0
     latencies_s: list[float] = field(default_factory=list)
@@ -55,7 +53,7 @@ class Mode:
     def run(self, batch: Work, cpu_s: Callable[[], float]) -> None:
         before, began_s = cpu_s(), time.perf_counter()
         segments = [segment for _, segment in batch]
-        out = self.recogniser.transcribe(segments, ["en"] * len(batch), [self.gated] * len(batch))
+        out = self.recogniser.transcribe(segments, ["en"] * len(batch), self.weigh)
         self.latencies_s.append(time.perf_counter() - began_s)
         self.wall_s += self.latencies_s[-1]
         self.heard.cpu_s += cpu_s() - before
