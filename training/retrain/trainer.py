@@ -93,8 +93,7 @@ class WarmTrainer:
         from training.intent.fit import fit, prepare
         from training.intent.network import LowerLayers
 
-        # What is trained reads utterance by utterance, whatever the champion does.
-        shape = load_encoder(champion / ENCODER_FILE).model_copy(update={"reading": "utterances"})
+        shape = load_encoder(champion / ENCODER_FILE)
         shipped = read_safetensors(champion / HEAD_FILE)
         published = open_tensors(shape.artefact) if shape.artefact else {}
         tokenizer_file = weights_file(shape.artefact, "tokenizer.json") if shape.artefact else champion / TOKENIZER_FILE
