@@ -101,7 +101,7 @@ class WarmTrainer:
         start = _overlaid(published, shipped)
         encoder = Encoder(champion.name, shape, start, tokenizer_file)
         lower = None if recipe.is_whole else LowerLayers(start, shape, shape.num_layers - recipe.num_tuned)
-        tokenizer = window_tokenizer(tokenizer_file)
+        tokenizer = window_tokenizer(tokenizer_file, shape.reading)
         with progress_bar(self._console) as bar:
             task = bar.add_task("frozen layers", total=len(drawn))
             prepared = prepare(drawn, weights(drawn, SHARES), lower, tokenizer, lambda n: bar.advance(task, n))
