@@ -14,7 +14,6 @@ from training.announce.command import announce
 from training.data.command import app as data_app
 from training.evaluation.command import evaluate, unseen
 from training.gate.command import gate
-from training.intent.data import LANGUAGES
 from training.mine.command import labelled, mine
 from training.retrain.command import promote, retrain, rollback
 from training.screening.command import reputation, screening
@@ -74,7 +73,9 @@ def intent(
     seed: Annotated[
         int | None, typer.Option(help="Same data, same seed, same machine: same model.", show_default=False)
     ] = None,
-    language: Annotated[list[str] | None, typer.Option(help="Of calls to read; en and zh where left out.")] = None,
+    language: Annotated[
+        list[str] | None, typer.Option(help="Of calls to read: en, zh; the settings' where left out.")
+    ] = None,
     threads: Annotated[int, typer.Option(min=1, max=256, help="Cores to use.")] = 2,
     test: Annotated[bool, typer.Option(help="Measure on test calls; --no-test while variants are compared.")] = True,
     without: Annotated[
@@ -105,12 +106,13 @@ def intent(
 
     torch.set_num_threads(threads)
     given = {"epochs": epochs, "num_tuned": layers, "seed": seed}
-    chosen = load_training(settings).changed(encoder, use_layers, {k: v for k, v in given.items() if v is not None})
-    sources = Sources(scripts, data, recognised, tuple(language or LANGUAGES), tuple(without or ()))
+    recipe = {key: value for key, value in given.items() if value is not None}
+    chosen = load_training(settings).changed(encoder, use_layers, language, recipe)
+    sources = Sources(scripts, data, recognised, chosen.languages, tuple(without or ()))
     if chosen.encoder == SCRATCH:
         base = scratch_encoder((c for c in read_sources(sources) if c.split == "train"), out, chosen.fit.seed)
     else:
-        base = open_encoder(chosen.encoder, chosen.num_layers)
+        base = open_encoder(chosen.encoder, chosen.num_layers).read_as(chosen.reading)
     started = time.monotonic()
     unseal(out)  # its files are about to change
     report = train(sources, out, base, chosen.fit, "int8", stderr, resume)

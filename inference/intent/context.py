@@ -101,7 +101,7 @@ class WindowTokenizer:
         self._tokenizer = tokenizer
         self._max_tokens = max_tokens
         self._max_utterance_tokens = max_utterance_tokens
-        self._reading = reading
+        self.reading = reading
         cls_id, sep_id = (
             next((i for name in names if (i := tokenizer.token_to_id(name)) is not None), None)
             for names in (("[CLS]", "<s>"), ("[SEP]", "</s>"))
@@ -130,7 +130,7 @@ class WindowTokenizer:
 
     def window_ids(self, window: ContextWindow) -> tuple[list[int], list[int]]:
         """Token ids and parts of one window."""
-        if self._reading == "window":
+        if self.reading == "window":
             return self._as_one_text(window)
         utterances = [self.utterance_ids(said) for said in (window.current, *reversed(window.before))]
         utterances = utterances[: self.how_many_fit(map(len, utterances))]

@@ -20,6 +20,7 @@ from inference.service.call import CallParts
 from inference.service.models import build_parts, build_scorer, default_models_dir
 from inference.service.stages import Stages
 from inference.speech.graph import ENCODER
+from inference.speech.whole import WHOLE
 
 if TYPE_CHECKING:
     from inference.config import Settings
@@ -63,12 +64,14 @@ class Renewal:
         self._load = load or self._from_repository
         self._models_dir: Path = settings.models_dir or default_models_dir()
         self._seen = self._version()
+        self._refused = 0
 
     def _version(self) -> int:
         return newest_version(self._models_dir, self._settings.intent.model)
 
     def _from_repository(self) -> CallParts:
-        speech = self._stages.engine.spec(ENCODER).metadata
+        encoder = ENCODER if self._settings.engine.url is None else WHOLE
+        speech = self._stages.engine.spec(encoder).metadata
         scorer = build_scorer(self._settings, speech=speech)
         parts = build_parts(self._settings, Stages(self._stages.recogniser, scorer, self._stages.engine))
         return replace(parts, scorer=scorer)
@@ -78,12 +81,14 @@ class Renewal:
         found = await asyncio.to_thread(self._version)
         if found == self._seen:
             return False
-        before, self._seen = self._seen, found  # what does not load is said once, not at every look
         try:
             parts = await asyncio.to_thread(self._load)
         except ScamTapError as error:
-            log.error("version not taken up", version=found, still=before, why=str(error))
+            if found != self._refused:  # said once; tried again, for a server may still be loading it
+                log.error("version not taken up", version=found, still=self._seen, why=str(error))
+            self._refused = found
             return False
+        before, self._seen = self._seen, found
         self._use(parts)
         log.info("version taken up", version=found, before=before, model=parts.model)
         return True

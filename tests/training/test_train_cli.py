@@ -26,7 +26,7 @@ def test_an_unknown_slice_is_named(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize(
     ("args", "message"),
-    [(("--split", "exam"), "give test or dev"), (("--split", "dev", "--update"), "leave --split out")],
+    [(("--split", "exam"), "give test or dev"), (("--split", "dev", "--update"), "leave --split")],
 )
 def test_variants_are_compared_on_dev_and_only_test_figures_are_shipped(args: tuple[str, ...], message: str) -> None:
     result = CliRunner().invoke(app, ["evaluate", *args])

@@ -183,12 +183,12 @@ def unseen(
     from training.intent.settings import load_training
 
     torch.set_num_threads(threads)
-    sources = Sources(scripts, data, recognised)
     chosen = load_training(settings)
+    sources = Sources(scripts, data, recognised, chosen.languages)
     families = families_of(sources, family or ())
 
     def fit(without: Sources, out: Path) -> dict[str, object]:
-        base = open_encoder(chosen.encoder, chosen.num_layers)
+        base = open_encoder(chosen.encoder, chosen.num_layers).read_as(chosen.reading)
         return train(without, out, base, chosen.fit, "int8", stderr, out.parents[2] / "fit.safetensors")
 
     results = leave_out(families, sources, work, fit, stderr, lambda r: stdout.print(r.line(), markup=False))

@@ -9,14 +9,14 @@ import json
 import re
 from collections import Counter
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
 from tokenizers import Regex, Tokenizer, models, normalizers, pre_tokenizers
 
 from inference.errors import ConfigError
-from inference.intent.encoder import EncoderShape
+from inference.intent.encoder import EncoderShape, Reading
 from inference.intent.text import HAN, normalise
 from inference.weights import file, load_lock, open_tensors
 from inference.weights.safetensors import read_safetensors
@@ -47,6 +47,10 @@ class Encoder:
     shape: EncoderShape
     tensors: Mapping[str, np.ndarray]
     tokenizer: Path
+
+    def read_as(self, reading: Reading) -> "Encoder":
+        """The same, for windows that are read otherwise."""
+        return replace(self, shape=self.shape.model_copy(update={"reading": reading}))
 
     def frozen(self, num_tuned: int, is_whole: bool) -> dict[str, np.ndarray]:
         """What must be shipped beside the tuned part: nothing of a locked encoder, all lower layers of another."""

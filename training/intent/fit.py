@@ -8,7 +8,7 @@ it, where they are labelled.
 
 import time
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
@@ -16,6 +16,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
+from inference.errors import ConfigError
 from inference.intent.acts import ACTS, FAR_ACTS
 from inference.intent.context import CONTEXT_UTTERANCES, Said, WindowTokenizer
 from inference.intent.encoder import EncoderShape
@@ -23,9 +24,12 @@ from inference.intent.graph import MAX_UTTERANCES
 from inference.intent.scores import FAMILIES, STAGES
 from inference.intent.text import is_filler
 from training.intent.checkpoint import load_checkpoint, save_checkpoint
-from training.intent.data import MAX_PIECES, Call, Piece
+from training.intent.data import MAX_PIECES, Call, Piece, windows_of
 from training.intent.device import Ranks, best_device, precision
 from training.intent.network import Ids, IntentNetwork, LowerLayers, Outputs, State, pad_ids
+from training.intent.window import WindowNetwork
+
+Network = IntentNetwork | WindowNetwork
 
 EVIDENCE_FLOOR = 3.0
 """Nats below the start that reassurance can bring the accumulated evidence to, in training."""
@@ -82,10 +86,11 @@ class Prepared:
     evidence did not help (calibration gave it the factor 0), and leaving it out made the far leg's better.
 
     Attributes:
-        utterances: token ids of every utterance.
-        states: per utterance, after the frozen layers.
+        utterances: token ids of every utterance; of every window, where windows are read as one text.
+        states: per utterance or window, after the frozen layers.
         pieces: those that are scored: the far leg's, and the near leg's where acts are labelled.
         members: per scored piece, which utterances its window reads: itself, then back in time.
+        parts: per window read as one text, which part each token is of; empty where utterances are read.
     """
 
     call: Call
@@ -94,6 +99,7 @@ class Prepared:
     states: list[State] | None
     pieces: list[Piece]
     members: list[list[int]]
+    parts: list[list[int]] = field(default_factory=list)
 
 
 def is_scored(piece: Piece) -> bool:
@@ -116,7 +122,12 @@ def prepare(
     advance: Callable[[int], None],
     chunk: int = 100,
 ) -> list[Prepared]:
-    """Run the frozen layers over every utterance once, ``chunk`` calls at a time; ``advance`` is told how many."""
+    """Run the frozen layers over every utterance once, ``chunk`` calls at a time; ``advance`` is told how many.
+
+    Where ``tokenizer`` reads windows as one text, over every window of a far utterance.
+    """
+    if tokenizer.reading == "window":
+        return _prepare_windows(calls, weights, lower, tokenizer, advance, chunk)
     out: list[Prepared] = []
     for start in range(0, len(calls), chunk):
         part = calls[start : start + chunk]
@@ -128,6 +139,31 @@ def prepare(
             members = [members_of(call.pieces, of_call, i, tokenizer) for i in scored]
             if any(call.pieces[i].leg == "far" for i in scored):
                 out.append(Prepared(call, weight, of_call, cached, [call.pieces[i] for i in scored], members))
+        advance(len(part))
+    return out
+
+
+def _prepare_windows(
+    calls: Sequence[Call],
+    weights: Sequence[float],
+    lower: LowerLayers | None,
+    tokenizer: WindowTokenizer,
+    advance: Callable[[int], None],
+    chunk: int,
+) -> list[Prepared]:
+    if lower is None:
+        raise ConfigError("an encoder from nothing reads utterances: leave `reading: window` out")
+    out: list[Prepared] = []
+    for start in range(0, len(calls), chunk):
+        part = calls[start : start + chunk]
+        windows = [[w for w in windows_of(call, MAX_PIECES) if w.current.leg == "far"] for call in part]
+        rows = [[tokenizer.window_ids(window) for window in of_call] for of_call in windows]
+        states = iter(lower.states([ids for of_call in rows for ids, _ in of_call]))
+        for call, of_call, weight in zip(part, rows, weights[start : start + chunk], strict=True):
+            pieces = [piece for piece in call.pieces[:MAX_PIECES] if piece.leg == "far"]
+            if pieces:
+                ids, parts = [row[0] for row in of_call], [row[1] for row in of_call]
+                out.append(Prepared(call, weight, ids, [next(states) for _ in of_call], pieces, [], parts))
         advance(len(part))
     return out
 
@@ -168,8 +204,12 @@ def encode(network: IntentNetwork, batch: Sequence[Prepared]) -> tuple[Tensor, T
     return means[back], highest[back]
 
 
-def run(network: IntentNetwork, batch: Sequence[Prepared], encoded: tuple[Tensor, Tensor] | None = None) -> Outputs:
+def run(network: Network, batch: Sequence[Prepared], encoded: tuple[Tensor, Tensor] | None = None) -> Outputs:
     """Outputs for all scored utterances of the calls of ``batch``, in order; ``encoded``: what :func:`encode` gave."""
+    if isinstance(network, WindowNetwork):
+        return network.judge_windows(
+            [state for item in batch for state in item.states or ()], [part for item in batch for part in item.parts]
+        )
     starts = np.cumsum([0, *(len(item.utterances) for item in batch)])
     windows = [
         [start + i for i in members] for start, item in zip(starts, batch, strict=False) for members in item.members
@@ -252,7 +292,7 @@ def fit(
     config: FitConfig,
     progress: Callable[[str, float], None],
     checkpoint: Path | None = None,
-) -> IntentNetwork:
+) -> Network:
     """Train and return the network.
 
     Args:
@@ -266,7 +306,11 @@ def fit(
     torch.manual_seed(config.seed)
     rng = np.random.default_rng(config.seed)
     ranks, device = Ranks(), best_device()
-    network = IntentNetwork(tensors, encoder, config.num_tuned, config.dropout, is_whole=config.is_whole).to(device)
+    network: Network
+    if encoder.reading == "window":
+        network = WindowNetwork(tensors, encoder, config.num_tuned, config.dropout).to(device)
+    else:
+        network = IntentNetwork(tensors, encoder, config.num_tuned, config.dropout, is_whole=config.is_whole).to(device)
     slow = network.encoder_parameters()
     quick = network.head_parameters()
     groups = [{"params": slow, "lr": config.layer_rate}, {"params": quick, "lr": config.learning_rate}]
@@ -276,7 +320,7 @@ def fit(
     schedule = torch.optim.lr_scheduler.LambdaLR(
         optimizer, lambda step: min((step + 1) / warmup, max(0.02, (len(plan) - step) / (len(plan) - warmup + 1)))
     )
-    if not network.has_heads:
+    if isinstance(network, IntentNetwork) and not network.has_heads:
         with torch.no_grad():
             network.standardise(*encode(network, [item for batch in plan[:STANDARD_BATCHES] for item in batch]))
     network.go_on_from({name: tensors[name] for name in tensors if name.startswith("head.")})
@@ -302,7 +346,7 @@ def fit(
         line = f"loss {np.mean(averages[-50:]):.3f} stage {losses[2]:.3f} act {losses[3]:.3f}"
         progress(f"{line} {time.monotonic() - started:.0f} s", step / len(plan))
     network.eval()
-    if config.head_epochs:
+    if config.head_epochs and isinstance(network, IntentNetwork):
         fit_heads(network, train, config, progress)
     ranks.close()
     return network.cpu()
@@ -340,7 +384,7 @@ def fit_heads(
 
 
 def losses_of(
-    network: IntentNetwork,
+    network: Network,
     batch: Sequence[Prepared],
     smoothing: float,
     encoded: tuple[Tensor, Tensor] | None = None,

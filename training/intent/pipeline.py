@@ -223,7 +223,7 @@ def train(
     drawn = damage(draw(calls, TRAIN, "train", recipe.seed), TRAIN, corruptor, recipe.seed)
     shape = encoder.shape
     lower = None if recipe.is_whole else LowerLayers(encoder.tensors, shape, shape.num_layers - recipe.num_tuned)
-    tokenizer = window_tokenizer(encoder.tokenizer)
+    tokenizer = window_tokenizer(encoder.tokenizer, shape.reading)
     with progress_bar(console) as bar:
         task = bar.add_task("frozen layers", total=len(drawn))
         prepared = prepare(drawn, weights(drawn, TRAIN), lower, tokenizer, lambda n: bar.advance(task, n))

@@ -1,7 +1,7 @@
 """``configs/training.yaml``: which encoder is tuned, and how."""
 
 import dataclasses
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -9,7 +9,14 @@ import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from inference.errors import ConfigError
+from inference.intent.encoder import Reading
+from training.intent.encoders import SCRATCH
 from training.intent.fit import FitConfig
+
+SHIPPED_FIT = FitConfig(
+    learning_rate=1e-3, layer_rate=1.5e-4, pieces_per_batch=64, stage_weight=3.0, act_weight=0.0, family_weight=0.4
+)
+"""The recipe of what is shipped."""
 
 
 class TrainingSettings(BaseModel):
@@ -18,21 +25,34 @@ class TrainingSettings(BaseModel):
     Attributes:
         encoder: what :func:`training.intent.encoders.open_encoder` takes: a locked encoder, a folder, a hub repository.
         num_layers: the lowest so many layers are used; None: all.
+        reading: ``window``: what was said before and now as one text; ``utterances``: each by itself, several times
+            cheaper to train, and with acts.
+        languages: of the calls that are read; MiniLM knows English alone.
         fit: the recipe.
     """
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
-    encoder: str = "multilingual-e5-small"
-    num_layers: int | None = Field(default=8, ge=1, le=48)
-    fit: FitConfig = FitConfig()
+    encoder: str = "all-minilm-l6-v2"
+    num_layers: int | None = Field(default=None, ge=1, le=48)
+    reading: Reading = "window"
+    languages: tuple[str, ...] = Field(default=("en",), min_length=1)
+    fit: FitConfig = SHIPPED_FIT
 
-    def changed(self, encoder: str | None, num_layers: int | None, fit: Mapping[str, Any]) -> "TrainingSettings":
+    def changed(
+        self,
+        encoder: str | None,
+        num_layers: int | None,
+        languages: Sequence[str] | None,
+        fit: Mapping[str, Any],
+    ) -> "TrainingSettings":
         """These settings with what is given on the command line; another encoder has all of its layers used."""
         layers = self.num_layers if encoder in (None, self.encoder) else None
         return TrainingSettings(
             encoder=encoder or self.encoder,
             num_layers=num_layers or layers,
+            reading="utterances" if (encoder or self.encoder) == SCRATCH else self.reading,
+            languages=tuple(languages or self.languages),
             fit=dataclasses.replace(self.fit, **fit),
         )
 

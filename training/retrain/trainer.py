@@ -93,8 +93,7 @@ class WarmTrainer:
         from training.intent.fit import fit, prepare
         from training.intent.network import LowerLayers
 
-        # What is trained reads utterance by utterance, whatever the champion does.
-        shape = load_encoder(champion / ENCODER_FILE).model_copy(update={"reading": "utterances"})
+        shape = load_encoder(champion / ENCODER_FILE)
         shipped = read_safetensors(champion / HEAD_FILE)
         published = open_tensors(shape.artefact) if shape.artefact else {}
         tokenizer_file = weights_file(shape.artefact, "tokenizer.json") if shape.artefact else champion / TOKENIZER_FILE
@@ -102,7 +101,7 @@ class WarmTrainer:
         start = _overlaid(published, shipped)
         encoder = Encoder(champion.name, shape, start, tokenizer_file)
         lower = None if recipe.is_whole else LowerLayers(start, shape, shape.num_layers - recipe.num_tuned)
-        tokenizer = window_tokenizer(tokenizer_file)
+        tokenizer = window_tokenizer(tokenizer_file, shape.reading)
         with progress_bar(self._console) as bar:
             task = bar.add_task("frozen layers", total=len(drawn))
             prepared = prepare(drawn, weights(drawn, SHARES), lower, tokenizer, lambda n: bar.advance(task, n))
