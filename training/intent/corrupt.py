@@ -42,12 +42,12 @@ _BLURRED = (("zh", "z"), ("ch", "c"), ("sh", "s"), ("n", "l"), ("ng", "n"))
 
 
 def syllable(character: str) -> str:
-    """The Mandarin syllable of a character without its tone, blurred; empty without pypinyin (extra ``mandarin``)."""
+    """The Mandarin syllable of a character without its tone, blurred; empty without pypinyin (extra ``train``)."""
     try:
         from pypinyin import lazy_pinyin
     except ImportError:
         return ""
-    sound = lazy_pinyin(character)[0]
+    sound = str(lazy_pinyin(character)[0])
     for heard, as_if in _BLURRED[:-1]:
         if sound.startswith(heard):
             sound = as_if + sound[len(heard) :]

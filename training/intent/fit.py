@@ -349,7 +349,8 @@ def fit(
     if config.head_epochs and isinstance(network, IntentNetwork):
         fit_heads(network, train, config, progress)
     ranks.close()
-    return network.cpu()
+    network.cpu()
+    return network
 
 
 def fit_heads(
