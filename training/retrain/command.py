@@ -137,8 +137,6 @@ def _carry_out(order: Order, threads: int) -> Path:
     Raises:
         GateError: it did not pass.
     """
-    import torch
-
     from training.evaluation.labelled import from_scripts
     from training.evaluation.outcome import What
     from training.evaluation.sets import VOICED
@@ -148,7 +146,6 @@ def _carry_out(order: Order, threads: int) -> Path:
     from training.retrain.trainer import WarmStart, WarmTrainer
     from training.retrain.voiced import Hearing, read_new_scripts
 
-    torch.set_num_threads(threads)
     given = order.new or order.scripts or Path()
     sha256 = _sha256(given)
     folder = order.work or Path("retrain") / sha256[:DIGITS]
@@ -163,6 +160,9 @@ def _carry_out(order: Order, threads: int) -> Path:
         labelled = read_new(given)
         refuse_without_provenance(given, labelled)
         what = "real text" if all(call.real for call in labelled) else what
+    import torch  # only now: what is wrong with the calls is said on machines without it, too
+
+    torch.set_num_threads(threads)
     earlier = tuple(as_known(call) for path in order.history for call in read_new(path))
     plan = Plan(
         order.champion, folder, Sources(order.known, order.data, order.recognised), what, order.max_gold, earlier
