@@ -285,7 +285,7 @@ def pull(
         typer.Option(help="int8 for CPU, fp16 for GPU.", show_default="what is there, else int8"),
     ] = None,
 ) -> None:
-    """Fetch the published weights once, verify them, and build the ONNX models (about 160 MB, resumable)."""
+    """Fetch the published weights once, verify them, and build the ONNX models (about 240 MB, resumable)."""
     from inference.service.models import pull_models
 
     pull_models(names or (), source, console=None if quiet else stderr, precision=precision)
@@ -303,7 +303,7 @@ def configure_models() -> None:
 
 @models_app.command(name="list")
 def list_models() -> None:
-    """The models here: version, precision, source, licence, and whether they are whole."""
+    """The weights and models here: version, precision, source, licence, whether built. `models verify` proves them."""
     from inference.service.models import model_lines
 
     for line in model_lines():
@@ -312,7 +312,10 @@ def list_models() -> None:
 
 @models_app.command()
 def verify() -> None:
-    """Hold every file of every model against its digest. Exit 1 where one bit differs; a worker refuses that model."""
+    """Hold the recogniser and the intent model against their digests. Exit 1 where one bit differs.
+
+    A worker refuses such a model. Voice activity and the gate have no list: they are in git.
+    """
     from inference.service.models import default_models_dir
     from inference.service.sealed import verify_models
 

@@ -166,7 +166,8 @@ def _one_line(error: ValidationError, source: str) -> str:
         near = difflib.get_close_matches(str(location[-1]), _known_names(location), n=1)
         hint = f"; did you mean '{near[0]}'?" if near else ""
         return f"{source}: unknown setting '{where}'{hint}{more}"
-    return f"{source}: {where}: {first['msg']}{more}"
+    place = f"{source}: {where}" if where else source
+    return f"{place}: {first['msg'].removeprefix('Value error, ')}{more}"
 
 
 def load_settings(path: Path | None = None, *, engine: str | None = None) -> Settings:

@@ -96,7 +96,6 @@ def intent(
     os.environ.setdefault("GOMP_SPINCOUNT", "0")
     import torch
 
-    from inference.intent.versions import unseal
     from inference.service.sealed import seal_intent
     from training.evaluation.run import judge_all, report_of
     from training.evaluation.sets import standing_sets
@@ -114,7 +113,6 @@ def intent(
     else:
         base = open_encoder(chosen.encoder, chosen.num_layers).read_as(chosen.reading)
     started = time.monotonic()
-    unseal(out)  # its files are about to change
     report = train(sources, out, base, chosen.fit, "int8", stderr, resume)
     report["training"]["minutes"] = round((time.monotonic() - started) / 60, 1)
     write_report(out / REPORT_FILE, report)
@@ -138,11 +136,9 @@ def calibrate(
 
     A few minutes, no torch. Updates calibration.json, report.json and the built model.
     """
-    from inference.intent.versions import unseal
     from inference.service.sealed import seal_intent
     from training.intent.pipeline import REPORT_FILE, Sources, read_report, recalibrate, write_report
 
-    unseal(model)
     report = read_report(model / REPORT_FILE)
     report["calibration"] = recalibrate(Sources(scripts, data, recognised), model, "int8", seed, stderr)
     report.pop("test", None)

@@ -80,7 +80,8 @@ def check_sums(folder: Path, needed: Iterable[str] = ()) -> None:
     """
     listed = [(name, digest, sums) for sums in (SUMS_FILE, BUILT_SUMS_FILE) for name, digest in _of(folder, sums)]
     if missing := sorted(set(needed) - {name for name, _, _ in listed}):
-        raise WeightsError(f"{folder / missing[0]}: no list of digests names it, so it is not loaded; {REMEDY}")
+        remedy = REMEDY if (folder / SUMS_FILE).is_file() else f"restore {SUMS_FILE}, or accept it: scamtap models seal"
+        raise WeightsError(f"{folder / missing[0]}: no list of digests names it, so it is not loaded; {remedy}")
     for name, digest, sums in listed:
         if sha256_of_file(folder / name) != digest:
             remedy = REMEDY if sums == BUILT_SUMS_FILE else "restore it, or accept it: scamtap models seal"

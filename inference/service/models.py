@@ -39,10 +39,9 @@ from inference.intent.install import (
 )
 from inference.intent.install import tokenizer_path as intent_tokenizer_path
 from inference.intent.scorer import IntentScorer
-from inference.intent.versions import RECORD_FILE
 from inference.service.call import CallParts
 from inference.service.engines import build_engine
-from inference.service.sealed import check_intent, check_speech, seal_intent
+from inference.service.sealed import check_intent, check_speech
 from inference.service.stages import Stages
 from inference.speech.graph import DECODER, ENCODER
 from inference.speech.install import install_speech
@@ -178,9 +177,6 @@ def pull_models(
             if console is not None:
                 console.print(f"building {', '.join(built.names)} ({wanted}) in {models_dir}", markup=False)
             _build(models_dir, built, wanted)
-    folder = version_dir(models_dir, INTENT_MODEL)
-    if (folder / MODEL_FILE).is_file() and not (folder / RECORD_FILE).is_file():
-        seal_intent(folder)  # nobody answered for it before: from now on it stays what it is
     if install_gate(models_dir) and console is not None:
         console.print(f"{GATE_MODEL}: built of its head in {models_dir}", markup=False)
     write_configs(models_dir)
@@ -200,7 +196,7 @@ def _build(models_dir: Path, built: _Built, precision: Precision) -> None:
 
 
 def model_lines(models_dir: Path | None = None) -> Iterator[str]:
-    """One line per set of weights and per model: what, from where, and whether it is whole."""
+    """One line per set of weights and per model: what, from where, and whether it is built."""
     models_dir = models_dir or default_models_dir()
     lock = load_lock()
     for held in status(deep=True):

@@ -30,6 +30,7 @@ from inference.intent.install import (
     tokenizer_path,
 )
 from inference.intent.scorer import IntentConfig
+from inference.intent.versions import unseal
 from inference.weights import file as weights_file
 from inference.weights import open_tensors
 from inference.weights.safetensors import write_safetensors
@@ -140,6 +141,7 @@ def calibrate_head(
     """
     models_dir = models_dir_of(out)
     shape = load_encoder(out / ENCODER_FILE)
+    unseal(out)  # its files are about to change
     tokenizer_file = weights_file(shape.artefact, "tokenizer.json") if shape.artefact else tokenizer_path(models_dir)
     install_intent(models_dir, open_tensors(shape.artefact) if shape.artefact else {}, tokenizer_file, precision)
     dev_calls = draw(calls, DEV, "dev", seed)
@@ -234,6 +236,7 @@ def train(
             bar.update(task, completed=int(100 * done), description=text)
 
         network = fit(encoder.tensors, shape, prepared, recipe, progress, checkpoint)
+    unseal(out)  # only now: until here a fault or Ctrl-C leaves what was there as it was
     digest = write_head(out / HEAD_FILE, encoder.frozen(recipe.num_tuned, recipe.is_whole) | network.shipped())
     write_atomically(out / ENCODER_FILE, lambda temporary: temporary.write_text(shape.model_dump_json(indent=2) + "\n"))
     if shape.artefact is None:
