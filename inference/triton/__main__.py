@@ -28,8 +28,10 @@ def main(arguments: Sequence[str]) -> int:
     )
     options = parser.parse_args(own)
     ports = free_ports() if options.any_port or command else DEFAULT_PORTS
-    # Ctrl-C and SIGTERM end the wait below, and the server is stopped on the way out.
-    signal.signal(signal.SIGTERM, lambda *_: signal.raise_signal(signal.SIGINT))
+    # Ctrl-C and SIGTERM end the wait below, and the server is stopped on the way out. Both are said here: a shell starts
+    # what runs in the background with SIGINT ignored.
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, _stop)
     try:
         with LocalTriton(options.models, venv=options.venv, ports=ports, flags=options.flag) as triton:
             if command:
@@ -42,6 +44,10 @@ def main(arguments: Sequence[str]) -> int:
     except EngineError as error:
         print(f"triton: {error}", file=sys.stderr)  # noqa: T201
         return error.exit_code
+
+
+def _stop(_number: int, _frame: object) -> None:
+    raise KeyboardInterrupt
 
 
 def _split(arguments: list[str]) -> tuple[list[str], str, list[str]]:

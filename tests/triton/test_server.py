@@ -105,14 +105,19 @@ def test_a_command_runs_beside_a_server(installed, repository):
 
 
 @pytest.mark.triton
-def test_told_to_stop_it_leaves_nothing(installed, repository, until):
-    process = launch("--models", repository.path, "--any-port")
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+def test_told_to_stop_it_leaves_nothing(installed, repository, until, number):
+    before = signal.signal(signal.SIGINT, signal.SIG_IGN)  # as a shell has it for what runs in the background
+    try:
+        process = launch("--models", repository.path, "--any-port")
+    finally:
+        signal.signal(signal.SIGINT, before)
     line = process.stdout.readline()
     assert "tritonserver 24.10 on the CPU serves" in line, process.stderr.read()
     port = line.rsplit(":", 1)[1].strip()
     shm = f"scamtap_{process.pid}_{port}_*"
     assert list(Path("/dev/shm").glob(f"*{shm}"))
-    process.send_signal(signal.SIGTERM)
+    process.send_signal(number)
     assert process.wait(30) == 0
     process.communicate()
     assert not list(Path("/dev/shm").glob(f"*{shm}"))
