@@ -28,8 +28,8 @@ def main(arguments: Sequence[str]) -> int:
     )
     options = parser.parse_args(own)
     ports = free_ports() if options.any_port or command else DEFAULT_PORTS
-    # Ctrl-C and SIGTERM end the wait below, and the server is stopped on the way out. Both are said here: a shell starts
-    # what runs in the background with SIGINT ignored.
+    # Ctrl-C and SIGTERM end the wait below, and the server is stopped on the way out. Both are said here, since a shell
+    # starts what runs in the background with SIGINT ignored.
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, _stop)
     try:
