@@ -174,7 +174,7 @@ def load():
 def until():
     """``until(condition)``: wait for it, at most ``timeout_s``."""
 
-    def wait(condition, timeout_s=10):
+    def wait(condition, timeout_s=20):
         end_s = time.monotonic() + timeout_s
         while not condition():
             assert time.monotonic() < end_s, "it did not happen"

@@ -16,6 +16,8 @@ pytestmark = pytest.mark.triton
 
 X = {"x": np.ones((1, 3), np.float32)}
 QUICK = {"timeout_s": 8, "attempt_timeout_s": 0.5, "canary_timeout_s": 0.3}
+PATIENT = QUICK | {"attempt_timeout_s": 4}
+"""A busy machine's server may be slow to load or to stop, and is not full for that."""
 
 
 def answer(engine):
@@ -44,7 +46,7 @@ def test_requests_of_many_callers_share_runs_of_the_graph(serve, connect, admin,
 
 def test_a_new_version_under_load_costs_no_request(serve, connect, admin, load, until, repository):
     server = serve(repository.path, *repository.controlled)
-    engine, client = connect(server, **QUICK), admin(server)
+    engine, client = connect(server, **PATIENT), admin(server)
     with load(engine) as running:
         until(lambda: len(running.answers) > 50)
         repository.put(repository.scaled(2), version=2)
@@ -60,7 +62,7 @@ def test_a_new_version_under_load_costs_no_request(serve, connect, admin, load, 
 
 def test_a_broken_version_is_refused_and_the_one_before_serves_on(serve, connect, admin, load, until, repository):
     server = serve(repository.path, *repository.controlled)
-    engine, client = connect(server, **QUICK), admin(server)
+    engine, client = connect(server, **PATIENT), admin(server)
     with load(engine) as running:
         until(lambda: len(running.answers) > 20)
         repository.put(repository.scaled(2), version=2)
@@ -129,7 +131,7 @@ def test_a_server_that_stops_politely_hands_over_to_the_other(serve, connect, lo
     """Two servers, asked in turn; either may go."""
     one, other = serve(repository.path), serve(repository.path)
     url = f"{one.url},{other.url.removeprefix('triton://')}"
-    engine = connect(url, **(QUICK | {"attempt_timeout_s": 3}))  # a busy machine's server stops slowly, and is not full
+    engine = connect(url, **PATIENT)
     with load(engine) as running:
         until(lambda: len(running.answers) > 50)
         os.kill(one.pid, signal.SIGTERM)
