@@ -107,7 +107,8 @@ def intent(
     given = {"epochs": epochs, "num_tuned": layers, "seed": seed}
     recipe = {key: value for key, value in given.items() if value is not None}
     chosen = load_training(settings).changed(encoder, use_layers, language, recipe)
-    sources = Sources(scripts, data, recognised, chosen.languages, tuple(without or ()))
+    has_acts = chosen.fit.act_weight > 0
+    sources = Sources(scripts, data, recognised, chosen.languages, tuple(without or ()), is_marked=has_acts)
     if chosen.encoder == SCRATCH:
         base = scratch_encoder((c for c in read_sources(sources) if c.split == "train"), out, chosen.fit.seed)
     else:

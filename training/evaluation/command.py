@@ -184,7 +184,7 @@ def unseen(
 
     torch.set_num_threads(threads)
     chosen = load_training(settings)
-    sources = Sources(scripts, data, recognised, chosen.languages)
+    sources = Sources(scripts, data, recognised, chosen.languages, is_marked=chosen.fit.act_weight > 0)
     families = families_of(sources, family or ())
 
     def fit(without: Sources, out: Path) -> dict[str, object]:

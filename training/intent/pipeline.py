@@ -65,6 +65,8 @@ class Sources:
 
     Attributes:
         languages: of the calls that are read.
+        is_marked: whether the marks of outside texts are learnt from (:mod:`training.intent.marked`). Acts need them;
+            stages alone are blurred by them: twice a blatant ask was no longer seen as one.
         without: scam families and topics of which no call is read, scam or genuine: how does an unseen kind fare?
     """
 
@@ -73,6 +75,7 @@ class Sources:
     recognised: Path | None = None
     languages: tuple[str, ...] = LANGUAGES
     without: tuple[str, ...] = ()
+    is_marked: bool = False
 
     def is_left_out(self, call: Call) -> bool:
         """Whether :attr:`without` names the kind of this call."""
@@ -90,7 +93,8 @@ def read_sources(sources: Sources) -> list[Call]:
         raise ConfigError(f"{sources.scripts}: no call scripts there; give --scripts datasets/scripts")
     heard = [call for call in recognised_calls(sources)[0] if call.language in sources.languages]
     outside = read_all(sources.data, TRAINABLE, sources.languages)
-    outside = with_marks(outside, read_marks(sources.scripts.parent / MARKS_FILE))
+    if sources.is_marked:
+        outside = with_marks(outside, read_marks(sources.scripts.parent / MARKS_FILE))
     return [call for call in scripts + heard + outside if not sources.is_left_out(call)]
 
 
