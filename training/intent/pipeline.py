@@ -66,7 +66,7 @@ class Sources:
     Attributes:
         languages: of the calls that are read.
         is_marked: whether the marks of outside texts are learnt from (:mod:`training.intent.marked`). Acts need them;
-            stages alone are blurred by them: twice a blatant ask was no longer seen as one.
+            stages alone did no better with them.
         without: scam families and topics of which no call is read, scam or genuine: how does an unseen kind fare?
     """
 
