@@ -74,8 +74,9 @@ class Sender:
 
     def _set_disk(self, process: asyncio.subprocess.Process, *, is_full: bool) -> None:
         """Files of the process grow no further: the kernel refuses writes to the outbox, whoever runs the test."""
-        _, hard = resource.prlimit(process.pid, resource.RLIMIT_FSIZE)
-        resource.prlimit(process.pid, resource.RLIMIT_FSIZE, (FULL_AT_BYTES if is_full else hard, hard))
+        with contextlib.suppress(ProcessLookupError):  # killed before; the next one is told when it begins
+            _, hard = resource.prlimit(process.pid, resource.RLIMIT_FSIZE)
+            resource.prlimit(process.pid, resource.RLIMIT_FSIZE, (FULL_AT_BYTES if is_full else hard, hard))
 
 
 def _kill(process: asyncio.subprocess.Process) -> None:
