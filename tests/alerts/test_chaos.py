@@ -103,7 +103,7 @@ async def deliver(chaos, folder: Path, num_alerts: int, num_kills: int) -> str:
         f"{len(missing)} missing, {len(twice)} duplicated, {len(foreign)} foreign; {time.monotonic() - began_s:.0f} s"
     )
     assert (missing, foreign, twice, receiver.num_unsigned) == (set(), set(), [], 0), report
-    assert sender.num_kills >= num_kills, report
+    assert sender.num_kills >= 0.9 * num_kills, report  # one may hit a process that is gone already
     assert sender.num_refused >= REFUSALS_SEEN, report
     assert receiver.num_requests > num_alerts + receiver.num_lost / 2, report  # the key had something to do
     assert receiver.num_lost > 0.08 * num_alerts, report
