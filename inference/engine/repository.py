@@ -3,10 +3,14 @@
 import os
 from collections.abc import Callable
 from pathlib import Path
+from typing import TypeVar
 
 from onnx import ModelProto
+from pydantic import BaseModel, ValidationError
 
 from inference.errors import EngineError, WeightsError
+
+Beside = TypeVar("Beside", bound=BaseModel)
 
 MODEL_FILE = "model.onnx"
 BUILT_SUMS_FILE = "SHA256SUMS.built"
@@ -42,6 +46,22 @@ def newest_version(models_dir: Path, name: str) -> int:
 def version_dir(models_dir: Path, name: str) -> Path:
     """Folder of the newest version of ``name``."""
     return models_dir / name / str(newest_version(models_dir, name))
+
+
+def read_beside(path: Path, cls: type[Beside]) -> Beside:
+    """Read a JSON file that lies beside a model: its calibration, its encoder's shape.
+
+    Raises:
+        WeightsError: it is missing or malformed; names file and field.
+    """
+    try:
+        return cls.model_validate_json(path.read_text(encoding="utf-8"))
+    except OSError as error:
+        raise WeightsError(f"{path}: cannot be read ({error.strerror}); restore it from the repository") from error
+    except ValidationError as error:
+        first = error.errors(include_url=False, include_input=False)[0]
+        where = ".".join(str(part) for part in first["loc"])
+        raise WeightsError(f"{path}: {where}: {first['msg']}; restore it from the repository") from None
 
 
 def write_model(models_dir: Path, name: str, model: ModelProto, version: int | None = None) -> Path:

@@ -3,9 +3,9 @@
 import math
 from pathlib import Path
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, ConfigDict, Field
 
-from inference.errors import WeightsError
+from inference.engine.repository import read_beside
 
 CALIBRATION_FILE = "calibration.json"
 BORN_WITH = ("states_precision", "states_weights_sha256")
@@ -72,11 +72,4 @@ def load_gate_calibration(path: Path) -> GateCalibration:
     Raises:
         WeightsError: it is missing or malformed.
     """
-    try:
-        return GateCalibration.model_validate_json(path.read_text(encoding="utf-8"))
-    except OSError as error:
-        raise WeightsError(f"{path}: cannot be read ({error.strerror}); restore it from the repository") from error
-    except ValidationError as error:
-        first = error.errors(include_url=False, include_input=False)[0]
-        where = ".".join(str(part) for part in first["loc"])
-        raise WeightsError(f"{path}: {where}: {first['msg']}; restore it from the repository") from None
+    return read_beside(path, GateCalibration)

@@ -3,10 +3,10 @@
 from collections.abc import Mapping
 from pathlib import Path
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from inference.audio import Leg
-from inference.errors import WeightsError
+from inference.engine.repository import read_beside
 from inference.intent.acts import ACTS, FAR_ACTS, GENUINE_ACTS, SUBSCRIBER_ACTS
 from inference.intent.scores import STAGES, Weighed
 
@@ -108,11 +108,4 @@ def load_calibration(path: Path) -> Calibration:
     Raises:
         WeightsError: it is missing, malformed, or lacks a stage.
     """
-    try:
-        return Calibration.model_validate_json(path.read_text(encoding="utf-8"))
-    except OSError as error:
-        raise WeightsError(f"{path}: cannot be read ({error.strerror}); restore it from the repository") from error
-    except ValidationError as error:
-        first = error.errors(include_url=False, include_input=False)[0]
-        where = ".".join(str(part) for part in first["loc"])
-        raise WeightsError(f"{path}: {where}: {first['msg']}; restore it from the repository") from None
+    return read_beside(path, Calibration)

@@ -3,14 +3,14 @@
 from pathlib import Path
 from typing import Literal, TypeAlias
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, ConfigDict, Field
 
-from inference.errors import WeightsError
+from inference.engine.repository import read_beside
 
 ENCODER_FILE = "encoder.json"
 
 Reading: TypeAlias = Literal["utterances", "window"]
-"""How a window is read: each utterance by itself, or all of it as one text (models of an earlier training)."""
+"""How a window is read: each utterance by itself, or all of it as one text (as the shipped model does)."""
 
 
 class EncoderShape(BaseModel):
@@ -40,11 +40,4 @@ def load_encoder(path: Path) -> EncoderShape:
     Raises:
         WeightsError: it is missing or malformed.
     """
-    try:
-        return EncoderShape.model_validate_json(path.read_text(encoding="utf-8"))
-    except OSError as error:
-        raise WeightsError(f"{path}: cannot be read ({error.strerror}); restore it from the repository") from error
-    except ValidationError as error:
-        first = error.errors(include_url=False, include_input=False)[0]
-        where = ".".join(str(part) for part in first["loc"])
-        raise WeightsError(f"{path}: {where}: {first['msg']}; restore it from the repository") from None
+    return read_beside(path, EncoderShape)

@@ -128,11 +128,6 @@ class Recogniser:
         return not self._is_remote
 
     @property
-    def has_gate(self) -> bool:
-        """Whether anything can be held back."""
-        return self._gate is not None
-
-    @property
     def is_gate_free(self) -> bool:
         """Whether the gate costs next to nothing, as states are here anyway; a remote engine would encode twice."""
         return self._gate is not None and not self._is_remote

@@ -38,6 +38,7 @@ with atheris.instrument_imports(include=["inference.screening", "inference.servi
     from inference.service.attempt_door import PATH, AttemptDoor
 
 import structlog
+from sip_double import Clock, Wire
 
 from inference.gateway.sip.agent import Agent
 from inference.gateway.sip.message import parse_message
@@ -126,57 +127,6 @@ def published(data: bytes, folder: Path) -> None:
         raise RuntimeError("a number was lost")
     if any(made.find(prefix) is None for prefix in list(made.prefixes)[:16]):
         raise RuntimeError("a prefix was lost")
-
-
-class Clock:
-    """Virtual time."""
-
-    def __init__(self) -> None:
-        self.now_s = 0.0
-        self.due: list[tuple[float, Any]] = []
-
-    def time(self) -> float:
-        """See :class:`inference.gateway.sip.flow.Timers`."""
-        return self.now_s
-
-    def call_later(self, delay: float, callback: Any, *args: Any) -> Any:
-        """See :class:`inference.gateway.sip.flow.Timers`."""
-        timer = _Timer(callback, args)
-        self.due.append((self.now_s + delay, timer))
-        return timer
-
-    def run_out(self) -> None:
-        """Let everything that is due happen."""
-        while self.due:
-            self.due.sort(key=lambda due: due[0])
-            self.now_s, timer = self.due.pop(0)
-            if timer.callback is not None:
-                timer.callback(*timer.args)
-
-
-class _Timer:
-    def __init__(self, callback: Any, args: Any) -> None:
-        self.callback, self.args = callback, args
-
-    def cancel(self) -> None:
-        self.callback = None
-
-
-class Wire:
-    """A proxy that takes everything."""
-
-    transport, peer, local, is_verified, is_open = "UDP", ("192.0.2.10", 5060), ("192.0.2.1", 5070), False, True
-
-    def __init__(self) -> None:
-        self.sent: list[bytes] = []
-
-    def send(self, data: bytes) -> None:
-        """Keep it."""
-        self.sent.append(data)
-
-    def to_port(self, port: int) -> "Wire":
-        """The same."""
-        return self
 
 
 async def proxy(data: bytes) -> None:

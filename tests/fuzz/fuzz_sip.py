@@ -22,63 +22,13 @@ with atheris.instrument_imports(include=["inference.gateway.sip", "inference.gat
     from inference.gateway.siprec.gateway import SiprecGateway
 
 import structlog
+from sip_double import Clock, Wire
 
 from inference.gateway.ports import MediaPorts
 
 GOLDEN = Path(__file__).parents[1] / "golden" / "sip"
 CUT = b"\x00--\x00"
 """Between two messages of one input."""
-
-
-class Clock:
-    """Virtual time."""
-
-    def __init__(self) -> None:
-        self.now_s = 0.0
-        self.due: list[tuple[float, Any]] = []
-
-    def time(self) -> float:
-        """See :class:`inference.gateway.sip.flow.Timers`."""
-        return self.now_s
-
-    def call_later(self, delay: float, callback: Any, *args: Any) -> Any:
-        """See :class:`inference.gateway.sip.flow.Timers`."""
-        timer = _Timer(callback, args)
-        self.due.append((self.now_s + delay, timer))
-        return timer
-
-    def run_out(self) -> None:
-        """Let everything that is due happen, for three hours."""
-        while self.due and self.now_s < 10_800:
-            self.due.sort(key=lambda due: due[0])
-            self.now_s, timer = self.due.pop(0)
-            if timer.callback is not None:
-                timer.callback(*timer.args)
-
-
-class _Timer:
-    def __init__(self, callback: Any, args: Any) -> None:
-        self.callback, self.args = callback, args
-
-    def cancel(self) -> None:
-        self.callback = None
-
-
-class Wire:
-    """A peer that takes everything."""
-
-    transport, peer, local, is_verified, is_open = "UDP", ("192.0.2.10", 5060), ("192.0.2.1", 5060), False, True
-
-    def __init__(self) -> None:
-        self.sent: list[bytes] = []
-
-    def send(self, data: bytes) -> None:
-        """Keep it."""
-        self.sent.append(data)
-
-    def to_port(self, port: int) -> "Wire":
-        """The same."""
-        return self
 
 
 class Control:
@@ -111,7 +61,7 @@ class Control:
 
 async def one_peer(data: bytes) -> None:
     """Send the messages of an input, then let time pass."""
-    clock, wire, control = Clock(), Wire(), Control()
+    clock, wire, control = Clock(run_out_s=10_800), Wire(), Control()
     ports = MediaPorts("192.0.2.1", (40000,), None, 0.0, clock=clock.time)
     gateway = SiprecGateway(SiprecConfig(), control, ports)  # type: ignore[arg-type]
     agent = gateway.agent = Agent(gateway, clock, gateway.agent_config())

@@ -29,7 +29,7 @@ def cascade(doubles):
     """``cascade(gates)``: parts and stages with a gate that hears half of what the intent model would think."""
 
     class Gated(doubles.Recogniser):
-        has_gate = is_gate_free = True
+        is_gate_free = True
 
         def __init__(self):
             super().__init__()

@@ -83,7 +83,6 @@ def test_a_remote_engine_encodes_for_the_gate_alone_and_only_when_it_is_asked(ti
 
 def test_without_a_gate_nothing_is_held_back(tiny, engine, make_segment):
     recogniser = Recogniser(engine, tiny.tokenizer_path)
-    assert not recogniser.has_gate
     assert not recogniser.is_gate_free
     assert not recogniser.transcribe([make_segment(1.0)], ["en"], lambda _index, _llr: False)[0].is_held
 

@@ -80,7 +80,7 @@ class Cascaded:
 class _Remembering:
     """Recogniser and scorer that keep what they said: words do not depend on the gate, so they are decoded once."""
 
-    has_gate = is_gate_free = True
+    is_gate_free = True
 
     def __init__(self, recogniser: Recogniser, scorer: IntentScorer) -> None:
         self._recogniser, self._scorer = recogniser, scorer

@@ -13,7 +13,7 @@ from training.voice.sounds import Sound, SoundKind
 
 OldPreset = Literal["telephone", "bad", "clean"]
 LinePreset = Literal["mobile", "voip", "noisy", "hold"]
-Preset: TypeAlias = Literal["telephone", "bad", "clean", "mobile", "voip", "noisy", "hold"]
+Preset: TypeAlias = Literal[OldPreset, LinePreset]
 """``telephone``: lines drawn by seed, fair to bad, one G.711 pass. ``bad``: the same, noisier, more packets lost.
 ``clean``: one good line a leg, for a call people will listen to. ``mobile``: AMR at one or both ends, noise of a room
 or other people at 10 … 25 dB. ``voip``: Opus, G.722 or G.711 over the internet, up to 10 % of the packets lost.

@@ -157,7 +157,7 @@ def test_from_recordings_to_a_gate_that_tells_calls_apart_by_what_is_said(voiced
 class Gated:
     """The doubles' recogniser behind the real gate."""
 
-    has_gate = is_gate_free = True
+    is_gate_free = True
 
     def __init__(self, recogniser, engine, gate):
         self.recogniser, self.engine, self.gate = recogniser, engine, gate
