@@ -13,7 +13,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from inference.audio import SAMPLE_RATE_HZ
-from inference.audio.segmenter import Segmenter, SegmenterConfig
+from inference.audio.segmenter import Segmenter, SegmenterBank, SegmenterConfig
 from inference.intent.calibration import Calibration, OperatingPoint
 from inference.intent.scores import FAMILIES, STAGES, IntentScores
 from inference.rtp.g711 import encode_alaw, encode_ulaw
@@ -64,13 +64,13 @@ SPOKEN_S, PAUSE_S = 0.4, 0.35
 class EnergyVad:
     """Speech is what is loud."""
 
-    def open(self) -> None:
-        return None
+    def open(self, num_legs):
+        return np.zeros(num_legs)
 
     def score(self, frames, states):
         return (np.abs(frames.astype(np.float32)).mean(axis=1) > 300).astype(np.float32)
 
-    def skip(self, state, num_frames) -> None:
+    def skip(self, states, num_frames) -> None:
         return None
 
 
@@ -135,8 +135,8 @@ def stages(clock=None) -> Stages:
 
 
 def parts(segments: SegmenterConfig = SEGMENTS) -> CallParts:
-    vad, verdict = EnergyVad(), VerdictConfig().calibrated(CALIBRATION)
-    return CallParts(lambda leg: Segmenter(leg, segments, vad), lambda: Verdict(verdict, CALIBRATION.stage_thresholds))
+    bank, verdict = SegmenterBank(segments, EnergyVad()), VerdictConfig().calibrated(CALIBRATION)
+    return CallParts(lambda leg: Segmenter(leg, bank), lambda: Verdict(verdict, CALIBRATION.stage_thresholds))
 
 
 def tone(hz: int, seconds: float):
