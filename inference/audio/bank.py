@@ -26,14 +26,20 @@ _ROW = np.dtype(
         ("next_frame", np.int64),  # its number on the grid
         ("num_kept", np.int64),  # frames of its history, the newest is the one before next_frame
         ("onset", np.int64),  # place in the history of the first frame of speech, while a segment is open; else -1
-        ("has_lead_in", np.bool_),  # a segment that continues a cut one has none
+        ("has_lead_in", np.int64),  # 0 for a segment that continues a cut one
         ("num_voiced", np.int64),
         ("num_silent", np.int64),  # frames since the last voiced one
         ("num_missing", np.int64),
         ("num_unscored", np.int64),  # silent frames since the VAD last saw one
         ("probability", np.float64),  # of the last frame
     ]
-)
+)  # of words of 8 bytes, which are gathered faster than records
+_WORDS = _ROW.itemsize // 8
+
+
+def _powers(frames: PCM) -> npt.NDArray[np.float64]:
+    powers: npt.NDArray[np.float64] = np.square(frames, dtype=np.float32).mean(axis=1).astype(np.float64)
+    return powers
 
 
 def _frames(seconds: float) -> int:
@@ -58,11 +64,11 @@ class SegmenterBank:
         self._cut_frames = max(3, _frames(config.cut_window_s))
         self._silence_power = 32768.0**2 * 10 ** (config.silence_dbfs / 10)
         self._fill = (BRIDGE_FRAMES + self._end_frames + 2) * FRAME_NUM_SAMPLES  # ends whatever is open
-        self._legs = np.zeros(0, _ROW)
+        self._legs, self._words = np.zeros(0, _ROW), np.zeros((0, _WORDS), np.int64)  # the same memory
         self._rests = FrameRests()
         self._states = vad.open(0)
         self._is_voiced = np.zeros((0, self._cut_frames), np.bool_)  # of the newest frames, by number modulo width
-        self._history: list[list[PCM]] = []  # a row's newest frames
+        self._history: list[list[bytes]] = []  # a row's newest frames
         self._names: list[Leg] = []
         self._free: list[int] = []
 
@@ -87,6 +93,7 @@ class SegmenterBank:
         more = num_rows - len(self._legs)
         self._free += range(num_rows - 1, len(self._legs) - 1, -1)
         self._legs = np.concatenate([self._legs, np.zeros(more, _ROW)])
+        self._words = self._legs.view(np.int64).reshape(-1, _WORDS)
         self._rests.grow(num_rows)
         self._states = np.concatenate([self._states, self._vad.open(more)])
         self._is_voiced = np.pad(self._is_voiced, ((0, more), (0, 0)))
@@ -163,11 +170,10 @@ class SegmenterBank:
     def _advance(self, rows: Int64s, step: Step) -> list[tuple[int, SpeechSegment]]:
         """Take a frame of each live leg."""
         rows, config = rows[step.live], self._config
-        legs = self._legs[rows]  # a copy, written back below
+        legs = self._words[rows].view(_ROW)[:, 0]  # a copy, written back below
         is_there = 2 * step.num_present >= FRAME_NUM_SAMPLES
         legs["num_missing"] = np.where(is_there, 0, legs["num_missing"] + 1)
-        power = np.square(step.frames, dtype=np.float32).mean(axis=1).astype(np.float64)
-        is_asked = is_there & (power >= self._silence_power)
+        is_asked = is_there & (_powers(step.frames) >= self._silence_power)
         is_bridged = ~is_asked & (legs["num_missing"] > 0) & (legs["num_missing"] <= BRIDGE_FRAMES)
         probability = np.where(is_bridged, legs["probability"], 0.0)
         if is_asked.any():
@@ -185,15 +191,16 @@ class SegmenterBank:
         legs["num_voiced"] = np.where(begins, 0, legs["num_voiced"]) + is_voiced
         legs["num_silent"] = np.where(is_voiced, 0, legs["num_silent"] + 1)
         legs["num_kept"][is_idle] = np.minimum(legs["num_kept"][is_idle], self._lead_frames)
-        self._legs[rows] = legs
-        for row, frame, num_kept in zip(rows.tolist(), step.frames, legs["num_kept"].tolist(), strict=True):
+        self._words[rows] = legs.view(np.int64).reshape(-1, _WORDS)
+        pcm, size = step.frames.tobytes(), step.frames[0].nbytes
+        for row, num_kept, at in zip(rows.tolist(), legs["num_kept"].tolist(), range(0, len(pcm), size), strict=True):
             kept = self._history[row]
-            kept.append(frame.copy())  # a view would keep the frames of all the other legs
+            kept.append(pcm[at : at + size])
             if len(kept) > num_kept:
                 del kept[: len(kept) - num_kept]
 
         ends = was_open & ~is_voiced & (legs["num_silent"] >= self._end_frames)
-        first = np.where(legs["has_lead_in"], np.maximum(0, legs["onset"] - self._lead_frames), legs["onset"])
+        first = np.where(legs["has_lead_in"] > 0, np.maximum(0, legs["onset"] - self._lead_frames), legs["onset"])
         is_long = ~is_idle & ~ends & (legs["num_kept"] - first >= self._max_frames)
         out = []
         for place in np.flatnonzero(ends | is_long).tolist():
@@ -236,7 +243,7 @@ class SegmenterBank:
             start_s=(origin + first) * FRAME_S,
             end_s=(origin + end) * FRAME_S,
             known_s=int(leg["next_frame"]) * FRAME_S,
-            samples=np.concatenate(self._history[row][first:end]),
+            samples=np.frombuffer(bytearray().join(self._history[row][first:end]), np.int16),
             is_cut=is_cut,
         )
 
@@ -264,8 +271,9 @@ class SegmenterBank:
         if leg["num_voiced"] < self._min_frames:  # clicks all along: keep only what may begin a word
             return self._close(row)
         num_kept, next_frame = int(leg["num_kept"]), int(leg["next_frame"])
-        recent = np.square(np.stack(self._history[row][-self._cut_frames :]), dtype=np.float32).mean(axis=1)
-        smooth = np.convolve(recent.astype(np.float64), np.ones(3) / 3, mode="valid")
+        newest = np.frombuffer(b"".join(self._history[row][-self._cut_frames :]), np.int16)
+        recent = _powers(newest.reshape(-1, FRAME_NUM_SAMPLES))
+        smooth = np.convolve(recent, np.ones(3) / 3, mode="valid")
         end = num_kept - len(recent) + int(np.argmin(smooth)) + 2  # just after its middle frame
         out = [self._segment(row, self._first(leg), end, is_cut=True)]
         self._forget(row, end)

@@ -72,4 +72,11 @@ class FrameRests:
         for step in range(int(num_frames.max(initial=0))):
             live = np.flatnonzero(num_frames > step)
             at = first[live] + step * FRAME_NUM_SAMPLES
-            yield Step(live, joined[live, at], np.count_nonzero(there[live, at], axis=1))
+            yield Step(live, joined[live, at], _count(there[live, at]))
+
+
+def _count(present: Presence) -> Int64s:
+    """How many samples of each frame are there, ``[n, FRAME_NUM_SAMPLES]`` -> ``[n]``; eight of them at a time."""
+    by_byte = present.view(np.uint64).sum(axis=1).view(np.uint8)  # none exceeds 32
+    num_present: Int64s = by_byte.reshape(-1, 8).sum(axis=1, dtype=np.int64)
+    return num_present

@@ -6,10 +6,12 @@ cannot keep up is :mod:`inference.service.overload`, and the calls go on.
 """
 
 import asyncio
+import math
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import asdict
 from functools import partial
+from itertools import islice
 from typing import Any
 
 import numpy as np
@@ -313,13 +315,15 @@ class Watch:
             await asyncio.sleep(due_s - self._clock())
 
     def _end_idle(self) -> None:
-        now_s = self._clock()
-        for call_id, followed in list(self._calls.items()):
-            arrivals_s = self._plane.last_arrivals_s(list(followed.handles.values()))
+        now_s, calls = self._clock(), list(self._calls.items())
+        every_s = self._plane.last_arrivals_s([handle for _, f in calls for handle in f.handles.values()])
+        newest_s = iter(every_s.tolist())
+        for call_id, followed in calls:
+            arrivals_s = [at_s for at_s in islice(newest_s, len(followed.handles)) if not math.isnan(at_s)]
             idle_s = self._standing.idle_s(call_id) or self._config.idle_timeout_s
-            if now_s - float(np.nanmax([followed.begun_s, *arrivals_s])) < idle_s:
+            if now_s - max([followed.begun_s, *arrivals_s]) < idle_s:
                 continue
-            if call_id in self._standing and bool(np.isnan(arrivals_s).all()):
+            if call_id in self._standing and not arrivals_s:
                 followed.release(self._plane, now_s)  # nobody called yet: no call to speak of, only its clock is old
                 self._calls[call_id] = self._open(followed.spec)
                 continue
