@@ -28,6 +28,7 @@ from inference.rtp.plane import PacketPlane
 from inference.service.call import Call, CallParts
 from inference.service.events import Event, VerdictEvent
 from inference.service.followed import Followed, hear_followed, packet_counters
+from inference.service.pace import Pace
 from inference.service.publisher import Publisher
 from inference.service.scheduler import Scheduler, SchedulerConfig
 from inference.service.stages import DueSegment, Outcome, Stages
@@ -302,17 +303,15 @@ class Watch:
         self._publisher.begun(spec.reach)
 
     async def _run(self) -> None:
-        period_s = self._config.tick_ms / 1000
-        due_s = self._clock()
+        pace = Pace(self._config.tick_ms / 1000, self._clock())
         while True:
             try:
-                self._late_s = self._clock() - due_s
+                self._late_s = pace.begin(self._clock())
                 self.tick()
                 self._is_failing = False
             except ScamTapError as error:
                 self._failed(error)
-            due_s = max(due_s + period_s, self._clock())  # after a stall: catch up at once, do not tick twice
-            await asyncio.sleep(due_s - self._clock())
+            await asyncio.sleep(pace.end(self._clock()))
 
     def _end_idle(self) -> None:
         now_s, calls = self._clock(), list(self._calls.items())
