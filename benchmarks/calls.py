@@ -218,12 +218,8 @@ def ladder(options: argparse.Namespace) -> Iterator[Result]:
                 sender.num_playing = 2 * calls
                 time.sleep(options.settle)
                 sender.worst_lag_s = 0.0
-                before, sent, sender_s, began_s = (
-                    worker.report(),
-                    sender.num_sent,
-                    time.process_time(),
-                    time.monotonic(),
-                )
+                before, began_s = worker.report(), time.monotonic()
+                sent, sender_s = sender.num_sent, time.process_time()
                 time.sleep(options.seconds)
                 after, seconds = worker.report(), time.monotonic() - began_s
                 result = summarise(before, after, seconds, calls)

@@ -219,7 +219,7 @@ class DueQueue:
             cost: seconds that a second of window takes the models.
             lag_s: how far behind the worker is.
         """
-        ready = []  # turn, a number that keeps equals in order, line
+        ready: list[tuple[tuple[int, float], int, _Line]] = []  # turn, a number that keeps equals in order, line
         for line in self._lines.values():
             rank = self._rank(line)
             if self._is_ready(line, rank, now_s):
