@@ -50,7 +50,7 @@ class DueConfig(BaseModel):
     near_llr: float = Field(1.5, ge=0, description="evidence missing to suspect, nats, up to which a call is near it")
     batch_s: float = Field(0.4, gt=0, description="computing time of a batch; one segment may exceed it")
     max_batch_s: float = Field(2, gt=0, description="to which it grows as the worker falls behind: half of the lag")
-    max_rows: int = Field(16, ge=1, description="segments in a batch")
+    max_rows: int = Field(64, ge=1, description="segments in a batch; its time mostly allows less")
     oldest_every: int = Field(4, ge=1, description="every so many batches begin with whoever waits longest")
     hop_s: float = Field(4, ge=0, description="long_hop: how long speech of low-risk calls waits for more")
     max_joined_s: float = Field(8, gt=0, le=28, description="long_hop: length up to which segments are joined")
