@@ -22,7 +22,7 @@ from tests.service.conftest import Bench
 from tests.service.virtual import VirtualLoop
 
 NUM_CALLS = 12
-COST = 0.12  # seconds of the models for a second of window: five such calls are already too many
+COST = 0.12  # seconds of the models for a second of window: they can bear six such calls
 PHRASE_S = 0.75  # a phrase and its pause
 THEIRS = (doubles.THREAT.text, doubles.HELLO.text)  # of the call at suspect; all others say one thing
 
