@@ -1,9 +1,8 @@
-"""What a subscriber can hear: a beep for ``suspect``, a beep and a spoken line per scam family for ``danger``, and one
-for a call that was labelled before it rang.
+"""What a subscriber can hear: a beep for ``suspect``, a beep and a spoken line per scam family for ``danger``.
 
-A folder holds all of it, so that an operator can put another in its place: ``en.yaml`` and ``zh.yaml`` with the lines,
-and a WAV per line with the whole sound, beep included. ``scamtap-train announce`` speaks the lines; an operator's own
-recordings bear the same names.
+A call that was labelled before it rang has a line of its own. A folder holds all of it, so that an operator can put
+another in its place: ``en.yaml`` and ``zh.yaml`` with the lines, a WAV per line with the whole sound, beep included.
+``scamtap-train announce`` speaks the lines; an operator's own recordings bear the same names.
 """
 
 import io
