@@ -61,6 +61,8 @@ def share(ordered: Sequence[float], part: float) -> float | None:
 class Constant:
     """Decides nothing: the peer."""
 
+    waits = False
+
     async def decide(self, attempt: Any) -> Any:
         """Allow."""
         from inference.screening.attempt import Decision
