@@ -8,7 +8,8 @@ own, in a loop. A worker process of its own (packets, segmenter, scheduler, mode
 after --settle seconds it is measured for --seconds. The ladder ends where p99 of "end of speech to verdict" passes 1 s:
 from the last sample of a segment that ended in a pause until it was judged, the pause that ends it (0.5 s of it)
 included. With --stub S the models take S seconds for a second of window and say nothing: what is left is the plane,
-the segmenter and the scheduler. CPU is the worker's; the sender runs beside it, in this process.
+the segmenter and the scheduler. CPU is the worker's, by thread; that of the sender, which runs beside it in this
+process on the same machine, is told apart. Where its packets go late, it and not the worker may be what is too slow.
 """
 
 import argparse
@@ -18,6 +19,7 @@ import platform
 import resource
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -99,6 +101,7 @@ async def be_worker(options: argparse.Namespace) -> None:
             legs = watch.leg_counters().values()
             report = {
                 "cpu_s": time.process_time(),
+                "cpu_of_s": cpu_by_thread(),
                 "rss_bytes": resident_bytes(),
                 "load": watch.load(),
                 "received": sum(leg.received for leg in legs),
@@ -111,6 +114,16 @@ async def be_worker(options: argparse.Namespace) -> None:
             delays_s.clear()
             waits_s.clear()
             print(json.dumps(report), flush=True)
+
+
+def cpu_by_thread() -> dict[str, float]:
+    """CPU seconds so far: of the loop (segmenter, scheduler, API), the media thread (packets), models and the rest."""
+    clock_hz, out = os.sysconf("SC_CLK_TCK"), {"loop": 0.0, "media": 0.0, "models": 0.0}
+    for thread in threading.enumerate():
+        fields = Path(f"/proc/self/task/{thread.native_id}/stat").read_text().rpartition(")")[2].split()
+        of = {"MainThread": "loop", "rtp-plane": "media"}.get(thread.name, "models")
+        out[of] += (int(fields[11]) + int(fields[12])) / clock_hz  # utime, stime
+    return out
 
 
 def resident_bytes() -> int:
@@ -204,7 +217,9 @@ def ladder(options: argparse.Namespace) -> Iterator[Result]:
                 begun = calls
                 sender.num_playing = 2 * calls
                 time.sleep(options.settle)
-                before, sent, began_s = worker.report(), sender.num_sent, time.monotonic()
+                sender.worst_lag_s = 0.0
+                before, began_s = worker.report(), time.monotonic()
+                sent, sender_s = sender.num_sent, time.process_time()
                 time.sleep(options.seconds)
                 after, seconds = worker.report(), time.monotonic() - began_s
                 result = summarise(before, after, seconds, calls)
@@ -212,6 +227,7 @@ def ladder(options: argparse.Namespace) -> Iterator[Result]:
                 more = calls - first["calls"]  # a worker with few calls has its models' memory already
                 result["kb_per_call"] = round((after["rss_bytes"] - first["rss_bytes"]) / more / 1000) if more else None
                 result["sent"] = sender.num_sent - sent
+                result["sender_cores"] = round((time.process_time() - sender_s) / seconds, 3)
                 result["sender_worst_lag_ms"] = round(1000 * sender.worst_lag_s, 1)
                 result["refused_calls"] = refused
                 yield result
@@ -246,6 +262,7 @@ def summarise(before: Result, after: Result, seconds: float, calls: int) -> Resu
         "step_s": {k: round(v - before["load"]["step_s"][k], 1) for k, v in after["load"]["step_s"].items()},
         "packets": {k: after[k] - before[k] for k in ("received", "lost", "late", "queue_drops")},
         "cores": round(cpu_s / seconds, 3),
+        "cores_of": {of: round((s - before["cpu_of_s"][of]) / seconds, 3) for of, s in after["cpu_of_s"].items()},
         "cpu_ms_per_call_s": round(1000 * cpu_s / seconds / calls, 2),
         "rss_mb": round(after["rss_bytes"] / 1e6),
         "load_average": round(os.getloadavg()[0], 2),
@@ -256,9 +273,10 @@ def show(r: Result) -> None:
     verdict, due, packets = r["speech_to_verdict_s"], r["due_to_verdict_s"], r["packets"]
     print(
         f"{r['calls']:>5} calls: speech to verdict p50 {verdict['p50']} s, p99 {verdict['p99']} s "
-        f"(due to verdict {due['p50']}, {due['p99']}); {r['cores']} cores, {r['cpu_ms_per_call_s']} ms/s a call, "
+        f"(due to verdict {due['p50']}, {due['p99']}); {r['cores']} cores (loop {r['cores_of']['loop']}, media "
+        f"{r['cores_of']['media']}, models {r['cores_of']['models']}), {r['cpu_ms_per_call_s']} ms/s a call, "
         f"{r['rss_mb']} MB, {r['kb_per_call']} kB a further call; shed {r['shed_s']} s, refused {r['refused_calls']}; "
-        f"packets sent {r['sent']}, "
+        f"packets sent {r['sent']} by {r['sender_cores']} cores, at most {r['sender_worst_lag_ms']} ms late, "
         f"received {packets['received']}, lost {packets['lost']}, late {packets['late']}, dropped "
         f"{packets['queue_drops']}; {r['rows_per_batch']} rows a batch, {r['joined']} joined, padding "
         f"{r['padding_share']:.0%}; speech {r['speech_share_of_a_leg']:.0%} of a leg; load {r['load_average']}",

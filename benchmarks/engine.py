@@ -30,7 +30,7 @@ from speech_peer import write_peer_model
 from whisper_cpp_peer import open_whisper_cpp, write_whisper_cpp_model
 
 from inference.audio import SAMPLE_RATE_HZ
-from inference.audio.segmenter import Segmenter, SegmenterConfig, push_all
+from inference.audio.segmenter import Segmenter, SegmenterBank, SegmenterConfig, push_all
 from inference.audio.vad import Vad
 from inference.engine.base import Engine
 from inference.engine.onnx import OnnxEngine
@@ -156,7 +156,8 @@ def segmenter_cost(audio: list[Any], vad: Vad) -> float:
     """CPU seconds that a second of a leg costs the segmenter, with many legs a tick as a worker has them."""
     step = round(TICK_S * SAMPLE_RATE_HZ)
     legs = [np.roll(audio[i % len(audio)], -i * 3 * SAMPLE_RATE_HZ) for i in range(SEGMENTED_LEGS)]
-    segmenters = [Segmenter("far", SegmenterConfig(), vad) for _ in legs]
+    bank = SegmenterBank(SegmenterConfig(), vad)
+    segmenters = [Segmenter("far", bank) for _ in legs]
     num_ticks = min(SEGMENTED_TICKS, min(map(len, legs)) // step)
     before = own_cpu_s()
     for start in range(0, num_ticks * step, step):

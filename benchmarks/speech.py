@@ -28,8 +28,8 @@ from speech_peer import write_peer_model
 
 from inference.audio import LEGS, SAMPLE_RATE_HZ
 from inference.audio.segment import SpeechSegment
-from inference.audio.segmenter import Segmenter, SegmenterConfig
-from inference.audio.vad import VAD_MODEL, Vad, default_vad
+from inference.audio.segmenter import Segmenter, SegmenterBank, SegmenterConfig
+from inference.audio.vad import VAD_MODEL, NeuralVad, Vad
 from inference.engine.onnx import OnnxEngine
 from inference.speech.graph import DECODER, ENCODER
 from inference.speech.install import tokenizer_path
@@ -60,7 +60,7 @@ def neural_vad(engine: OnnxEngine) -> Vad:
         out = engine.infer(VAD_MODEL, {"frames": frames, "state": state})
         return out["speech"].astype(np.float32, copy=False), out["next_state"]
 
-    return default_vad(network)
+    return NeuralVad(network)
 
 
 def read_legs(folder: Path, limit: int) -> Iterator[tuple[str, str, np.ndarray, list[dict[str, Any]]]]:
@@ -79,7 +79,7 @@ def read_legs(folder: Path, limit: int) -> Iterator[tuple[str, str, np.ndarray, 
 
 def cut(leg: Any, samples: np.ndarray, turns: list[dict[str, Any]], how: str, vad: Vad) -> list[SpeechSegment]:
     if how == "vad":
-        segmenter = Segmenter(leg, SegmenterConfig(), vad)
+        segmenter = Segmenter(leg, SegmenterBank(SegmenterConfig(), vad))
         return segmenter.push(samples, 0) + segmenter.flush()
     out = []
     for turn in turns:

@@ -8,14 +8,14 @@ models run between :meth:`Call.hear` and :meth:`Call.judge`, over the due segmen
 live call give the same events.
 """
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
 from inference.alerts.alert import Alert
 from inference.audio import LEGS, Leg
 from inference.audio.segment import PCM, SpeechSegment
-from inference.audio.segmenter import Presence, Segmenter, push_all
+from inference.audio.segmenter import Presence, Segmenter
 from inference.gate.evidence import GateEvidence
 from inference.intent.context import ContextWindow, RollingContext
 from inference.intent.scorer import IntentScorer
@@ -96,7 +96,11 @@ class Call:
         Returns:
             Speech that ended (or reached the length cap) with these samples, in order.
         """
-        return hear_all([Heard(self, leg, samples, start_sample, present)])[0]
+        return self._segmenters[leg].push(samples, start_sample, present)
+
+    def segmenter(self, leg: Leg) -> Segmenter:
+        """What cuts this leg: to :meth:`hear` many legs of many calls at once."""
+        return self._segmenters[leg]
 
     def hang_up(self) -> list[SpeechSegment]:
         """The audio is over: speech still open on either leg, in order of time."""
@@ -141,19 +145,3 @@ class Call:
             dict(self._speech_s),
             packets,
         )
-
-
-@dataclass(frozen=True, slots=True)
-class Heard:
-    """New audio of one leg of one call; see :meth:`Call.hear`."""
-
-    call: Call
-    leg: Leg
-    samples: PCM
-    start_sample: int
-    present: Presence | None = None
-
-
-def hear_all(heard: Sequence[Heard]) -> list[list[SpeechSegment]]:
-    """:meth:`Call.hear` for many legs, their frames scored in common batches; each leg at most once."""
-    return push_all([(h.call._segmenters[h.leg], h.samples, h.start_sample, h.present) for h in heard])

@@ -21,8 +21,9 @@ calls alone fill the queue does its bound hold against them too.
 """
 
 import asyncio
+import heapq
 from collections import deque
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 
 import numpy as np
@@ -42,12 +43,14 @@ class DueConfig(BaseModel):
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
-    max_waiting_s: float = Field(600, gt=0, description="speech that may wait, seconds: 16 kB each")
+    max_waiting_s: float = Field(
+        6000, gt=0, description="speech that may wait, seconds: 16 kB each; 4 a call for its hop"
+    )
     max_wait_s: float = Field(10, gt=0, description="low-risk speech that waited longer is shed: newer says more")
     near_llr: float = Field(1.5, ge=0, description="evidence missing to suspect, nats, up to which a call is near it")
     batch_s: float = Field(0.4, gt=0, description="computing time of a batch; one segment may exceed it")
     max_batch_s: float = Field(2, gt=0, description="to which it grows as the worker falls behind: half of the lag")
-    max_rows: int = Field(16, ge=1, description="segments in a batch")
+    max_rows: int = Field(64, ge=1, description="segments in a batch; its time mostly allows less")
     oldest_every: int = Field(4, ge=1, description="every so many batches begin with whoever waits longest")
     hop_s: float = Field(4, ge=0, description="long_hop: how long speech of low-risk calls waits for more")
     max_joined_s: float = Field(8, gt=0, le=28, description="long_hop: length up to which segments are joined")
@@ -63,12 +66,14 @@ class Waiting:
         answer: resolved with what came of it; None where nobody asks.
         ready_s: low risk: when it may go to the models.
         is_hopping: it came while such calls were to be heard less often.
+        window: samples that the models hear for it.
     """
 
     due: DueSegment
     answer: "asyncio.Future[Outcome] | None" = None
     ready_s: float = 0.0
     is_hopping: bool = False
+    window: int = 0
 
     @property
     def num_samples(self) -> int:
@@ -122,6 +127,8 @@ class DueQueue:
         self._lines: dict[Call, _Line] = {}
         self._max_samples = round(config.max_waiting_s * SAMPLE_RATE_HZ)
         self._num_batches = 0
+        self._losers: list[tuple[tuple[int, int], int, _Line]] | None = None  # a heap, while the queue is full
+        self._num_losers = 0
         self.num_samples = 0
 
     def __len__(self) -> int:
@@ -139,13 +146,11 @@ class DueQueue:
 
     def ready_window_s(self, now_s: float) -> float:
         """What the models should be hearing by now, paddings included, seconds."""
-        ready = (
-            self._window_samples(one.num_samples)
-            for line in self._lines.values()
-            for one in line.waiting
-            if one.ready_s <= now_s or self._rank(line) != LOW
-        )
-        return sum(ready) / SAMPLE_RATE_HZ
+        ready = 0
+        for line in self._lines.values():
+            is_low = self._rank(line) == LOW
+            ready += sum(one.window for one in line.waiting if not is_low or one.ready_s <= now_s)
+        return ready / SAMPLE_RATE_HZ
 
     def add(self, waiting: Waiting, now_s: float, *, is_hopping: bool = False) -> list[Waiting]:
         """Take a segment.
@@ -159,23 +164,24 @@ class DueQueue:
             What had to go to make room, which may be this very one.
         """
         call = waiting.due.call
-        waiting.is_hopping = is_hopping
+        waiting.is_hopping, waiting.window = is_hopping, self._window_samples(waiting.num_samples)
         waiting.ready_s = waiting.due.due_s + (self._config.hop_s if is_hopping else 0.0)
         line = self._lines.setdefault(call, _Line(call, now_s))
         if not line.waiting and not line.is_out:
             line.since_s = now_s
         line.waiting.append(waiting)
         self._count(line, waiting.num_samples)
-        gone = []
+        gone, touched = [], [line]
         while self.num_samples > self._max_samples:
-            loser = max((one for one in self._lines.values() if one.waiting), key=self._expendable)
+            loser = self._loser()
+            touched.append(loser)
             if self._rank(loser) == SUSPECT:  # they alone fill the queue: the newcomer finds no room
                 line.waiting.remove(waiting)
                 self._count(line, -waiting.num_samples)
                 gone.append(waiting)
                 break
             gone.append(self._pop(loser))
-        self._forget_empty()
+        self._forget_empty(touched)
         return gone
 
     def hurry(self, call: Call) -> None:
@@ -190,18 +196,19 @@ class DueQueue:
             return False
         line.waiting.remove(waiting)
         self._count(line, -waiting.num_samples)
-        self._forget_empty()
+        self._forget_empty([line])
         return True
 
     def shed_late(self, now_s: float) -> list[Waiting]:
         """Take out low-risk speech that has waited too long."""
         gone = []
+        self._losers = None
         for line in self._lines.values():
             if line.is_ended or self._rank(line) == SUSPECT:
                 continue
             while line.waiting and now_s - line.waiting[0].due.due_s > self._config.max_wait_s:
                 gone.append(self._pop(line))
-        self._forget_empty()
+        self._forget_empty(list(self._lines.values()))
         return gone
 
     def take(self, now_s: float, cost: float, lag_s: float = 0.0) -> list[Row]:
@@ -212,19 +219,21 @@ class DueQueue:
             cost: seconds that a second of window takes the models.
             lag_s: how far behind the worker is.
         """
-        ready = [line for line in self._lines.values() if self._is_ready(line, now_s)]
+        ready: list[tuple[tuple[int, float], int, _Line]] = []  # turn, a number that keeps equals in order, line
+        for line in self._lines.values():
+            rank = self._rank(line)
+            if self._is_ready(line, rank, now_s):
+                ready.append(((ENDED if line.is_ended else rank, line.since_s), len(ready), line))
         if not ready:
             return []
         self._num_batches += 1
+        ready.sort()
+        lines = [line for _, _, line in ready]
         if self._num_batches % self._config.oldest_every == 0:
-            ready.sort(key=lambda line: line.since_s)
-            first, rest = ready[0], sorted(ready[1:], key=self._turn)
-        else:
-            ready.sort(key=self._turn)
-            first, rest = ready[0], ready[1:]
+            lines.insert(0, lines.pop(min(range(len(lines)), key=lambda place: lines[place].since_s)))
         config = self._config
         batch_s = max(config.batch_s, min(config.max_batch_s, lag_s / 2))
-        return self._fill((first, *rest), now_s, batch_s / max(cost, 1e-9))
+        return self._fill(lines, now_s, batch_s / max(cost, 1e-9))
 
     def _fill(self, lines: Sequence[_Line], now_s: float, window_s: float) -> list[Row]:
         """A batch of the lines' next rows, in their order, that has ``window_s`` of windows."""
@@ -232,6 +241,8 @@ class DueQueue:
         room = window_s * SAMPLE_RATE_HZ
         length = self._window(self._next(lines[0]))
         for line in lines:
+            if len(rows) == self._config.max_rows:
+                break
             while (joined := self._next(line)) and len(rows) < self._config.max_rows:
                 window = self._window(joined)
                 if rows and (window > room or not (self._is_mixing or window == length)):
@@ -255,7 +266,7 @@ class DueQueue:
             line = self._lines.get(row.due.call)
             if line is not None:
                 line.is_out = False
-        self._forget_empty()
+                self._forget_empty([line])
 
     def _rank(self, line: _Line) -> int:
         if line.call.level != "none":
@@ -264,19 +275,34 @@ class DueQueue:
             return ENDED
         return NEAR if line.call.suspect_in_llr <= self._config.near_llr else LOW
 
-    def _turn(self, line: _Line) -> tuple[int, float]:
-        rank = self._rank(line)
-        return ENDED if line.is_ended else rank, line.since_s
+    def _kept(self, line: _Line) -> tuple[int, int]:
+        """The smaller, the sooner it loses speech."""
+        return -self._rank(line), -line.num_samples
 
-    def _expendable(self, line: _Line) -> tuple[int, int]:
-        """The larger, the sooner it loses speech."""
-        return self._rank(line), line.num_samples
+    def _loser(self) -> _Line:
+        """The line that loses speech next; there is one.
 
-    def _is_ready(self, line: _Line, now_s: float) -> bool:
+        A full queue asks with every segment, so the order is made once a tick, and from then on only the top of it is
+        held against what its calls have become meanwhile.
+        """
+        if self._losers is None:
+            self._losers = [(self._kept(line), n, line) for n, line in enumerate(self._lines.values()) if line.waiting]
+            self._num_losers = len(self._losers)
+            heapq.heapify(self._losers)
+        while True:
+            was, number, line = self._losers[0]
+            if not line.waiting:
+                heapq.heappop(self._losers)
+            elif (now := self._kept(line)) == was:
+                return line
+            else:
+                heapq.heapreplace(self._losers, (now, number, line))
+
+    def _is_ready(self, line: _Line, rank: int, now_s: float) -> bool:
         if line.is_out or not line.waiting:
             return False
         is_enough = line.num_samples >= self._config.max_joined_s * SAMPLE_RATE_HZ
-        return self._rank(line) != LOW or line.waiting[0].ready_s <= now_s or is_enough
+        return rank != LOW or line.waiting[0].ready_s <= now_s or is_enough
 
     def _next(self, line: _Line) -> list[Waiting]:
         """The segments that make the line's next row."""
@@ -303,7 +329,7 @@ class DueQueue:
     def _window(self, joined: Sequence[Waiting]) -> int:
         first, last = joined[0].due.segment, joined[-1].due.segment
         if first is last:
-            return self._window_samples(len(first.samples))
+            return joined[0].window
         return self._window_samples(round((last.end_s - first.start_s) * SAMPLE_RATE_HZ))
 
     def _pop(self, line: _Line) -> Waiting:
@@ -314,10 +340,14 @@ class DueQueue:
     def _count(self, line: _Line, num_samples: int) -> None:
         line.num_samples += num_samples
         self.num_samples += num_samples
+        if num_samples > 0 and self._losers is not None:
+            self._num_losers += 1
+            heapq.heappush(self._losers, (self._kept(line), self._num_losers, line))
 
-    def _forget_empty(self) -> None:
-        for call in [call for call, line in self._lines.items() if not line.waiting and not line.is_out]:
-            del self._lines[call]
+    def _forget_empty(self, lines: Iterable[_Line]) -> None:
+        for line in lines:
+            if not line.waiting and not line.is_out:
+                self._lines.pop(line.call, None)
 
 
 def _join(joined: Sequence[Waiting]) -> DueSegment:

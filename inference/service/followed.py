@@ -5,13 +5,16 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Self
 
+import numpy as np
+
 from inference.audio import SAMPLE_RATE_HZ, Leg
 from inference.audio.segment import SpeechSegment
+from inference.audio.segmenter import push_rows
 from inference.errors import ScamTapError
 from inference.gateway.spec import CallSpec, LegSpec
 from inference.rtp.counters import LegCounters, sum_counters
 from inference.rtp.plane import PacketPlane
-from inference.service.call import Call, Heard, hear_all
+from inference.service.call import Call
 from inference.service.stages import Outcome
 
 PLAIN_CODECS = frozenset(("PCMU", "PCMA", "CN", "telephone-event", "red"))  # red holds another, which counts itself
@@ -150,15 +153,10 @@ def hear_followed(
     """
     rows = [(followed, leg) for followed in calls for leg in followed.handles]
     batch = plane.read([followed.handles[leg] for followed, leg in rows], now_s=now_s)
-    heard, owners = [], []
-    for row, (followed, leg) in enumerate(rows):
-        num = int(batch.num_samples[row])
-        if num:
-            start = int(batch.start_samples[row]) - round(followed.begun_s * SAMPLE_RATE_HZ)
-            heard.append(Heard(followed.call, leg, batch.samples[row, :num], start, batch.present[row, :num]))
-            owners.append(followed)
-    ended = zip(owners, hear_all(heard), strict=True)
-    return bool(heard), [(followed, segment) for followed, segments in ended for segment in segments]
+    starts = batch.start_samples - [round(followed.begun_s * SAMPLE_RATE_HZ) for followed, _ in rows]
+    segmenters = [followed.call.segmenter(leg) for followed, leg in rows]
+    ended = push_rows(segmenters, batch.samples, starts.astype(np.int64), batch.num_samples, batch.present)
+    return bool(batch.num_samples.any()), [(rows[place][0], segment) for place, segment in ended]
 
 
 def packet_counters(counters: Mapping[Leg, LegCounters]) -> dict[str, Any]:

@@ -12,10 +12,9 @@ import numpy as np
 from rich.console import Console
 
 from inference import intent, speech
-from inference.audio import Leg
 from inference.audio.segment import PCM
-from inference.audio.segmenter import Segmenter
-from inference.audio.vad import VAD_MODEL, Probabilities, default_vad
+from inference.audio.segmenter import Segmenter, SegmenterBank
+from inference.audio.vad import VAD_MODEL, NeuralVad, Probabilities
 from inference.engine import graph
 from inference.engine.base import Engine
 from inference.engine.graph import Precision
@@ -267,12 +266,9 @@ def build_parts(settings: "Settings", stages: Stages) -> CallParts:
         out = engine.infer(VAD_MODEL, {"frames": frames, "state": state})
         return out["speech"].astype(np.float32, copy=False), out["next_state"]
 
-    vad = default_vad(network)
+    bank = SegmenterBank(settings.segmenter, NeuralVad(network))
     calibration = stages.scorer.calibration
     verdict = settings.verdict.calibrated(calibration)
-
-    def segmenter(leg: Leg) -> Segmenter:
-        return Segmenter(leg, settings.segmenter, vad)
 
     gate = None
     if settings.cascade.gate is not None:
@@ -281,7 +277,9 @@ def build_parts(settings: "Settings", stages: Stages) -> CallParts:
         gate = partial(GateEvidence, gate_calibration, settings.cascade.pass_llr)
     judges = hashlib.sha256(calibration.model_dump_json().encode()).hexdigest()  # the head's own hash is in it
     model = f"{settings.intent.model}:{judges[:MODEL_HEX_DIGITS]}"
-    return CallParts(segmenter, lambda: Verdict(verdict, calibration.stage_thresholds), model, gate)
+    return CallParts(
+        lambda leg: Segmenter(leg, bank), lambda: Verdict(verdict, calibration.stage_thresholds), model, gate
+    )
 
 
 def default_language(settings: "Settings") -> str | None:

@@ -130,7 +130,8 @@ class Scheduler:
         """Send off what is due. To be called every tick.
 
         Args:
-            late_s: how late the tick itself comes: a worker that cannot even read its calls is overloaded too.
+            late_s: the lag that late or long ticks stand for (:mod:`inference.service.pace`): a worker that cannot even
+                read its calls is overloaded too.
         """
         now_s = self._clock()
         self._late_s = late_s

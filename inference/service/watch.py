@@ -6,10 +6,12 @@ cannot keep up is :mod:`inference.service.overload`, and the calls go on.
 """
 
 import asyncio
+import math
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import asdict
 from functools import partial
+from itertools import islice
 from typing import Any
 
 import numpy as np
@@ -26,6 +28,7 @@ from inference.rtp.plane import PacketPlane
 from inference.service.call import Call, CallParts
 from inference.service.events import Event, VerdictEvent
 from inference.service.followed import Followed, hear_followed, packet_counters
+from inference.service.pace import Pace
 from inference.service.publisher import Publisher
 from inference.service.scheduler import Scheduler, SchedulerConfig
 from inference.service.stages import DueSegment, Outcome, Stages
@@ -300,26 +303,26 @@ class Watch:
         self._publisher.begun(spec.reach)
 
     async def _run(self) -> None:
-        period_s = self._config.tick_ms / 1000
-        due_s = self._clock()
+        pace = Pace(self._config.tick_ms / 1000, self._clock())
         while True:
             try:
-                self._late_s = self._clock() - due_s
+                self._late_s = pace.begin(self._clock())
                 self.tick()
                 self._is_failing = False
             except ScamTapError as error:
                 self._failed(error)
-            due_s = max(due_s + period_s, self._clock())  # after a stall: catch up at once, do not tick twice
-            await asyncio.sleep(due_s - self._clock())
+            await asyncio.sleep(pace.end(self._clock()))
 
     def _end_idle(self) -> None:
-        now_s = self._clock()
-        for call_id, followed in list(self._calls.items()):
-            arrivals_s = self._plane.last_arrivals_s(list(followed.handles.values()))
+        now_s, calls = self._clock(), list(self._calls.items())
+        every_s = self._plane.last_arrivals_s([handle for _, f in calls for handle in f.handles.values()])
+        newest_s = iter(every_s.tolist())
+        for call_id, followed in calls:
+            arrivals_s = [at_s for at_s in islice(newest_s, len(followed.handles)) if not math.isnan(at_s)]
             idle_s = self._standing.idle_s(call_id) or self._config.idle_timeout_s
-            if now_s - float(np.nanmax([followed.begun_s, *arrivals_s])) < idle_s:
+            if now_s - max([followed.begun_s, *arrivals_s]) < idle_s:
                 continue
-            if call_id in self._standing and bool(np.isnan(arrivals_s).all()):
+            if call_id in self._standing and not arrivals_s:
                 followed.release(self._plane, now_s)  # nobody called yet: no call to speak of, only its clock is old
                 self._calls[call_id] = self._open(followed.spec)
                 continue

@@ -6,25 +6,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from pydantic import ValidationError
 
-from inference.audio.segmenter import FRAME_S, Segmenter, SegmenterConfig, push_all
-from inference.audio.vad import FRAME_NUM_SAMPLES, WebrtcVad
+from inference.audio.frames import FRAME_NUM_SAMPLES
+from inference.audio.segmenter import FRAME_S, SegmenterConfig
+from tests.audio.doubles import open_alone
 
 RATE = 8000
-
-
-class LoudnessVad:
-    """Speech is what is loud. Keeps a count per leg, so that a frame scored twice or never would show."""
-
-    def open(self):
-        return {"scored": 0, "skipped": 0}
-
-    def score(self, frames, states):
-        for state in states:
-            state["scored"] += 1
-        return np.array([min(1.0, np.abs(frame.astype(float)).mean() / 4000) for frame in frames], np.float32)
-
-    def skip(self, state, num_frames):
-        state["skipped"] += num_frames
 
 
 def tone(seconds, amplitude=8000):
@@ -37,7 +23,7 @@ def silence(seconds):
 
 
 def segments(audio, config=None, present=None):
-    segmenter = Segmenter("far", config or SegmenterConfig(), LoudnessVad())
+    segmenter = open_alone(config)
     return segmenter.push(audio, 0, present) + segmenter.flush()
 
 
@@ -102,9 +88,9 @@ def test_any_chunking_gives_the_same_segments(data):
     audio = np.concatenate(parts)
     present = np.repeat(rng.random(len(audio) // 160 + 1) > 0.1, 160)[: len(audio)]
     audio[~present] = 0
-    whole = Segmenter("near", SegmenterConfig(), LoudnessVad())
+    whole = open_alone()
     expected = whole.push(audio, 0, present) + whole.flush()
-    streamed = Segmenter("near", SegmenterConfig(), LoudnessVad())
+    streamed = open_alone()
     got, at = [], 0
     while at < len(audio):
         size = data.draw(st.sampled_from([1, 80, 160, 255, 256, 257, 800, 5000, 40_000]))
@@ -116,17 +102,6 @@ def test_any_chunking_gives_the_same_segments(data):
     for a, b in zip(got, expected, strict=True):
         assert (a.start_s, a.end_s, a.known_s, a.is_cut) == (b.start_s, b.end_s, b.known_s, b.is_cut)
         assert np.array_equal(a.samples, b.samples)
-
-
-def test_chunking_does_not_matter_to_a_real_detector():
-    rng = np.random.default_rng(5)
-    audio = np.concatenate([(rng.standard_normal(6000) * a).astype(np.int16) for a in (30, 6000, 30, 9000, 20, 20)])
-    whole = Segmenter("far", SegmenterConfig(), WebrtcVad())
-    expected = whole.push(audio, 0) + whole.flush()
-    streamed = Segmenter("far", SegmenterConfig(), WebrtcVad())
-    got = [s for at in range(0, len(audio), 160) for s in streamed.push(audio[at : at + 160], at)] + streamed.flush()
-    assert expected
-    assert [(s.start_s, s.end_s, s.known_s) for s in got] == [(s.start_s, s.end_s, s.known_s) for s in expected]
 
 
 @pytest.mark.parametrize("lost_s", [0.02, 0.06, 0.096])
@@ -146,20 +121,20 @@ def test_lost_packets_inside_speech_count_as_speech(lost_s):
 def test_discontinuous_transmission_is_silence_and_is_not_scored():
     audio = np.concatenate([tone(1), silence(3)])
     present = np.concatenate([np.ones(RATE, np.bool_), np.zeros(3 * RATE, np.bool_)])
-    segmenter = Segmenter("far", SegmenterConfig(), LoudnessVad())
+    segmenter = open_alone()
     (segment,) = segmenter.push(audio, 0, present)
     assert segment.end_s == pytest.approx(1.2, abs=0.15)
-    assert segmenter._state["scored"] <= RATE // FRAME_NUM_SAMPLES + 1
+    assert segmenter.bank._states["scored"][segmenter.row] <= RATE // FRAME_NUM_SAMPLES + 1
 
 
 def test_digital_silence_asks_no_detector():
-    segmenter = Segmenter("far", SegmenterConfig(), LoudnessVad())
+    segmenter = open_alone()
     assert segmenter.push(silence(60), 0) == []
-    assert segmenter._state["scored"] == 0
+    assert segmenter.bank._states["scored"][segmenter.row] == 0
 
 
 def test_a_jump_ahead_closes_the_segment_and_keeps_call_time():
-    segmenter = Segmenter("far", SegmenterConfig(), LoudnessVad())
+    segmenter = open_alone()
     found = segmenter.push(tone(1), 0)
     found += segmenter.push(tone(1), 3600 * RATE + 17)
     found += segmenter.flush()
@@ -169,41 +144,24 @@ def test_a_jump_ahead_closes_the_segment_and_keeps_call_time():
 
 def test_samples_already_heard_are_ignored():
     audio = np.concatenate([tone(1), silence(1)])
-    segmenter = Segmenter("far", SegmenterConfig(), LoudnessVad())
+    segmenter = open_alone()
     found = segmenter.push(audio, 0) + segmenter.push(audio, 0) + segmenter.push(audio[4000:], 4000)
     assert len(found) == 1
     assert segmenter.position == len(audio)
 
 
 def test_memory_of_a_leg_is_bounded():
-    segmenter = Segmenter("far", SegmenterConfig(), LoudnessVad())
+    segmenter = open_alone()
     held = []
     for second, audio in enumerate([tone(1)] * 30 + [silence(1)] * 30):
         segmenter.push(audio, second * RATE)
-        held.append(len(segmenter._history))
+        held.append(len(segmenter.bank._history[segmenter.row]))
     assert max(held) <= round(8.8 / FRAME_S)
     assert held[-1] <= round(0.4 / FRAME_S) + 1
 
 
-def test_many_legs_in_one_batch_segment_as_each_alone():
-    rng = np.random.default_rng(3)
-    legs = [np.concatenate([silence(rng.uniform(0, 1)), tone(rng.uniform(0.5, 3)), silence(1)]) for _ in range(7)]
-    vad = LoudnessVad()
-    together = [Segmenter("far", SegmenterConfig(), vad) for _ in legs]
-    found = [[] for _ in legs]
-    for at in range(0, max(map(len, legs)), 700):
-        pushed = push_all(
-            [(s, audio[at : at + 700], at, None) for s, audio in zip(together, legs, strict=True) if at < len(audio)]
-        )
-        for row, new in zip([i for i, audio in enumerate(legs) if at < len(audio)], pushed, strict=True):
-            found[row] += new
-    for segmenter, row, audio in zip(together, found, legs, strict=True):
-        row += segmenter.flush()
-        assert [(s.start_s, s.end_s) for s in row] == [(s.start_s, s.end_s) for s in segments(audio)]
-
-
 def test_wrong_samples_are_refused():
-    segmenter = Segmenter("far", SegmenterConfig(), LoudnessVad())
+    segmenter = open_alone()
     with pytest.raises(ValueError, match="int16"):
         segmenter.push(np.zeros(10, np.float32), 0)
     with pytest.raises(ValueError, match="presence"):

@@ -28,7 +28,7 @@ with atheris.instrument_imports(include=["inference.service", "fastapi", "starle
 import numpy as np
 import structlog
 
-from inference.audio.segmenter import Segmenter, SegmenterConfig
+from inference.audio.segmenter import Segmenter, SegmenterBank, SegmenterConfig
 from inference.verdict.verdict import Verdict
 
 MAX_CALLS = 4
@@ -43,14 +43,15 @@ KEYS = ["id", "far", "near", "local_port", "source", "payload_types", "language"
 class DeafVad:
     """Nobody speaks: no model is needed."""
 
-    def open(self) -> None:
+    def open(self, num_legs: int) -> Any:
         """See :class:`inference.audio.vad.Vad`."""
+        return np.zeros(num_legs)
 
     def score(self, frames: Any, states: Any) -> Any:
         """See :class:`inference.audio.vad.Vad`."""
         return np.zeros(len(states), np.float32)
 
-    def skip(self, state: Any, num_frames: int) -> None:
+    def skip(self, states: Any, num_frames: Any) -> None:
         """See :class:`inference.audio.vad.Vad`."""
 
 
@@ -71,8 +72,8 @@ class NoStages:
 def make() -> tuple[Watch, httpx.AsyncClient]:
     """One app over a real plane."""
     structlog.configure(wrapper_class=structlog.make_filtering_bound_logger(50))
-    vad, bus, telemetry = DeafVad(), EventBus(), Telemetry()
-    parts = CallParts(lambda leg: Segmenter(leg, SegmenterConfig(), vad), Verdict)
+    bank, bus, telemetry = SegmenterBank(SegmenterConfig(), DeafVad()), EventBus(), Telemetry()
+    parts = CallParts(lambda leg: Segmenter(leg, bank), Verdict)
     watch = Watch(
         PacketPlane(PlaneConfig(max_legs=2 * MAX_CALLS + 2)),
         parts,

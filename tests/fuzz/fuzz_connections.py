@@ -24,7 +24,7 @@ with atheris.instrument_imports(include=["inference.gateway.websocket", "inferen
 
 from inference.alerts.dispatcher import Dispatcher
 from inference.alerts.outbox import Outbox
-from inference.audio.segmenter import Segmenter, SegmenterConfig
+from inference.audio.segmenter import Segmenter, SegmenterBank, SegmenterConfig
 from inference.errors import ScamTapError
 from inference.gateway.connected import ConnectedCalls
 from inference.service.bus import EventBus
@@ -65,14 +65,15 @@ TEMPLATES: list[str] = [
 class DeafVad:
     """Nobody speaks: no model is needed."""
 
-    def open(self) -> None:
+    def open(self, num_legs: int) -> Any:
         """See :class:`inference.audio.vad.Vad`."""
+        return np.zeros(num_legs)
 
     def score(self, frames: Any, states: Any) -> Any:
         """See :class:`inference.audio.vad.Vad`."""
         return np.zeros(len(states), np.float32)
 
-    def skip(self, state: Any, num_frames: int) -> None:
+    def skip(self, states: Any, num_frames: Any) -> None:
         """See :class:`inference.audio.vad.Vad`."""
 
 
@@ -126,10 +127,10 @@ class Wire(asyncio.Transport):
 def make() -> Watch:
     """A watch over a real plane."""
     structlog.configure(wrapper_class=structlog.make_filtering_bound_logger(50))
-    vad = DeafVad()
+    bank = SegmenterBank(SegmenterConfig(), DeafVad())
     return Watch(
         PacketPlane(PlaneConfig(max_legs=8)),
-        CallParts(lambda leg: Segmenter(leg, SegmenterConfig(), vad), Verdict),
+        CallParts(lambda leg: Segmenter(leg, bank), Verdict),
         NoStages(),  # type: ignore[arg-type]
         WatchConfig(max_calls=4),
         publisher=Publisher(Telemetry(), EventBus(), Dispatcher(Outbox(None), [])),

@@ -1,57 +1,23 @@
 """The cascade in virtual time: a call is read once the gate has heard enough of it, and its evidence is its own."""
 
 import asyncio
-import dataclasses
 
 import pytest
 
-from inference.gate.calibration import GateCalibration, OperatingPoint
 from inference.gate.evidence import GateEvidence
 from inference.gateway.spec import CallSpec
 from inference.service.due import DueConfig
 from inference.service.overload import OverloadConfig
 from inference.service.scheduler import SchedulerConfig
-from inference.service.stages import Stages
+from tests.service.doubles import GATE_CALIBRATION
 
-POINT = OperatingPoint(pass_llr=1.0, pass_share=1, pass_share_low=0.9, num_scam=1, num_genuine=1)
-CALIBRATION = GateCalibration(
-    head_sha256="0" * 64,
-    states_precision="int8",
-    states_weights_sha256="0" * 64,
-    scale=1.0,
-    bias=0.0,
-    operating_point=POINT,
-)
+CALIBRATION = GATE_CALIBRATION
 
 
 @pytest.fixture
 def cascade(doubles):
     """``cascade(gates)``: parts and stages with a gate that hears half of what the intent model would think."""
-
-    class Gated(doubles.Recogniser):
-        is_gate_free = True
-
-        def __init__(self):
-            super().__init__()
-            self.num_weighed = 0
-
-        def transcribe(self, segments, languages=None, weigh=None):
-            heard = super().transcribe(segments, languages)
-            for index, utterance in enumerate(heard):
-                if weigh is None:
-                    continue
-                self.num_weighed += 1
-                phrase = doubles.BY_TEXT.get(utterance.text)
-                if not weigh(index, 0.0 if phrase is None else phrase.llr / 2):
-                    heard[index] = dataclasses.replace(utterance, text="", is_held=True)
-            return heard
-
-    def make(gates):
-        stages = Stages(Gated(), doubles.Scorer(), doubles.Engine(), gates=gates)
-        parts = dataclasses.replace(doubles.parts(), gate=lambda: GateEvidence(CALIBRATION))
-        return {"parts": parts, "stages": stages}
-
-    return make
+    return lambda gates: {"parts": doubles.gated_parts(), "stages": doubles.gated_stages(gates)}
 
 
 def said(bus):

@@ -215,6 +215,36 @@ def test_what_was_withdrawn_is_gone():
     assert (len(q), q.num_samples, q.calls) == (0, 0, [])
 
 
+@settings(max_examples=200, deadline=None)
+@given(
+    said=st.lists(st.tuples(st.integers(0, 7), st.sampled_from([0.5, 1.0, 2.5])), min_size=20, max_size=80),
+    rises=st.lists(st.tuples(st.integers(0, 79), st.integers(0, 7), st.sampled_from(["near", "suspect"])), max_size=6),
+)
+def test_a_full_queue_gives_up_whose_turn_it_is_though_calls_change_meanwhile(said, rises):
+    """Within a tick the order is kept, not made anew: it is the same."""
+    calls = [FakeCall() for _ in range(8)]
+    q = queue(max_waiting_s=12)
+    for number, (who, spoken_s) in enumerate(said):
+        for _, risen, to in (rise for rise in rises if rise[0] == number):
+            calls[risen].suspect_in_llr, calls[risen].level = (
+                0.5,
+                "suspect" if to == "suspect" else calls[risen].level,
+            )
+        if number % 30 == 29:
+            q.shed_late(1.0)  # a tick
+        lost = q.add(say(calls[who], 1.0, spoken_s), 1.0)
+        if len(lost) == 1 and lost[0].due.call.level == "none":
+            (gone,) = lost
+            held = Counter(
+                {call: sum(one.num_samples for one in _waiting(q) if one.due.call is call) for call in calls}
+            )
+            held[gone.due.call] += gone.num_samples
+            order = {
+                call: (2 if call.suspect_in_llr > 1.5 else 1, held[call]) for call in calls if call.level == "none"
+            }
+            assert order[gone.due.call] == max(order[call] for call in order if held[call])
+
+
 # --- laws ------------------------------------------------------------------------------------------------------------
 
 NUM_CALLS = 6

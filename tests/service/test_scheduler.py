@@ -2,7 +2,6 @@
 
 import asyncio
 import math
-import selectors
 import threading
 from concurrent.futures import Executor, Future
 from dataclasses import dataclass, field
@@ -16,29 +15,9 @@ from inference.audio.segment import SpeechSegment
 from inference.errors import CapacityError, EngineError, ScamTapError
 from inference.service.scheduler import Scheduler, SchedulerConfig
 from inference.service.stages import DueSegment, Outcome
+from tests.service.virtual import VirtualLoop
 
 RATE_HZ = 8000
-
-
-class VirtualLoop(asyncio.SelectorEventLoop):
-    """An event loop that jumps over every wait instead of waiting."""
-
-    def __init__(self):
-        self.now_s = 0.0
-        loop = self
-
-        class Jumping(selectors.SelectSelector):
-            def select(self, timeout=None):
-                ready = super().select(0)
-                if not ready and timeout:
-                    loop.now_s += timeout
-                assert ready or timeout is not None, "nothing will ever happen"
-                return ready
-
-        super().__init__(Jumping())
-
-    def time(self):
-        return self.now_s
 
 
 @dataclass(eq=False)

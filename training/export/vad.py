@@ -2,7 +2,8 @@
 
 The release (PyPI ``silero-vad``, MIT) holds a 16 kHz and an 8 kHz network behind an ``If`` and decides shapes at run
 time: 113 nodes for what are four convolutions and one LSTM cell. The graph made here has the same weights, takes
-int16 samples and costs less; nothing of the package is executed and torch is not needed::
+int16 samples and costs a quarter: over so few steps a convolution is a matrix product, and those are what a CPU does
+best, over many legs at once. Nothing of the package is executed and torch is not needed::
 
     pip download --no-deps silero-vad==6.2.3
     python -m training.export.vad silero_vad-6.2.3-py3-none-any.whl models/vad/1/model.onnx
@@ -53,49 +54,81 @@ def branch_weights(release: bytes) -> Weights:
     return weights
 
 
+def whole(weight: npt.NDArray[np.float32], steps: int, stride: int) -> npt.NDArray[np.float32]:
+    """Write a convolution over ``steps`` steps, padded by one on each side, as one matrix product.
+
+    Args:
+        weight: ``[out, in, 3]``.
+        steps: its input has, ``[batch, steps * in]``.
+        stride: between its outputs, ``[batch, ceil(steps / stride) * out]``.
+    """
+    num_out, num_in, width = weight.shape
+    out = np.zeros((steps, num_in, -(-steps // stride), num_out), np.float32)
+    for at in range(out.shape[2]):
+        for tap in range(width):
+            step = at * stride + tap - 1
+            if 0 <= step < steps:
+                out[step, :, at] = weight[:, :, tap].T
+    return out.reshape(steps * num_in, -1)
+
+
 def build(weights: Weights) -> onnx.ModelProto:
     """Assemble the graph described in the module docstring."""
     lstm = np.concatenate([weights["decoder.rnn.weight_ih"], weights["decoder.rnn.weight_hh"]], axis=1)
     constants: dict[str, npt.NDArray[np.generic]] = {
         "scale": np.float32(1 / 32768) * np.ones((), np.float32),
-        "pad": np.array([0, 0, 0, 32], np.int64),  # the STFT's right half window, mirrored
+        "mirror": np.array([0, 0, 0, 32], np.int64),  # the STFT's right half window
+        "halves": np.array([0, 5, 64], np.int64),
+        "one_each_side": np.array([0, 1, 0, 0, 1, 0], np.int64),
+        "in_a_row": np.array([0, 512], np.int64),
         "axis1": np.array([1], np.int64),
         "axis0": np.array([0], np.int64),
-        "axis12": np.array([1, 2], np.int64),
-        "axis2": np.array([2], np.int64),
-        "basis": weights["stft.forward_basis_buffer"],
-        "lstm_weight": np.ascontiguousarray(lstm.T),
+        **{f"at{i}": np.array([i], np.int64) for i in (0, 1, 2, 4, 5, 6)},
+        "basis": weights["stft.forward_basis_buffer"][:, 0].T,
+        "lstm_weight": lstm.T,
         "lstm_bias": weights["decoder.rnn.bias_ih"] + weights["decoder.rnn.bias_hh"],
-        "head_weight": weights["decoder.decoder.2.weight"],
+        "head_weight": weights["decoder.decoder.2.weight"][:, :, 0].T,
         "head_bias": weights["decoder.decoder.2.bias"],
     }
     node = helper.make_node
     nodes = [
         node("Cast", ["frames"], ["frames_f"], to=TensorProto.FLOAT),
         node("Mul", ["frames_f", "scale"], ["wave"]),
-        node("Pad", ["wave", "pad"], ["padded"], mode="reflect"),
-        node("Unsqueeze", ["padded", "axis1"], ["channel"]),
-        node("Conv", ["channel", "basis"], ["spectrum"], strides=[64]),
-        node("Split", ["spectrum"], ["real", "imag"], axis=1, num_outputs=2),
-        node("Mul", ["real", "real"], ["real2"]),
-        node("Mul", ["imag", "imag"], ["imag2"]),
+        node("Pad", ["wave", "mirror"], ["padded"], mode="reflect"),
+        node("Reshape", ["padded", "halves"], ["half"]),  # the STFT: 4 windows of 128 samples, 64 apart
+        node("Slice", ["half", "at0", "at4", "axis1"], ["left"]),
+        node("Slice", ["half", "at1", "at5", "axis1"], ["right"]),
+        node("Concat", ["left", "right"], ["window"], axis=2),
+        node("MatMul", ["window", "basis"], ["spectrum"]),
+        node("Mul", ["spectrum", "spectrum"], ["squared"]),
+        node("Split", ["squared"], ["real2", "imag2"], axis=2, num_outputs=2),
         node("Add", ["real2", "imag2"], ["power"]),
-        node("Sqrt", ["power"], ["x0"]),
+        node("Sqrt", ["power"], ["magnitude"]),
+        node("Pad", ["magnitude", "one_each_side"], ["around"]),
+        node("Slice", ["around", "at0", "at4", "axis1"], ["before"]),
+        node("Slice", ["around", "at2", "at6", "axis1"], ["after"]),
+        node("Concat", ["before", "magnitude", "after"], ["seen"], axis=2),
+        node("MatMul", ["seen", "conv0_weight"], ["conv0_"]),
+        node("Add", ["conv0_", "conv0_bias"], ["conv0"]),
+        node("Relu", ["conv0"], ["heard"]),
+        node("Reshape", ["heard", "in_a_row"], ["x1"]),
     ]
-    for i, stride in enumerate((1, 2, 2, 1)):
-        for part in ("weight", "bias"):
-            constants[f"conv{i}_{part}"] = weights[f"encoder.{i}.reparam_conv.{part}"]
-        conv = [f"x{i}", f"conv{i}_weight", f"conv{i}_bias"]
+    kernel = weights["encoder.0.reparam_conv.weight"]  # [128, 65, 3]
+    constants["conv0_weight"] = kernel.transpose(2, 1, 0).reshape(-1, len(kernel))
+    constants["conv0_bias"] = weights["encoder.0.reparam_conv.bias"]
+    for i, (steps, stride) in enumerate(((4, 2), (2, 2), (1, 1)), start=1):
+        weight, bias = (weights[f"encoder.{i}.reparam_conv.{part}"] for part in ("weight", "bias"))
+        constants[f"conv{i}_weight"] = whole(weight, steps, stride)
+        constants[f"conv{i}_bias"] = np.tile(bias, constants[f"conv{i}_weight"].shape[1] // len(bias))
         nodes += [
-            node("Conv", conv, [f"conv{i}"], pads=[1, 1], strides=[stride]),
+            node("Gemm", [f"x{i}", f"conv{i}_weight", f"conv{i}_bias"], [f"conv{i}"]),
             node("Relu", [f"conv{i}"], [f"x{i + 1}"]),
         ]
     nodes += [
-        node("Squeeze", ["x4", "axis2"], ["features"]),
         node("Split", ["state"], ["h_", "c_"], axis=0, num_outputs=2),
         node("Squeeze", ["h_", "axis0"], ["h"]),
         node("Squeeze", ["c_", "axis0"], ["c"]),
-        node("Concat", ["features", "h"], ["xh"], axis=1),
+        node("Concat", ["x4", "h"], ["xh"], axis=1),
         node("Gemm", ["xh", "lstm_weight", "lstm_bias"], ["gates"]),
         node("Split", ["gates"], ["i_", "f_", "g_", "o_"], axis=1, num_outputs=4),  # torch's order
         node("Sigmoid", ["i_"], ["i"]),
@@ -111,10 +144,9 @@ def build(weights: Weights) -> onnx.ModelProto:
         node("Unsqueeze", ["c_next", "axis0"], ["c_row"]),
         node("Concat", ["h_row", "c_row"], ["next_state"], axis=0),
         node("Relu", ["h_next"], ["h_relu"]),
-        node("Unsqueeze", ["h_relu", "axis2"], ["h_column"]),
-        node("Conv", ["h_column", "head_weight", "head_bias"], ["logit"]),
+        node("Gemm", ["h_relu", "head_weight", "head_bias"], ["logit"]),
         node("Sigmoid", ["logit"], ["probability"]),
-        node("Squeeze", ["probability", "axis12"], ["speech"]),
+        node("Squeeze", ["probability", "axis1"], ["speech"]),
     ]
     value = helper.make_tensor_value_info
     graph = helper.make_graph(
@@ -128,7 +160,7 @@ def build(weights: Weights) -> onnx.ModelProto:
             value("speech", TensorProto.FLOAT, ["batch"]),
             value("next_state", TensorProto.FLOAT, [2, "batch", 128]),
         ],
-        [numpy_helper.from_array(np.asarray(array), name) for name, array in constants.items()],
+        [numpy_helper.from_array(np.ascontiguousarray(array), name) for name, array in constants.items()],
     )
     model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 18)], producer_name="scamtap", ir_version=9)
     helper.set_model_props(

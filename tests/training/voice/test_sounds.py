@@ -8,8 +8,8 @@ import onnxruntime
 import pytest
 import soundfile as sf
 
-from inference.audio.segmenter import Segmenter, SegmenterConfig
-from inference.audio.vad import default_vad
+from inference.audio.segmenter import Segmenter, SegmenterBank, SegmenterConfig
+from inference.audio.vad import NeuralVad
 from training.voice.coding import code, hops
 from training.voice.placing import place_sounds
 from training.voice.sounds import BABBLE, RINGBACK, Sound, make_babble, make_music, make_ringback, make_sound
@@ -80,8 +80,8 @@ def covered(samples):
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = options.inter_op_num_threads = 1
     session = onnxruntime.InferenceSession(ROOT / "models/vad/1/model.onnx", options, ["CPUExecutionProvider"])
-    vad = default_vad(lambda frames, state: tuple(session.run(None, {"frames": frames, "state": state})))
-    segmenter = Segmenter("far", SegmenterConfig(), vad)
+    vad = NeuralVad(lambda frames, state: tuple(session.run(None, {"frames": frames, "state": state})))
+    segmenter = Segmenter("far", SegmenterBank(SegmenterConfig(), vad))
     segments = segmenter.push(samples, 0) + segmenter.flush()
     return sum(segment.end_s - segment.start_s for segment in segments) / (samples.size / 8000)
 
