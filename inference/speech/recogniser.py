@@ -115,11 +115,18 @@ class Recogniser:
         self._gate = gate
         self._config = config or RecogniserConfig()
         self._is_remote = is_remote
+        inputs = engine.spec(WHOLE if is_remote else DECODER).inputs
         # Empty memory of earlier steps: the decoder's past inputs, [0, heads, 0, head width].
         self._past = {
             spec.name: np.zeros([size or 0 for size in spec.shape], spec.dtype)
-            for spec in engine.spec(WHOLE if is_remote else DECODER).inputs
+            for spec in inputs
             if spec.name.startswith("past_")
+        }
+        # Of what it heard, which axis is time; some of it is of all time.
+        self._time_axes = {
+            spec.name: spec.shape.index(None, 1) if None in spec.shape[1:] else None
+            for spec in inputs
+            if spec.name.startswith("cross_")
         }
 
     @property
@@ -225,20 +232,25 @@ class Recogniser:
         if not parts:
             return [], {}
         stay = [row for some, _ in parts for row in some]
-        crossed = [name for name in parts[0][1] if name.startswith("cross_")]
-        time = math.ceil(max(encoded[crossed[0]].shape[2] for _, encoded in parts) / TIME_STEP) * TIME_STEP
+        lengths = [self._num_states(encoded) for _, encoded in parts]
+        time = math.ceil(max(lengths) / TIME_STEP) * TIME_STEP
         kept: dict[str, Tensor] = {HEARD: np.zeros((len(stay), time), np.int32)}
-        for name in crossed:
-            _, heads, _, width = parts[0][1][name].shape
-            kept[name] = np.zeros((len(stay), heads, time, width), parts[0][1][name].dtype)
+        for name, axis in self._time_axes.items():
+            like = parts[0][1][name]
+            shape = [time if i == axis else size for i, size in enumerate(like.shape[1:], 1)]
+            kept[name] = np.zeros((len(stay), *shape), like.dtype)
         first = 0
-        for some, encoded in parts:
-            last, length = first + len(some), encoded[crossed[0]].shape[2]
+        for (some, encoded), length in zip(parts, lengths, strict=True):
+            last = first + len(some)
             kept[HEARD][first:last, :length] = 1
-            for name in crossed:
-                kept[name][first:last, :, :length] = encoded[name]
+            for name in self._time_axes:
+                part = encoded[name]
+                kept[name][(slice(first, last), *map(slice, part.shape[1:]))] = part
             first = last
         return stay, kept
+
+    def _num_states(self, encoded: Mapping[str, Tensor]) -> int:
+        return next(encoded[name].shape[axis] for name, axis in self._time_axes.items() if axis is not None)
 
     def _decode(self, rows: list[_Row], kept: dict[str, Tensor]) -> None:
         """Fill ``tokens`` and ``language`` of ``rows``, of which ``kept`` is what they heard."""
