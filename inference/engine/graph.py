@@ -203,7 +203,7 @@ class GraphBuilder:
         return self.op("Shape", x, start=axis, end=axis + 1)
 
     def best(self, x: str) -> tuple[str, str]:
-        """Largest value along the last axis of ``[rows, n]`` and its index, the first of equal ones: ``[rows]`` each."""
+        """Largest of each row of ``[rows, n]`` and its index, the first of equal ones: ``[rows]`` each."""
         names = [f"Best_{next(self._counter)}_{what}" for what in ("value", "index")]
         self._nodes.append(helper.make_node("TopK", [x, self.ints(1)], names, name=names[0], axis=-1))
         value, index = (self.reshape(name, -1) for name in names)

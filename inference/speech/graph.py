@@ -1,7 +1,8 @@
 """Whisper as two models of the repository, written from its weights. Servers get a third, ``inference.speech.whole``.
 
 ``speech``: int16 ``audio [batch, samples]`` at 8 kHz -> encoder ``states [batch, time, width]`` (50 a second) and, per
-decoder layer, the cross-attention keys and values. No padding to 30 s: a window is as long as its audio.
+decoder layer, the cross-attention keys and values (``cross_*``, :mod:`inference.speech.memory`). No padding to 30 s: a
+window is as long as its audio.
 
 ``speech_decoder``: one step of greedy decoding. ``tokens [batch, steps]``, what it kept of earlier steps (``past_*``)
 and of the audio (``cross_*``, of which a row heard what ``heard [batch, time]`` marks with 1) -> ``next [batch]``, the
@@ -24,8 +25,8 @@ from onnx import ModelProto
 
 from inference.engine.graph import Array, GraphBuilder, Precision
 from inference.errors import WeightsError
-from inference.speech.memory import Attention, add_memory, memory_inputs, memory_types
 from inference.speech.mel import NUM_MELS, add_log_mel
+from inference.speech.memory import Attention, add_memory, memory_inputs, memory_types
 from inference.speech.vocabulary import Vocabulary
 
 ENCODER = "speech"
@@ -142,7 +143,8 @@ class Weights:
 def _build_encoder(weights: Weights, precision: Precision, head_width: int, metadata: Mapping[str, str]) -> ModelProto:
     graph = GraphBuilder(precision)
     audio = graph.input("audio", np.int16, ["batch", "samples"])
-    states, crossed = add_encoder(graph, weights, audio, head_width)
+    states = add_encoder(graph, weights, audio, head_width)
+    crossed = add_crossed(graph, weights, states, head_width)
     width = weights["model.encoder.embed_positions.weight"].shape[1]
     graph.output("states", states, np.float32, ["batch", "time", width])
     for kind, (dtype, shape) in memory_types(graph, width // head_width, head_width).items():
@@ -151,8 +153,8 @@ def _build_encoder(weights: Weights, precision: Precision, head_width: int, meta
     return graph.build(metadata, ENCODER)
 
 
-def add_encoder(graph: GraphBuilder, weights: Weights, audio: str, head_width: int) -> tuple[str, dict[str, str]]:
-    """int16 ``audio [batch, samples]`` -> states ``[batch, time, width]`` and ``cross_*`` per decoder layer."""
+def add_encoder(graph: GraphBuilder, weights: Weights, audio: str, head_width: int) -> str:
+    """int16 ``audio [batch, samples]`` -> states ``[batch, time, width]``."""
     positions = weights["model.encoder.embed_positions.weight"]
     width = positions.shape[1]
     num_heads = width // head_width
@@ -173,9 +175,14 @@ def add_encoder(graph: GraphBuilder, weights: Weights, audio: str, head_width: i
             graph, weights, f"{name}.self_attn.out_proj", mixed, trunk, f"{name}.final_layer_norm"
         )
         x, trunk = _feed_forward(graph, weights, name, x, trunk, next_norm)
+    return x
+
+
+def add_crossed(graph: GraphBuilder, weights: Weights, states: str, head_width: int) -> dict[str, str]:
+    """``states`` -> ``cross_*``, what every decoder layer keeps of them."""
     decoder = [f"model.decoder.layers.{i}.encoder_attn" for i in range(weights.num_layers("decoder"))]
     keys, values = (weights.stacked([f"{name}.{kind}_proj" for name in decoder]) for kind in "kv")
-    return x, add_memory(graph, x, keys, values, head_width)
+    return add_memory(graph, states, keys, values, head_width)
 
 
 def _convolution(graph: GraphBuilder, x: str, weight: Array, bias: Array, stride: int) -> str:
@@ -286,9 +293,7 @@ class DecoderStep:
             )
             query = rows.unpack(graph.linear(x, *weights.pair(f"{attended}.q_proj")))
             mixed = rows.pack(attend(query, i))
-            x, trunk = _add_projected(
-                graph, weights, f"{attended}.out_proj", mixed, trunk, f"{name}.final_layer_norm"
-            )
+            x, trunk = _add_projected(graph, weights, f"{attended}.out_proj", mixed, trunk, f"{name}.final_layer_norm")
             x, trunk = _feed_forward(graph, weights, name, x, trunk, next_norm)
         return rows.unpack(x), present
 

@@ -3,7 +3,7 @@
 They are read whole by every step: in fp32 25 kB per state and row, more than the decoder's weights as soon as four
 callers are decoded together. In int8 graphs they are therefore kept as int8 too, a quarter, and multiplied as integers:
 
-    cross_key_<i>          int8 [batch, heads, head width, time]; transposed, so that a query's product reads it in order
+    cross_key_<i>          int8 [batch, heads, head width, time]; so that a query's product reads it in order
     cross_key_scale_<i>    float32 [batch, heads, 1, time]: of each state; attention's own scale is in it
     cross_value_<i>        int8 [batch, heads, time, head width]
     cross_value_scale_<i>  float32 [batch, heads, 1, head width]: of each channel over all time
@@ -77,7 +77,7 @@ def add_memory(
         key, key_scale = (graph.op("Transpose", x, perm=[0, 2, 3, 1]) for x in (key, key_scale))
         value, value_scale = _quantise(graph, by_head, axis=2)
         found = {"key": key, "key_scale": key_scale, "value": value, "value_scale": value_scale}
-    out = {}
+    out: dict[str, str] = {}
     for kind, stacked in found.items():
         pieces = graph.split(stacked, num_layers, axis=1)
         out |= {f"cross_{kind}_{i}": piece for i, piece in enumerate(pieces)}
@@ -120,9 +120,7 @@ class Attention:
         kinds = memory_types(graph, self._num_heads, self._head_width)
         kept = {kind: self._kept[f"cross_{kind}_{layer}"] for kind in kinds}
         if graph.precision != "int8":
-            mixed, _, _ = graph.attention(
-                query, kept["key"], kept["value"], self._num_heads, padding_mask=self._heard
-            )
+            mixed, _, _ = graph.attention(query, kept["key"], kept["value"], self._num_heads, padding_mask=self._heard)
             return mixed
         heads = graph.op("Transpose", graph.reshape(query, 0, 0, -1, self._head_width), perm=[0, 2, 1, 3])
         rows, scale = graph.quantise(heads)

@@ -9,9 +9,14 @@ Inputs: int16 ``audio [batch, samples]`` at 8 kHz; int64 ``language [batch]``, a
 ``max_tokens [batch]``; int64 ``guard [batch, 2]``, shortest and longest phrase whose repetition ends a row.
 Outputs: int64 ``tokens [batch, steps]``, their ``probability [batch, steps]``, int64 ``spoken [batch]``, the language's
 token, and ``no_speech [batch]``.
+
+With a gate drawn into it the cascade needs no second request and no second encoding: two more inputs, int64
+``num_frames [batch]`` and float32 ``hold [batch]``, and the output ``llr [batch]``. A row of which the gate says less
+than ``hold`` above its least is not decoded: all its tokens are the end. A hold of 0 decodes whatever the gate says.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 from functools import partial
 
 import numpy as np
@@ -28,6 +33,7 @@ from inference.speech.graph import (
     DecoderStep,
     Tensors,
     Weights,
+    add_crossed,
     add_encoder,
     checked,
     describe,
@@ -40,6 +46,40 @@ MAX_GUARD = 64
 """Longest phrase that the loop can see repeated, tokens."""
 
 PROMPT_LENGTH = 4  # start, language, task, no timestamps
+NUM_FRAMES, HOLD, LLR = "num_frames", "hold", "llr"
+
+SAID: dict[str, tuple[npt.DTypeLike, list[str | int]]] = {
+    "tokens": (np.int64, ["batch", "steps"]),
+    "probability": (np.float32, ["batch", "steps"]),
+    "spoken": (np.int64, ["batch"]),
+    "no_speech": (np.float32, ["batch"]),
+}
+"""Outputs, and the values of the loop in which a gate's rows are decoded."""
+
+
+@dataclass(frozen=True, slots=True)
+class DrawnGate:
+    """A gate to be drawn into the graph.
+
+    Attributes:
+        add: draws it: builder, float32 states ``[batch, time, width]``, int64 ``num_frames [batch]`` -> float32
+            ``llr [batch]``, nats before calibration.
+        least_llr: the least that it says.
+        metadata: what the graph shall say of it.
+    """
+
+    add: Callable[[GraphBuilder, str, str], str]
+    least_llr: float
+    metadata: Mapping[str, str]
+
+
+@dataclass(frozen=True, slots=True)
+class _Asked:
+    """What is asked of every row, ``[batch]`` and ``[batch, 2]``."""
+
+    language: str
+    max_tokens: str
+    guard: str
 
 
 def build_whole(
@@ -49,23 +89,78 @@ def build_whole(
     *,
     detectable: Sequence[str] = DETECTABLE,
     head_width: int = HEAD_WIDTH,
+    gate: DrawnGate | None = None,
 ) -> ModelProto:
-    """Write the model; arguments and errors as :func:`inference.speech.graph.build_speech` has them."""
+    """Write the model; arguments and errors as :func:`inference.speech.graph.build_speech` has them.
+
+    ``gate`` decides which rows are decoded; None: all are.
+    """
     weights = checked(tensors, vocabulary)
     graph = GraphBuilder(precision)
     audio = graph.input("audio", np.int16, ["batch", "samples"])
-    language = graph.input("language", np.int64, ["batch"])
-    max_tokens = graph.input("max_tokens", np.int64, ["batch"])
-    guard = graph.input("guard", np.int64, ["batch", 2])
-    _, crossed = add_encoder(graph, weights, audio, head_width)
-    graph.is_few_rows = True
-    loop = _Loop(graph, weights, vocabulary, detectable, head_width, (max_tokens, guard))
-    tokens, probability, spoken, no_speech = loop.run(language, crossed)
-    graph.output("tokens", tokens, np.int64, ["batch", "steps"])
-    graph.output("probability", probability, np.float32, ["batch", "steps"])
-    graph.output("spoken", spoken, np.int64, ["batch"])
-    graph.output("no_speech", no_speech, np.float32, ["batch"])
-    return graph.build(describe(tensors, vocabulary, detectable, precision), WHOLE)
+    asked = _Asked(
+        graph.input("language", np.int64, ["batch"]),
+        graph.input("max_tokens", np.int64, ["batch"]),
+        graph.input("guard", np.int64, ["batch", 2]),
+    )
+    states = add_encoder(graph, weights, audio, head_width)
+    metadata = describe(tensors, vocabulary, detectable, precision)
+    step = partial(DecoderStep, weights=weights, vocabulary=vocabulary, detectable=detectable, head_width=head_width)
+    if gate is None:
+        said = _Loop(graph, weights, vocabulary, step, head_width, asked).run(states)
+    else:
+        metadata |= gate.metadata
+        num_frames = graph.input(NUM_FRAMES, np.int64, ["batch"])
+        hold = graph.input(HOLD, np.float32, ["batch"])
+        llr = gate.add(graph, graph.cast(states, np.float32), num_frames)
+        above = graph.op("Sub", llr, graph.constant(np.float32(gate.least_llr)))
+        # Not "is it enough" but "is it too little": what is no number is decoded.
+        is_read = graph.op("Not", graph.op("Less", above, hold))
+        said = _read_some(graph, states, asked, is_read, weights, vocabulary, step, head_width)
+        graph.output(LLR, llr, np.float32, ["batch"])
+    for name, (dtype, shape) in SAID.items():
+        graph.output(name, said[name], dtype, shape)
+    return graph.build(metadata, WHOLE)
+
+
+def _read_some(
+    graph: GraphBuilder,
+    states: str,
+    asked: _Asked,
+    is_read: str,
+    weights: Weights,
+    vocabulary: Vocabulary,
+    make_step: Callable[[GraphBuilder], DecoderStep],
+    head_width: int,
+) -> dict[str, str]:
+    """Decode the rows that ``is_read [batch]`` marks; a loop of one trip, or of none where it marks none."""
+    rows = graph.op("Shape", asked.language)
+
+    def filled(of: GraphBuilder, value: float, dtype: npt.DTypeLike, length: str) -> str:
+        return of.op("Expand", of.constant(np.array(value, dtype)), of.op("Concat", rows, length, axis=0))
+
+    zeros = graph.op("Expand", graph.constant(np.float32(0)), rows)
+    one = graph.ints(1)
+    unread = [filled(graph, vocabulary.end, np.int64, one), filled(graph, 1, np.float32, one), asked.language, zeros]
+    body = graph.body()
+    body.input("read_trip", np.int64, [])
+    body.input("read_on", np.bool_, [])
+    before = {name: body.input(f"unread_{name}", *kind) for name, kind in SAID.items()}
+    chosen = body.reshape(body.op("NonZero", is_read), -1)
+    picked = [body.op("Gather", x, chosen) for x in (states, asked.language, asked.max_tokens, asked.guard)]
+    said = _Loop(body, weights, vocabulary, make_step, head_width, _Asked(*picked[1:])).run(picked[0])
+    steps = body.size(said["tokens"], 1)
+    room = {
+        "tokens": filled(body, vocabulary.end, np.int64, steps),
+        "probability": filled(body, 1, np.float32, steps),
+        "spoken": before["spoken"],
+        "no_speech": before["no_speech"],
+    }
+    places = body.op("Unsqueeze", chosen, body.ints(1))
+    body.output("read_done", body.constant(np.False_), np.bool_, [])
+    for name, (dtype, shape) in SAID.items():
+        body.output(f"read_{name}", body.op("ScatterND", room[name], places, said[name]), dtype, shape)
+    return dict(zip(SAID, graph.loop(graph.constant(np.int64(1)), _any(graph, is_read), unread, body, 0), strict=True))
 
 
 class _Loop:
@@ -76,24 +171,25 @@ class _Loop:
         graph: GraphBuilder,
         weights: Weights,
         vocabulary: Vocabulary,
-        detectable: Sequence[str],
+        make_step: Callable[[GraphBuilder], DecoderStep],
         head_width: int,
-        bounds: tuple[str, str],
+        asked: _Asked,
     ) -> None:
         self._graph = graph
+        self._weights = weights
         self._vocabulary = vocabulary
-        self._make_step = partial(
-            DecoderStep, weights=weights, vocabulary=vocabulary, detectable=detectable, head_width=head_width
-        )
-        self._max_tokens, self._guard = bounds
+        self._make_step = make_step
+        self._language, self._max_tokens, self._guard = asked.language, asked.max_tokens, asked.guard
         width = weights["model.decoder.embed_tokens.weight"].shape[1]
         self._num_heads, self._head_width = width // head_width, head_width
         self._past = [f"past_{kind}_{i}" for i in range(weights.num_layers("decoder")) for kind in ("key", "value")]
         self._room = len(weights["model.decoder.embed_positions.weight"]) - PROMPT_LENGTH
 
-    def run(self, language: str, crossed: Mapping[str, str]) -> tuple[str, str, str, str]:
-        """``tokens``, ``probability``, ``spoken``, ``no_speech``."""
-        graph, vocabulary = self._graph, self._vocabulary
+    def run(self, states: str) -> dict[str, str]:
+        """Encoder states -> the values of :data:`SAID`."""
+        graph, vocabulary, language = self._graph, self._vocabulary, self._language
+        crossed = add_crossed(graph, self._weights, states, self._head_width)
+        graph.is_few_rows = True
         step = self._make_step(graph)
         shape = graph.op(
             "Concat", graph.op("Shape", language), graph.ints(self._num_heads, 0, self._head_width), axis=0
@@ -108,11 +204,12 @@ class _Loop:
         column = graph.op("Reshape", spoken, graph.op("Concat", graph.op("Shape", spoken), graph.ints(1), axis=0))
         start, task = filled(vocabulary.start), filled(vocabulary.transcribe, vocabulary.no_timestamps)
         prompt = graph.op("Concat", start, column, task, axis=1)
-        states, present = step.run(prompt, {**crossed, **dict.fromkeys(self._past, empty)})
-        no_speech = step.no_speech(states, language)
-        token, probability = step.choose(states, self._phase(graph, language, PHASE_FIRST))
+        decoded, present = step.run(prompt, {**crossed, **dict.fromkeys(self._past, empty)})
+        no_speech = step.no_speech(decoded, language)
+        token, probability = step.choose(decoded, self._phase(graph, language, PHASE_FIRST))
         tokens, probabilities = self._repeat(token, probability, present, crossed)
-        return tokens, probabilities, spoken, no_speech
+        no_speech = graph.cast(no_speech, np.float32)
+        return {"tokens": tokens, "probability": probabilities, "spoken": spoken, "no_speech": no_speech}
 
     def _detect(self, language: str, start: str, empty: str, crossed: Mapping[str, str]) -> str:
         """``language``, filled in where it is unknown; a loop of one trip, or of none where all are known."""
@@ -128,7 +225,7 @@ class _Loop:
         body.output("detect_done", body.constant(np.False_), np.bool_, [])
         body.output("detect_spoken", body.op("Where", is_given, given, detected), np.int64, ["batch"])
         is_unknown = graph.op("Less", language, graph.constant(np.int64(0)))
-        (spoken,) = graph.loop(graph.constant(np.int64(1)), self._any(graph, is_unknown), [language], body, 0)
+        (spoken,) = graph.loop(graph.constant(np.int64(1)), _any(graph, is_unknown), [language], body, 0)
         return spoken
 
     @staticmethod
@@ -171,7 +268,7 @@ class _Loop:
         chosen, chance = step.choose(states, self._phase(body, values["token"], PHASE_TEXT))
         chosen = body.op("Where", values["alive"], chosen, body.constant(np.int64(self._vocabulary.end)))
         accounted = self._account(body, chosen, values)
-        body.output("out_goes_on", self._any(body, accounted["alive"]), np.bool_, [])
+        body.output("out_goes_on", _any(body, accounted["alive"]), np.bool_, [])
         carried = {"token": chosen, **self._kept(after), **accounted}
         for name, (dtype, shape_in) in types.items():
             body.output(f"out_{name}", carried[name], dtype, ["present" if dim == "past" else dim for dim in shape_in])
@@ -180,7 +277,7 @@ class _Loop:
         trips = graph.op("ReduceMax", self._max_tokens, keepdims=0)
         trips = graph.op("Min", trips, graph.constant(np.int64(self._room)))
         initial = {"token": token, **self._kept(present), **guard}
-        outputs = graph.loop(trips, self._any(graph, guard["alive"]), [initial[name] for name in types], body, 2)
+        outputs = graph.loop(trips, _any(graph, guard["alive"]), [initial[name] for name in types], body, 2)
         rest = [graph.op("Transpose", kept, perm=[1, 0]) for kept in outputs[-2:]]
         tokens, chances = (
             graph.op("Concat", graph.op("Unsqueeze", head, graph.ints(1)), tail, axis=1)
@@ -215,6 +312,6 @@ class _Loop:
             alive = graph.op("And", alive, condition)
         return {"recent": recent, "runs": runs, "count": count, "alive": alive}
 
-    @staticmethod
-    def _any(graph: GraphBuilder, alive: str) -> str:
-        return graph.cast(graph.op("ReduceMax", graph.cast(alive, np.int32), keepdims=0), np.bool_)
+
+def _any(graph: GraphBuilder, alive: str) -> str:
+    return graph.cast(graph.op("ReduceMax", graph.cast(alive, np.int32), keepdims=0), np.bool_)

@@ -7,7 +7,8 @@ from inference.engine.base import ModelSpec, TensorSpec
 from inference.errors import WeightsError
 from inference.speech.graph import PHASE_FIRST, PHASE_LANGUAGE, PHASE_TEXT
 from inference.speech.memory import MEMORY_MAX
-from inference.speech.recogniser import TIME_STEP, Recogniser, RecogniserConfig, repeated_tail, without_echo
+from inference.speech.recogniser import TIME_STEP, Recogniser, RecogniserConfig
+from inference.speech.repeats import repeated_tail, without_echo
 
 
 class ScriptedEngine:
