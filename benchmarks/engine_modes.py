@@ -1,5 +1,6 @@
 """Ways to run the models for benchmarks/engine.py, and the batches that the live scheduler makes."""
 
+import math
 import os
 import time
 from collections.abc import Callable
@@ -11,7 +12,6 @@ from speech import Heard
 from inference.audio.segment import SpeechSegment
 from inference.service.due import DueConfig, DueQueue, Waiting
 from inference.service.stages import DueSegment
-from inference.speech.gate import Weigh
 from inference.speech.recogniser import Recogniser
 
 COST = 0.02  # seconds a second of window, by which batches are cut here as on a machine of this class
@@ -34,10 +34,17 @@ class PassesEvery:
 
     def __init__(self, n: int) -> None:
         self._n, self._seen = n, 0
+        self._passes: list[bool] = []
 
-    def __call__(self, _index: int, _llr: float) -> bool:
-        self._seen += 1
-        return bool(self._n) and self._seen % self._n == 1
+    def needed(self, num_windows: int) -> list[float]:
+        """For the next batch, what must be said of each: anything, or more than can be."""
+        numbers = range(self._seen, self._seen + num_windows)
+        self._passes = [bool(self._n) and number % self._n == 0 for number in numbers]
+        self._seen += num_windows
+        return [-math.inf if passes else math.inf for passes in self._passes]
+
+    def __call__(self, index: int, _llr: float) -> bool:
+        return self._passes[index]
 
 
 @dataclass
@@ -45,15 +52,16 @@ class Mode:
     """One way to run the models, and what it took."""
 
     recogniser: Recogniser
-    weigh: Weigh | None = None
+    weigh: PassesEvery | None = None
     heard: Heard = field(default_factory=Heard)
     wall_s: float = 0.0
     latencies_s: list[float] = field(default_factory=list)
 
     def run(self, batch: Work, cpu_s: Callable[[], float]) -> None:
-        before, began_s = cpu_s(), time.perf_counter()
         segments = [segment for _, segment in batch]
-        out = self.recogniser.transcribe(segments, ["en"] * len(batch), self.weigh)
+        gating = () if self.weigh is None else (self.weigh, self.weigh.needed(len(batch)))
+        before, began_s = cpu_s(), time.perf_counter()
+        out = self.recogniser.transcribe(segments, ["en"] * len(batch), *gating)
         self.latencies_s.append(time.perf_counter() - began_s)
         self.wall_s += self.latencies_s[-1]
         self.heard.cpu_s += cpu_s() - before

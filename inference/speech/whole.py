@@ -18,6 +18,7 @@ than ``hold`` above its least is not decoded: all its tokens are the end. A hold
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
+from typing import TypeAlias
 
 import numpy as np
 import numpy.typing as npt
@@ -38,6 +39,7 @@ from inference.speech.graph import (
     checked,
     describe,
 )
+from inference.speech.memory import memory_types
 from inference.speech.vocabulary import Vocabulary
 
 WHOLE = "speech_text"
@@ -48,13 +50,16 @@ MAX_GUARD = 64
 PROMPT_LENGTH = 4  # start, language, task, no timestamps
 NUM_FRAMES, HOLD, LLR = "num_frames", "hold", "llr"
 
-SAID: dict[str, tuple[npt.DTypeLike, list[str | int]]] = {
+Kind: TypeAlias = tuple[npt.DTypeLike, list[str | int]]
+"""Type and shape of a value."""
+
+SAID: dict[str, Kind] = {
     "tokens": (np.int64, ["batch", "steps"]),
     "probability": (np.float32, ["batch", "steps"]),
     "spoken": (np.int64, ["batch"]),
     "no_speech": (np.float32, ["batch"]),
 }
-"""Outputs, and the values of the loop in which a gate's rows are decoded."""
+"""What is said of every row."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -106,8 +111,9 @@ def build_whole(
     states = add_encoder(graph, weights, audio, head_width)
     metadata = describe(tensors, vocabulary, detectable, precision)
     step = partial(DecoderStep, weights=weights, vocabulary=vocabulary, detectable=detectable, head_width=head_width)
+    loop = _Loop(graph, weights, vocabulary, step, head_width)
     if gate is None:
-        said = _Loop(graph, weights, vocabulary, step, head_width, asked).run(states)
+        said = loop.run(states, asked)
     else:
         metadata |= gate.metadata
         num_frames = graph.input(NUM_FRAMES, np.int64, ["batch"])
@@ -115,56 +121,18 @@ def build_whole(
         llr = gate.add(graph, graph.cast(states, np.float32), num_frames)
         above = graph.op("Sub", llr, graph.constant(np.float32(gate.least_llr)))
         # Not "is it enough" but "is it too little": what is no number is decoded.
-        is_read = graph.op("Not", graph.op("Less", above, hold))
-        said = _read_some(graph, states, asked, is_read, weights, vocabulary, step, head_width)
+        said = loop.run_some(states, asked, graph.op("Not", graph.op("Less", above, hold)))
         graph.output(LLR, llr, np.float32, ["batch"])
     for name, (dtype, shape) in SAID.items():
         graph.output(name, said[name], dtype, shape)
     return graph.build(metadata, WHOLE)
 
 
-def _read_some(
-    graph: GraphBuilder,
-    states: str,
-    asked: _Asked,
-    is_read: str,
-    weights: Weights,
-    vocabulary: Vocabulary,
-    make_step: Callable[[GraphBuilder], DecoderStep],
-    head_width: int,
-) -> dict[str, str]:
-    """Decode the rows that ``is_read [batch]`` marks; a loop of one trip, or of none where it marks none."""
-    rows = graph.op("Shape", asked.language)
-
-    def filled(of: GraphBuilder, value: float, dtype: npt.DTypeLike, length: str) -> str:
-        return of.op("Expand", of.constant(np.array(value, dtype)), of.op("Concat", rows, length, axis=0))
-
-    zeros = graph.op("Expand", graph.constant(np.float32(0)), rows)
-    one = graph.ints(1)
-    unread = [filled(graph, vocabulary.end, np.int64, one), filled(graph, 1, np.float32, one), asked.language, zeros]
-    body = graph.body()
-    body.input("read_trip", np.int64, [])
-    body.input("read_on", np.bool_, [])
-    before = {name: body.input(f"unread_{name}", *kind) for name, kind in SAID.items()}
-    chosen = body.reshape(body.op("NonZero", is_read), -1)
-    picked = [body.op("Gather", x, chosen) for x in (states, asked.language, asked.max_tokens, asked.guard)]
-    said = _Loop(body, weights, vocabulary, make_step, head_width, _Asked(*picked[1:])).run(picked[0])
-    steps = body.size(said["tokens"], 1)
-    room = {
-        "tokens": filled(body, vocabulary.end, np.int64, steps),
-        "probability": filled(body, 1, np.float32, steps),
-        "spoken": before["spoken"],
-        "no_speech": before["no_speech"],
-    }
-    places = body.op("Unsqueeze", chosen, body.ints(1))
-    body.output("read_done", body.constant(np.False_), np.bool_, [])
-    for name, (dtype, shape) in SAID.items():
-        body.output(f"read_{name}", body.op("ScatterND", room[name], places, said[name]), dtype, shape)
-    return dict(zip(SAID, graph.loop(graph.constant(np.int64(1)), _any(graph, is_read), unread, body, 0), strict=True))
-
-
 class _Loop:
-    """The decoder's steps. What goes from step to step: the newest token, past keys and values, and :class:`_Guard`."""
+    """The decoder's steps. What goes from step to step: the newest token, past keys and values, and the guard's.
+
+    No loop is within another: weights two scopes out are not laid out for their products, and a step took 80 ms.
+    """
 
     def __init__(
         self,
@@ -173,73 +141,142 @@ class _Loop:
         vocabulary: Vocabulary,
         make_step: Callable[[GraphBuilder], DecoderStep],
         head_width: int,
-        asked: _Asked,
     ) -> None:
         self._graph = graph
         self._weights = weights
         self._vocabulary = vocabulary
         self._make_step = make_step
-        self._language, self._max_tokens, self._guard = asked.language, asked.max_tokens, asked.guard
         width = weights["model.decoder.embed_tokens.weight"].shape[1]
-        self._num_heads, self._head_width = width // head_width, head_width
-        self._past = [f"past_{kind}_{i}" for i in range(weights.num_layers("decoder")) for kind in ("key", "value")]
+        self._num_layers, self._num_heads, self._head_width = (
+            weights.num_layers("decoder"),
+            width // head_width,
+            head_width,
+        )
+        self._past = [f"past_{kind}_{i}" for i in range(self._num_layers) for kind in ("key", "value")]
+        self._past_type: Kind = (graph.dtype, ["batch", self._num_heads, "past", head_width])
         self._room = len(weights["model.decoder.embed_positions.weight"]) - PROMPT_LENGTH
 
-    def run(self, states: str) -> dict[str, str]:
-        """Encoder states -> the values of :data:`SAID`."""
-        graph, vocabulary, language = self._graph, self._vocabulary, self._language
-        crossed = add_crossed(graph, self._weights, states, self._head_width)
-        graph.is_few_rows = True
-        step = self._make_step(graph)
-        shape = graph.op(
-            "Concat", graph.op("Shape", language), graph.ints(self._num_heads, 0, self._head_width), axis=0
-        )
-        empty = graph.op("Expand", graph.floats(0), shape)
-
-        def filled(*values: int) -> str:
-            rows = graph.op("Concat", graph.op("Shape", language), graph.ints(len(values)), axis=0)
-            return graph.op("Expand", graph.ints(*values), rows)
-
-        spoken = self._detect(language, filled(vocabulary.start), empty, crossed)
-        column = graph.op("Reshape", spoken, graph.op("Concat", graph.op("Shape", spoken), graph.ints(1), axis=0))
-        start, task = filled(vocabulary.start), filled(vocabulary.transcribe, vocabulary.no_timestamps)
-        prompt = graph.op("Concat", start, column, task, axis=1)
-        decoded, present = step.run(prompt, {**crossed, **dict.fromkeys(self._past, empty)})
-        no_speech = step.no_speech(decoded, language)
-        token, probability = step.choose(decoded, self._phase(graph, language, PHASE_FIRST))
-        tokens, probabilities = self._repeat(token, probability, present, crossed)
-        no_speech = graph.cast(no_speech, np.float32)
-        return {"tokens": tokens, "probability": probabilities, "spoken": spoken, "no_speech": no_speech}
-
-    def _detect(self, language: str, start: str, empty: str, crossed: Mapping[str, str]) -> str:
-        """``language``, filled in where it is unknown; a loop of one trip, or of none where all are known."""
+    def run_some(self, states: str, asked: _Asked, is_read: str) -> dict[str, str]:
+        """As :meth:`run`, of the rows that ``is_read [batch]`` marks; of the others all tokens are the end."""
         graph = self._graph
+        chosen = graph.reshape(graph.op("NonZero", is_read), -1)
+        picked = [graph.op("Gather", x, chosen) for x in (states, asked.language, asked.max_tokens, asked.guard)]
+        said = self.run(picked[0], _Asked(*picked[1:]), _any(graph, is_read))
+        rows = graph.op("Shape", asked.language)
+        wide = graph.op("Concat", rows, graph.size(said["tokens"], 1), axis=0)
+        room = {
+            "tokens": graph.op("Expand", graph.constant(np.int64(self._vocabulary.end)), wide),
+            "probability": graph.op("Expand", graph.constant(np.float32(1)), wide),
+            "spoken": asked.language,
+            "no_speech": graph.op("Expand", graph.constant(np.float32(0)), rows),
+        }
+        places = graph.op("Unsqueeze", chosen, graph.ints(1))
+        return {name: graph.op("ScatterND", room[name], places, said[name]) for name in SAID}
+
+    def run(self, states: str, asked: _Asked, is_any: str = "") -> dict[str, str]:
+        """Encoder states -> the values of :data:`SAID`; ``is_any`` says whether there are rows, ``""`` = there are."""
+        graph, vocabulary = self._graph, self._vocabulary
+        memory = {
+            f"cross_{kind}_{i}": each
+            for kind, each in memory_types(graph, self._num_heads, self._head_width).items()
+            for i in range(self._num_layers)
+        }
+
+        def remember(body: GraphBuilder, _: Mapping[str, str]) -> dict[str, str]:
+            body.is_few_rows = False
+            return add_crossed(body, self._weights, states, self._head_width)
+
+        crossed = self._once("memory", is_any, memory, remember)
+        graph.is_few_rows = True
+        rows = graph.op("Shape", asked.language)
+        shape = graph.op("Concat", rows, graph.ints(self._num_heads, 0, self._head_width), axis=0)
+        kept = {**crossed, **dict.fromkeys(self._past, graph.op("Expand", graph.floats(0), shape))}
+        spoken = self._detect(asked.language, kept)
+
+        def begin(body: GraphBuilder, _: Mapping[str, str]) -> dict[str, str]:
+            step = self._make_step(body)
+            column = body.op("Unsqueeze", spoken, body.ints(1))
+            start = self._filled(body, rows, vocabulary.start)
+            prompt = [start, column, self._filled(body, rows, vocabulary.transcribe, vocabulary.no_timestamps)]
+            states, present = step.run(body.op("Concat", *prompt, axis=1), kept)
+            no_speech = body.cast(step.no_speech(states, spoken), np.float32)
+            token, probability = step.choose(states, self._phase(body, spoken, PHASE_FIRST))
+            return {"token": token, "probability": probability, "no_speech": no_speech, **_as_past(present)}
+
+        first: dict[str, Kind] = {
+            "token": (np.int64, ["batch"]),
+            **dict.fromkeys(("probability", "no_speech"), (np.float32, ["batch"])),
+            **dict.fromkeys(self._past, self._past_type),
+        }
+        begun = self._once("begun", is_any, first, begin)
+        tokens, probabilities = self._repeat(begun, crossed, asked)
+        return {
+            "tokens": tokens,
+            "probability": probabilities,
+            "spoken": spoken,
+            "no_speech": begun["no_speech"],
+        }
+
+    def _once(
+        self,
+        name: str,
+        is_needed: str,
+        kinds: Mapping[str, Kind],
+        work: Callable[[GraphBuilder, Mapping[str, str]], Mapping[str, str]],
+        otherwise: Mapping[str, str] | None = None,
+    ) -> dict[str, str]:
+        """Add ``work`` in a loop of one trip, or of none; then ``otherwise`` holds, by default nothing of no row.
+
+        Args:
+            name: of the loop.
+            is_needed: bool scalar; ``""``: always, and there is no loop.
+            kinds: what ``work`` makes: type and shape by name.
+            work: adds to a builder; given what holds otherwise.
+            otherwise: values by name.
+        """
+        graph = self._graph
+        if not is_needed:
+            return dict(work(graph, otherwise or {}))
+        if otherwise is None:
+            sizes = {key: [dim if isinstance(dim, int) else 0 for dim in shape] for key, (_, shape) in kinds.items()}
+            otherwise = {key: graph.constant(np.zeros(sizes[key], dtype)) for key, (dtype, _) in kinds.items()}
         body = graph.body()
-        body.input("detect_trip", np.int64, [])
-        body.input("detect_on", np.bool_, [])
-        given = body.input("detect_given", np.int64, ["batch"])
-        step = self._make_step(body)
-        states, _ = step.run(start, {**crossed, **dict.fromkeys(self._past, empty)})
-        detected, _ = step.choose(states, self._phase(body, given, PHASE_LANGUAGE))
-        is_given = body.op("GreaterOrEqual", given, body.constant(np.int64(0)))
-        body.output("detect_done", body.constant(np.False_), np.bool_, [])
-        body.output("detect_spoken", body.op("Where", is_given, given, detected), np.int64, ["batch"])
-        is_unknown = graph.op("Less", language, graph.constant(np.int64(0)))
-        (spoken,) = graph.loop(graph.constant(np.int64(1)), _any(graph, is_unknown), [language], body, 0)
-        return spoken
+        body.input(f"{name}_trip", np.int64, [])
+        body.input(f"{name}_on", np.bool_, [])
+        before = {key: body.input(f"{name}_of_{key}", *kind) for key, kind in kinds.items()}
+        made = work(body, before)
+        body.output(f"{name}_done", body.constant(np.False_), np.bool_, [])
+        for key, (dtype, shape) in kinds.items():
+            body.output(f"{name}_to_{key}", made[key], dtype, shape)
+        once = graph.constant(np.int64(1))
+        return dict(zip(kinds, graph.loop(once, is_needed, [otherwise[key] for key in kinds], body, 0), strict=True))
+
+    def _detect(self, language: str, kept: Mapping[str, str]) -> str:
+        """``language``, filled in where it is unknown; nothing is done where all are known."""
+        graph = self._graph
+
+        def detect(body: GraphBuilder, before: Mapping[str, str]) -> dict[str, str]:
+            step, given = self._make_step(body), before["spoken"]
+            states, _ = step.run(self._filled(body, body.op("Shape", given), self._vocabulary.start), kept)
+            detected, _ = step.choose(states, self._phase(body, given, PHASE_LANGUAGE))
+            is_given = body.op("GreaterOrEqual", given, body.constant(np.int64(0)))
+            return {"spoken": body.op("Where", is_given, given, detected)}
+
+        is_unknown = _any(graph, graph.op("Less", language, graph.constant(np.int64(0))))
+        kinds: dict[str, Kind] = {"spoken": (np.int64, ["batch"])}
+        return self._once("detect", is_unknown, kinds, detect, {"spoken": language})["spoken"]
+
+    @staticmethod
+    def _filled(graph: GraphBuilder, rows: str, *values: int) -> str:
+        """``values`` in each of ``rows [1]`` rows."""
+        return graph.op("Expand", graph.ints(*values), graph.op("Concat", rows, graph.ints(len(values)), axis=0))
 
     @staticmethod
     def _phase(graph: GraphBuilder, like: str, value: int) -> str:
         return graph.op("Expand", graph.constant(np.int64(value)), graph.op("Shape", like))
 
-    def _kept(self, present: Mapping[str, str]) -> dict[str, str]:
-        return {name.replace("present_", "past_"): value for name, value in present.items()}
-
-    def _repeat(
-        self, token: str, probability: str, present: Mapping[str, str], crossed: Mapping[str, str]
-    ) -> tuple[str, str]:
-        graph = self._graph
-        first = graph.cast(probability, np.float32)
+    def _repeat(self, begun: Mapping[str, str], crossed: Mapping[str, str], asked: _Asked) -> tuple[str, str]:
+        graph, token = self._graph, begun["token"]
         shape = graph.op("Concat", graph.op("Shape", token), graph.ints(MAX_GUARD), axis=0)
         # No token is -1: nothing repeats what was before the first.
         guard = {
@@ -248,10 +285,10 @@ class _Loop:
             "count": graph.op("Mul", token, graph.constant(np.int64(0))),
             "alive": graph.op("Equal", token, token),
         }
-        guard = self._account(graph, token, guard)
-        types: dict[str, tuple[npt.DTypeLike, list[str | int]]] = {
+        guard = self._account(graph, token, guard, asked)
+        types: dict[str, Kind] = {
             "token": (np.int64, ["batch"]),
-            **dict.fromkeys(self._past, (graph.dtype, ["batch", self._num_heads, "past", self._head_width])),
+            **dict.fromkeys(self._past, self._past_type),
             "recent": (np.int64, ["batch", MAX_GUARD]),
             "runs": (np.int64, ["batch", MAX_GUARD]),
             "count": (np.int64, ["batch"]),
@@ -267,25 +304,24 @@ class _Loop:
         states, after = step.run(column, {**crossed, **{name: values[name] for name in self._past}})
         chosen, chance = step.choose(states, self._phase(body, values["token"], PHASE_TEXT))
         chosen = body.op("Where", values["alive"], chosen, body.constant(np.int64(self._vocabulary.end)))
-        accounted = self._account(body, chosen, values)
+        accounted = self._account(body, chosen, values, asked)
         body.output("out_goes_on", _any(body, accounted["alive"]), np.bool_, [])
-        carried = {"token": chosen, **self._kept(after), **accounted}
+        carried = {"token": chosen, **_as_past(after), **accounted}
         for name, (dtype, shape_in) in types.items():
             body.output(f"out_{name}", carried[name], dtype, ["present" if dim == "past" else dim for dim in shape_in])
         body.output("kept_token", chosen, np.int64, ["batch"])
         body.output("kept_probability", chance, np.float32, ["batch"])
-        trips = graph.op("ReduceMax", self._max_tokens, keepdims=0)
-        trips = graph.op("Min", trips, graph.constant(np.int64(self._room)))
-        initial = {"token": token, **self._kept(present), **guard}
+        initial = {**begun, **guard}
+        trips = graph.constant(np.int64(self._room))  # each row's own bound is in its guard
         outputs = graph.loop(trips, _any(graph, guard["alive"]), [initial[name] for name in types], body, 2)
         rest = [graph.op("Transpose", kept, perm=[1, 0]) for kept in outputs[-2:]]
         tokens, chances = (
             graph.op("Concat", graph.op("Unsqueeze", head, graph.ints(1)), tail, axis=1)
-            for head, tail in zip((token, first), rest, strict=True)
+            for head, tail in zip((token, begun["probability"]), rest, strict=True)
         )
         return tokens, chances
 
-    def _account(self, graph: GraphBuilder, token: str, guard: Mapping[str, str]) -> dict[str, str]:
+    def _account(self, graph: GraphBuilder, token: str, guard: Mapping[str, str], asked: _Asked) -> dict[str, str]:
         """What is known of every row once it has said ``token [batch]``.
 
         ``recent [batch, lags]`` are its last tokens, newest first; ``runs[lag]`` is for how many tokens each has been
@@ -296,7 +332,7 @@ class _Loop:
         runs = graph.op("Mul", graph.op("Add", guard["runs"], graph.ints(1)), same)
         recent = graph.op("Concat", column, graph.slice(guard["recent"], 0, MAX_GUARD - 1, axis=1), axis=1)
         lags = graph.ints(*range(1, MAX_GUARD + 1))
-        shortest, longest = (graph.slice(self._guard, i, i + 1, axis=1) for i in (0, 1))
+        shortest, longest = (graph.slice(asked.guard, i, i + 1, axis=1) for i in (0, 1))
         is_guarded = graph.op("And", graph.op("GreaterOrEqual", lags, shortest), graph.op("LessOrEqual", lags, longest))
         repeats = graph.op("And", graph.op("GreaterOrEqual", runs, lags), is_guarded)
         is_repeated = graph.op("ReduceMax", graph.cast(repeats, np.int32), graph.ints(1), keepdims=0)
@@ -305,7 +341,7 @@ class _Loop:
             guard["alive"],
             graph.op("Less", token, graph.constant(np.int64(self._vocabulary.end))),
             graph.op("Not", graph.cast(is_repeated, np.bool_)),
-            graph.op("Less", count, self._max_tokens),
+            graph.op("Less", count, asked.max_tokens),
         ]
         alive = goes_on[0]
         for condition in goes_on[1:]:
@@ -313,5 +349,10 @@ class _Loop:
         return {"recent": recent, "runs": runs, "count": count, "alive": alive}
 
 
+def _as_past(present: Mapping[str, str]) -> dict[str, str]:
+    return {name.replace("present_", "past_"): value for name, value in present.items()}
+
+
 def _any(graph: GraphBuilder, alive: str) -> str:
-    return graph.cast(graph.op("ReduceMax", graph.cast(alive, np.int32), keepdims=0), np.bool_)
+    # A sum, as there is no largest of none.
+    return graph.cast(graph.op("ReduceSum", graph.cast(alive, np.int32), keepdims=0), np.bool_)
