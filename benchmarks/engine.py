@@ -2,10 +2,11 @@
 
     python -m inference.triton -- python benchmarks/engine.py      # with the server that make triton-install put here
     python benchmarks/engine.py [FOLDER] [--json] [--limit N] [--triton HOST:PORT [--triton-pid PID]] [--no-peers]
-                                [--buckets] [--hop]
+                                [--copies N] [--buckets] [--hop]
 
 FOLDER is as for benchmarks/speech.py. All modes hear the same segments, those that the live segmenter cuts, in batches
-as the live scheduler makes them of many calls; in turn, so that all meet the same load of the machine. Peers hear them
+as the live scheduler makes them of many calls (for a server, of windows of one length); in turn, so that all meet the
+same load of the machine. --copies has as many legs say each of them, as of so many more calls. Peers hear them
 one at a time: faster-whisper (CTranslate2, int8) and whisper.cpp (Q8_0), same weights, one thread, greedy, English.
 Cost is CPU time, for Triton with that of the server (--triton-pid, its process group). A call is two legs, each
 speaking --speech of the time; a leg pays for its segmenter all the time. --buckets tells what padding costs, by window
@@ -20,11 +21,23 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-from engine_modes import TICK_S, Mode, PassesEvery, Work, as_heard, as_scheduled, group_cpu_s, own_cpu_s, sibling_server
+from engine_modes import (
+    TICK_S,
+    Mode,
+    PassesEvery,
+    Work,
+    as_heard,
+    as_scheduled,
+    group_cpu_s,
+    in_turn,
+    own_cpu_s,
+    sibling_server,
+)
 from speech import Heard, cut, neural_vad, open_peer, read_legs
 from speech_peer import write_peer_model
 from whisper_cpp_peer import open_whisper_cpp, write_whisper_cpp_model
@@ -178,6 +191,8 @@ def measure(options: argparse.Namespace) -> dict[str, Any]:
     if not work:
         sys.exit(f"{options.folder}: no recordings with speech (<name>.wav beside <name>.json)")
     segmenter = segmenter_cost(audio, vad)
+    work = [(f"{key}#{copy}", replace(segment)) for copy in range(options.copies) for key, segment in work]
+    references = {f"{key}#{copy}": text for copy in range(options.copies) for key, text in references.items()}
     speech_s = sum(len(segment.samples) for _, segment in work) / SAMPLE_RATE_HZ
 
     full = Recogniser(engine, tokenizer)
@@ -203,13 +218,10 @@ def measure(options: argparse.Namespace) -> dict[str, Any]:
                 cpu[f"{name}, Triton"] = counted
         except ImportError as error:
             why_no_triton = f"this installation has no Triton engine: {error}"
-    batches = as_scheduled(work, full, is_mixing=True)
-    for name, mode in modes.items():  # load what is loaded lazily, and allocate
-        mode.run(batches[0], cpu[name])
-        modes[name] = Mode(mode.recogniser, mode.weigh)
-    for batch in batches:
-        for name, mode in modes.items():
-            mode.run(batch, cpu[name])
+    plans = {}
+    for name, mode in modes.items():
+        plans[name] = as_scheduled(work, mode.recogniser, is_mixing=mode.recogniser.is_mixing)
+    in_turn(modes, plans, cpu)
 
     single, peers, missing = Mode(full), {}, {}
     if not options.no_peers:
@@ -225,7 +237,7 @@ def measure(options: argparse.Namespace) -> dict[str, Any]:
         "folder": options.folder.name,
         "segments": len(work),
         "speech_s": round(speech_s, 1),
-        "rows_per_batch": round(len(work) / len(batches), 2),
+        "rows_per_batch": {name: round(len(work) / len(plan), 2) for name, plan in plans.items()},
         "speech_share": options.speech,
         "passed_by_cascade": round(1 / options.every, 3),
         "segmenter_cpu_s_per_audio_s": round(segmenter, 5),
@@ -275,7 +287,7 @@ def _beside(
 def show(r: dict[str, Any]) -> None:
     print(f"{r['speech_s']} s of speech in {r['segments']} segments of {r['folder']}, {r['machine']}, ", end="")
     print(
-        f"load {r['load_average']}; {r['rows_per_batch']} rows a batch; segmenter {r['segmenter_cpu_s_per_audio_s']} ",
+        f"load {r['load_average']}; {r['rows_per_batch']['full']} rows a batch; segmenter {r['segmenter_cpu_s_per_audio_s']} ",
         end="",
     )
     print("CPU s per s of audio")
@@ -324,6 +336,7 @@ def main() -> None:
     parser.add_argument("folder", nargs="?", type=Path, default=ROOT / "datasets" / "tiny")
     parser.add_argument("--models", type=Path, default=ROOT / "models", help="model repository")
     parser.add_argument("--limit", type=int, default=0, help="recordings to take at most; 0 = all")
+    parser.add_argument("--copies", type=int, default=1, help="so many times as many legs say the same")
     parser.add_argument("--speech", type=float, default=0.4, help="share of time that a leg speaks")
     parser.add_argument("--every", type=int, default=10, help="the cascade decodes every so many segments")
     started = os.environ.get("SCAMTAP__ENGINE__URL", "").removeprefix("triton://") or None

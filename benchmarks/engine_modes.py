@@ -4,7 +4,7 @@ import math
 import os
 import time
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from speech import Heard
@@ -67,6 +67,18 @@ class Mode:
         self.heard.cpu_s += cpu_s() - before
         for (key, _), utterance in zip(batch, out, strict=True):
             self.heard.texts[key].append(utterance.text)
+
+
+def in_turn(modes: dict[str, Mode], plans: dict[str, list[Work]], cpu: dict[str, Callable[[], float]]) -> None:
+    """Run every mode's batches, side by side in time, so that all meet the same load of the machine."""
+    for name, mode in modes.items():  # load what is loaded lazily, and allocate
+        replace(mode, heard=Heard(), latencies_s=[]).run(plans[name][0], cpu[name])
+    longest = max(map(len, plans.values()))
+    for round_ in range(longest):
+        for name, mode in modes.items():
+            plan = plans[name]
+            for batch in plan[round_ * len(plan) // longest : (round_ + 1) * len(plan) // longest]:
+                mode.run(batch, cpu[name])
 
 
 def as_scheduled(work: Work, recogniser: Recogniser, *, is_mixing: bool) -> list[Work]:
