@@ -287,7 +287,8 @@ def _beside(
 def show(r: dict[str, Any]) -> None:
     print(f"{r['speech_s']} s of speech in {r['segments']} segments of {r['folder']}, {r['machine']}, ", end="")
     print(
-        f"load {r['load_average']}; {r['rows_per_batch']['full']} rows a batch; segmenter {r['segmenter_cpu_s_per_audio_s']} ",
+        f"load {r['load_average']}; {r['rows_per_batch']['full']} rows a batch; "
+        f"segmenter {r['segmenter_cpu_s_per_audio_s']} ",
         end="",
     )
     print("CPU s per s of audio")

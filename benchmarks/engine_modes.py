@@ -14,7 +14,7 @@ from inference.service.due import DueConfig, DueQueue, Waiting
 from inference.service.stages import DueSegment
 from inference.speech.recogniser import Recogniser
 
-COST = 0.02  # seconds a second of window, by which batches are cut here as on a machine of this class
+COST = 0.012  # seconds a second of window, by which batches are cut, as a worker of its own core measures it here
 TICK_S = 0.06  # of a worker
 TICKS_PER_S = 100  # of /proc's CPU times
 
@@ -69,10 +69,16 @@ class Mode:
             self.heard.texts[key].append(utterance.text)
 
 
-def in_turn(modes: dict[str, Mode], plans: dict[str, list[Work]], cpu: dict[str, Callable[[], float]]) -> None:
+def in_turn(
+    modes: dict[str, Mode],
+    plans: dict[str, list[Work]],
+    cpu: dict[str, Callable[[], float]],
+    on_warm: Callable[[], object] = lambda: None,
+) -> None:
     """Run every mode's batches, side by side in time, so that all meet the same load of the machine."""
     for name, mode in modes.items():  # load what is loaded lazily, and allocate
         replace(mode, heard=Heard(), latencies_s=[]).run(plans[name][0], cpu[name])
+    on_warm()
     longest = max(map(len, plans.values()))
     for round_ in range(longest):
         for name, mode in modes.items():
