@@ -7,7 +7,8 @@
 FOLDER is as for benchmarks/speech.py. All modes hear the same segments, those that the live segmenter cuts, in batches
 as the live scheduler makes them of many calls (for a server, of windows of one length); in turn, so that all meet the
 same load of the machine. --copies has as many legs say each of them, as of so many more calls. Peers hear them
-one at a time: faster-whisper (CTranslate2, int8) and whisper.cpp (Q8_0), same weights, one thread, greedy, English.
+one at a time: faster-whisper (CTranslate2, int8), whisper.cpp (Q8_0) and sherpa-onnx (int8), same weights, one thread,
+greedy, English.
 Cost is CPU time, for Triton with that of the server (--triton-pid, its process group). A call is two legs, each
 speaking --speech of the time; a leg pays for its segmenter all the time. --buckets tells what padding costs, by window
 step; --hop what the longer hop of overload saves, and costs in words.
@@ -38,6 +39,7 @@ from engine_modes import (
     own_cpu_s,
     sibling_server,
 )
+from sherpa_peer import open_sherpa, write_sherpa_model
 from speech import Heard, cut, neural_vad, open_peer, read_legs
 from speech_peer import write_peer_model
 from whisper_cpp_peer import open_whisper_cpp, write_whisper_cpp_model
@@ -74,7 +76,7 @@ def open_triton(address: str) -> Engine:
 def peers_of(folder: Path) -> tuple[dict[str, Callable[[Any], str]], dict[str, str]]:
     """The peers that are here, and why others are not."""
     found: dict[str, Callable[[Any], str]] = {}
-    missing = {"sherpa-onnx": "its wheel carries no weights, and its Whisper graphs are made by its own exporter only"}
+    missing: dict[str, str] = {}
     tensors, tokenizer = open_tensors(WEIGHTS), file(WEIGHTS, "tokenizer.json")
     try:
         write_peer_model(folder / "ct2", tensors, tokenizer)
@@ -90,6 +92,11 @@ def peers_of(folder: Path) -> tuple[dict[str, Callable[[Any], str]], dict[str, s
         found["whisper.cpp"] = open_whisper_cpp(folder / "ggml.bin")
     except ImportError:
         missing["whisper.cpp"] = "not installed: pip install pywhispercpp faster-whisper (for its mel filters)"
+    try:
+        write_sherpa_model(folder / "sherpa", tensors, tokenizer)
+        found["sherpa-onnx"] = open_sherpa(folder / "sherpa")
+    except ImportError:
+        missing["sherpa-onnx"] = "not installed: pip install sherpa-onnx"
     return found, missing
 
 
