@@ -1,6 +1,6 @@
 """Whisper as one model: audio in, the whole greedy transcript out.
 
-A step of the decoder needs the keys and values of all the audio, 460 kB a second: in process they lie where they are,
+A step of the decoder needs the keys and values of all the audio, 300 kB a second: in process they lie where they are,
 over a network they would cross it with every token. So a server gets this graph, in which the steps are a loop. It
 chooses as ``speech_decoder`` does, token by token, and stops a row where the recogniser would: at the end token, at
 ``max_tokens``, or when a phrase immediately repeats. What a row holds after that is the end token.
