@@ -1,7 +1,7 @@
 """What the decoder knows of the audio: per layer the keys and values that every step attends to.
 
-They are read whole by every step: in fp32 25 kB per state and row, more than the decoder's weights as soon as four
-callers are decoded together. In int8 graphs they are therefore kept as int8 too, a quarter, and multiplied as integers:
+They are read whole by every step: in fp32 25 kB per state and row, with six callers as much as the decoder's weights.
+In int8 graphs they are therefore kept as int8 too, a quarter, and multiplied as integers:
 
     cross_key_<i>          int8 [batch, heads, head width, time]; so that a query's product reads it in order
     cross_key_scale_<i>    float32 [batch, heads, 1, time]: of each state; attention's own scale is in it
