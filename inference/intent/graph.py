@@ -73,14 +73,14 @@ def build_intent(base_tensors: Tensors, head_path: Path, precision: Precision, e
     pooled = _read_window if encoder.reading == "window" else _read_utterances
     hidden = graph.op("Concat", *pooled(graph, tensors, input_ids, part, encoder), axis=-1)
     weight = tensors.rows("head.hidden.weight")
-    hidden = graph.gelu(graph.linear(hidden, weight, tensors.get("head.hidden.bias", weight.shape[:1])))
-    raw = graph.reshape(_dense(graph, tensors, "head.llr", hidden, (1, weight.shape[0])), -1)
+    hidden = graph.gelu(_head(graph, tensors, "hidden", hidden, weight.shape))
+    raw = graph.reshape(_head(graph, tensors, "llr", hidden, (1, weight.shape[0])), -1)
     limit = graph.floats(LLR_LIMIT)
     llr = graph.op("Mul", graph.op("Tanh", graph.op("Div", raw, limit)), limit)
     graph.output("llr", llr, np.float32, ["batch"])
     known = {name: labels for name, labels in LABELS.items() if name != "acts" or f"head.{name}.weight" in head}
     for name, labels in known.items():
-        logits = _dense(graph, tensors, f"head.{name}", hidden, (len(labels), weight.shape[0]))
+        logits = _head(graph, tensors, name, hidden, (len(labels), weight.shape[0]))
         graph.output(name, logits, np.float32, ["batch", len(labels)])
     metadata = {
         "precision": precision,
@@ -183,6 +183,17 @@ def _dense(graph: GraphBuilder, tensors: _Merged, name: str, x: str, shape: tupl
     return graph.linear(x, weight, tensors.get(f"{name}.bias", (weight.shape[0],)))
 
 
+def _head(graph: GraphBuilder, tensors: _Merged, name: str, x: str, shape: tuple[int | None, ...]) -> str:
+    """A dense layer of a head, in floats where the encoder is int8.
+
+    Sentence encoders put all texts into a narrow cone: what tells them apart is small beside what they share, and rows
+    of eight bits lose it (an AUC of .93 became .45). Heads are too small for eight bits to save anything.
+    """
+    weight = tensors.get(f"head.{name}.weight", shape)
+    bias = tensors.get(f"head.{name}.bias", (weight.shape[0],))
+    return graph.op("Add", graph.op("MatMul", x, graph.floats(weight.T)), graph.floats(bias))
+
+
 def _layer(
     graph: GraphBuilder, tensors: _Merged, prefix: str, x: str, mask: tuple[str, str], encoder: EncoderShape
 ) -> str:
@@ -227,10 +238,10 @@ def _look_back(graph: GraphBuilder, tensors: _Merged, current: str, means: str, 
     """What the current utterance finds in those before it, ``[batch, LOOK]``; zero where there are none."""
     before = graph.slice(means, 1, MAX_UTTERANCES, axis=1)
     is_there = graph.op("Unsqueeze", graph.slice(is_there, 1, MAX_UTTERANCES, axis=1), graph.ints(1))
-    keys = _dense(graph, tensors, "head.look.key", before, (LOOK, width))
+    keys = _head(graph, tensors, "look.key", before, (LOOK, width))
     keys = graph.op("Add", keys, graph.floats(tensors.get("head.look.age", (MAX_UTTERANCES - 1, LOOK))))
-    values = _dense(graph, tensors, "head.look.value", before, (LOOK, width))
-    query = graph.op("Unsqueeze", _dense(graph, tensors, "head.look.query", current, (LOOK, width)), graph.ints(1))
+    values = _head(graph, tensors, "look.value", before, (LOOK, width))
+    query = graph.op("Unsqueeze", _head(graph, tensors, "look.query", current, (LOOK, width)), graph.ints(1))
     scores = graph.op("MatMul", query, graph.op("Transpose", keys, perm=[0, 2, 1]))
     scores = graph.op("Mul", scores, graph.floats(1 / math.sqrt(LOOK)))
     shares = graph.op("Softmax", graph.op("Add", scores, _unless(graph, is_there)), axis=-1)

@@ -133,6 +133,28 @@ def test_int8_is_close_to_fp32(sessions: dict[str, Any]) -> None:
         assert np.sqrt(np.mean((small[name] - exact[name]) ** 2)) < 0.1 * spread
 
 
+def test_int8_keeps_what_tells_texts_apart_where_all_lie_in_a_narrow_cone(base: Tensors, tmp_path: Path) -> None:
+    # As a trained head is shipped: centre and spread of what it reads are folded into its weights.
+    rng = np.random.default_rng(3)
+    spread, centre = 0.02, rng.normal(0, 2, WIDTH)
+    tensors = head_tensors(0.05)
+    tensors |= {
+        "encoder.layer.5.output.LayerNorm.weight": np.full(WIDTH, spread, np.float16),
+        "encoder.layer.5.output.LayerNorm.bias": centre.astype(np.float16),
+    }
+    read = np.concatenate([centre, centre])
+    weight = tensors["head.hidden.weight"].astype(np.float64)
+    weight[:, : 2 * WIDTH] /= spread
+    bias = tensors["head.hidden.bias"] - weight[:, : 2 * WIDTH] @ read
+    tensors |= {"head.hidden.weight": weight.astype(np.float16), "head.hidden.bias": bias.astype(np.float16)}
+    path = write(tmp_path / "head.safetensors", tensors)
+    exact, small = (run(session_of(base, path, precision), rows()) for precision in ("fp32", "int8"))
+    for name in LABELS:
+        differences = exact[name] - exact[name].mean(0)
+        error = small[name] - exact[name]
+        assert np.sqrt(np.mean((error - error.mean(0)) ** 2)) < 0.25 * float(differences.std())
+
+
 def test_a_tuned_layer_of_the_head_replaces_the_published_one(
     base: Tensors, sessions: dict[str, Any], tmp_path: Path
 ) -> None:
