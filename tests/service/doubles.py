@@ -160,7 +160,7 @@ class GatedRecogniser(Recogniser):
         super().__init__()
         self.num_weighed = 0
 
-    def transcribe(self, segments, languages=None, weigh=None) -> list[Utterance]:
+    def transcribe(self, segments, languages=None, weigh=None, _needed=None) -> list[Utterance]:
         heard = super().transcribe(segments, languages)
         for index, utterance in enumerate(heard):
             if weigh is None:
