@@ -154,8 +154,6 @@ def parts(segments: SegmenterConfig = SEGMENTS) -> CallParts:
 class GatedRecogniser(Recogniser):
     """With a gate that hears half of what the intent model would think."""
 
-    is_gate_free = True
-
     def __init__(self) -> None:
         super().__init__()
         self.num_weighed = 0
