@@ -2,11 +2,13 @@
 
     python -m inference.triton -- python benchmarks/engine.py      # with the server that make triton-install put here
     python benchmarks/engine.py [FOLDER] [--json] [--limit N] [--triton HOST:PORT [--triton-pid PID]] [--no-peers]
-                                [--buckets] [--hop]
+                                [--copies N] [--buckets] [--hop]
 
 FOLDER is as for benchmarks/speech.py. All modes hear the same segments, those that the live segmenter cuts, in batches
-as the live scheduler makes them of many calls; in turn, so that all meet the same load of the machine. Peers hear them
-one at a time: faster-whisper (CTranslate2, int8) and whisper.cpp (Q8_0), same weights, one thread, greedy, English.
+as the live scheduler makes them of many calls (for a server, of windows of one length); in turn, so that all meet the
+same load of the machine. --copies has as many legs say each of them, as of so many more calls. Peers hear them
+one at a time: faster-whisper (CTranslate2, int8), whisper.cpp (Q8_0) and sherpa-onnx (int8), same weights, one thread,
+greedy, English.
 Cost is CPU time, for Triton with that of the server (--triton-pid, its process group). A call is two legs, each
 speaking --speech of the time; a leg pays for its segmenter all the time. --buckets tells what padding costs, by window
 step; --hop what the longer hop of overload saves, and costs in words.
@@ -20,11 +22,24 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-from engine_modes import TICK_S, Mode, PassesEvery, Work, as_heard, as_scheduled, group_cpu_s, own_cpu_s, sibling_server
+from engine_modes import (
+    TICK_S,
+    Mode,
+    PassesEvery,
+    Work,
+    as_heard,
+    as_scheduled,
+    group_cpu_s,
+    in_turn,
+    own_cpu_s,
+    sibling_server,
+)
+from sherpa_peer import open_sherpa, write_sherpa_model
 from speech import Heard, cut, neural_vad, open_peer, read_legs
 from speech_peer import write_peer_model
 from whisper_cpp_peer import open_whisper_cpp, write_whisper_cpp_model
@@ -34,7 +49,7 @@ from inference.audio.segmenter import Segmenter, SegmenterBank, SegmenterConfig,
 from inference.audio.vad import Vad
 from inference.engine.base import Engine
 from inference.engine.onnx import OnnxEngine
-from inference.gate.gate import ScamGate
+from inference.gate.gate import ScamGate, ScamGateWithin
 from inference.gate.install import GATE_MODEL, gate_calibration_path
 from inference.speech.install import tokenizer_path
 from inference.speech.recogniser import Recogniser, RecogniserConfig
@@ -61,7 +76,7 @@ def open_triton(address: str) -> Engine:
 def peers_of(folder: Path) -> tuple[dict[str, Callable[[Any], str]], dict[str, str]]:
     """The peers that are here, and why others are not."""
     found: dict[str, Callable[[Any], str]] = {}
-    missing = {"sherpa-onnx": "its wheel carries no weights, and its Whisper graphs are made by its own exporter only"}
+    missing: dict[str, str] = {}
     tensors, tokenizer = open_tensors(WEIGHTS), file(WEIGHTS, "tokenizer.json")
     try:
         write_peer_model(folder / "ct2", tensors, tokenizer)
@@ -77,6 +92,11 @@ def peers_of(folder: Path) -> tuple[dict[str, Callable[[Any], str]], dict[str, s
         found["whisper.cpp"] = open_whisper_cpp(folder / "ggml.bin")
     except ImportError:
         missing["whisper.cpp"] = "not installed: pip install pywhispercpp faster-whisper (for its mel filters)"
+    try:
+        write_sherpa_model(folder / "sherpa", tensors, tokenizer)
+        found["sherpa-onnx"] = open_sherpa(folder / "sherpa")
+    except ImportError:
+        missing["sherpa-onnx"] = "not installed: pip install sherpa-onnx"
     return found, missing
 
 
@@ -179,6 +199,8 @@ def measure(options: argparse.Namespace) -> dict[str, Any]:
     if not work:
         sys.exit(f"{options.folder}: no recordings with speech (<name>.wav beside <name>.json)")
     segmenter = segmenter_cost(audio, vad)
+    work = [(f"{key}#{copy}", replace(segment)) for copy in range(options.copies) for key, segment in work]
+    references = {f"{key}#{copy}": text for copy in range(options.copies) for key, text in references.items()}
     speech_s = sum(len(segment.samples) for _, segment in work) / SAMPLE_RATE_HZ
 
     full = Recogniser(engine, tokenizer)
@@ -193,18 +215,21 @@ def measure(options: argparse.Namespace) -> dict[str, Any]:
     cpu = dict.fromkeys(modes, own_cpu_s)
     if options.triton is not None:
         try:
-            modes["triton"] = Mode(Recogniser(open_triton(options.triton), tokenizer, is_remote=True))
+            there = open_triton(options.triton)
+            within = ScamGateWithin(there, gate_calibration_path(options.models, GATE_MODEL))
+            remote = Recogniser(there, tokenizer, is_remote=True, gate_within=within)
+            ways = {"gate": PassesEvery(0), "cascade": PassesEvery(options.every), "full": None}
             server = options.triton_pid
-            cpu["triton"] = own_cpu_s if server is None else lambda: own_cpu_s() + group_cpu_s(server)
+            counted = own_cpu_s if server is None else lambda: own_cpu_s() + group_cpu_s(server)
+            for name, weigh in ways.items():
+                modes[f"{name}, Triton"] = Mode(remote, weigh)
+                cpu[f"{name}, Triton"] = counted
         except ImportError as error:
             why_no_triton = f"this installation has no Triton engine: {error}"
-    batches = as_scheduled(work, full, is_mixing=True)
-    for name, mode in modes.items():  # load what is loaded lazily, and allocate
-        mode.run(batches[0], cpu[name])
-        modes[name] = Mode(mode.recogniser, mode.weigh)
-    for batch in batches:
-        for name, mode in modes.items():
-            mode.run(batch, cpu[name])
+    plans = {}
+    for name, mode in modes.items():
+        plans[name] = as_scheduled(work, mode.recogniser, is_mixing=mode.recogniser.is_mixing)
+    in_turn(modes, plans, cpu)
 
     single, peers, missing = Mode(full), {}, {}
     if not options.no_peers:
@@ -220,7 +245,7 @@ def measure(options: argparse.Namespace) -> dict[str, Any]:
         "folder": options.folder.name,
         "segments": len(work),
         "speech_s": round(speech_s, 1),
-        "rows_per_batch": round(len(work) / len(batches), 2),
+        "rows_per_batch": {name: round(len(work) / len(plan), 2) for name, plan in plans.items()},
         "speech_share": options.speech,
         "passed_by_cascade": round(1 / options.every, 3),
         "segmenter_cpu_s_per_audio_s": round(segmenter, 5),
@@ -229,14 +254,18 @@ def measure(options: argparse.Namespace) -> dict[str, Any]:
         "calls_per_core": {name: round(each / 2) for name, each in legs.items()},
         "batch_ms_p50": {name: percentile_ms(mode.latencies_s, 50) for name, mode in modes.items()},
         "batch_ms_p99": {name: percentile_ms(mode.latencies_s, 99) for name, mode in modes.items()},
-        "wer": {name: round(modes[name].heard.wer(references), 4) for name in ("full", "triton") if name in modes},
+        "wer": {
+            name: round(modes[name].heard.wer(references), 4) for name in ("full", "full, Triton") if name in modes
+        },
         "one_at_a_time": _beside(single, peers, references, speech_s),
         "triton_over_in_process": {
-            "cpu": round(cost["triton"] / cost["full"], 3),
-            "wall": round(modes["triton"].wall_s / modes["full"].wall_s, 3),
-        }
-        if "triton" in modes
-        else None,
+            name: {
+                "cpu": round(cost[f"{name}, Triton"] / cost[name], 3),
+                "wall": round(modes[f"{name}, Triton"].wall_s / modes[name].wall_s, 3),
+            }
+            for name in ("gate", "cascade", "full")
+            if f"{name}, Triton" in modes
+        },
         "triton_cpu_is_known": options.triton_pid is not None,
         "missing": missing | ({"triton": why_no_triton} if why_no_triton else {}),
         "buckets": buckets(work, engine, options.models) if options.buckets else None,
@@ -266,7 +295,8 @@ def _beside(
 def show(r: dict[str, Any]) -> None:
     print(f"{r['speech_s']} s of speech in {r['segments']} segments of {r['folder']}, {r['machine']}, ", end="")
     print(
-        f"load {r['load_average']}; {r['rows_per_batch']} rows a batch; segmenter {r['segmenter_cpu_s_per_audio_s']} ",
+        f"load {r['load_average']}; {r['rows_per_batch']['full']} rows a batch; "
+        f"segmenter {r['segmenter_cpu_s_per_audio_s']} ",
         end="",
     )
     print("CPU s per s of audio")
@@ -282,8 +312,8 @@ def show(r: dict[str, Any]) -> None:
             f"word error {row['wer']}, p50 {row['ms_p50']} ms, p99 {row['ms_p99']} ms"
         )
     print(f"word error {r['wer']}")
-    if r["triton_over_in_process"]:
-        print(f"through Triton over in process: {r['triton_over_in_process']}")
+    for name, over in r["triton_over_in_process"].items():
+        print(f"{name} through Triton over in process: {over}")
     for row in r["buckets"] or []:
         print(f"buckets: {row}")
     if r["hop"]:
@@ -305,7 +335,7 @@ def reached(r: dict[str, Any]) -> dict[str, bool]:
         out[f"full decode <= {TARGETS['ratio']:.2f} of faster-whisper"] = ratio <= TARGETS["ratio"]
     if r["triton_over_in_process"]:
         # Wall time tells little where others share the machine: two processes then get more of it than one.
-        over = r["triton_over_in_process"]["cpu" if r["triton_cpu_is_known"] else "wall"]
+        over = r["triton_over_in_process"]["full"]["cpu" if r["triton_cpu_is_known"] else "wall"]
         out[f"through Triton <= {TARGETS['triton']} of in process, CPU time"] = over <= TARGETS["triton"]
     return out
 
@@ -315,6 +345,7 @@ def main() -> None:
     parser.add_argument("folder", nargs="?", type=Path, default=ROOT / "datasets" / "tiny")
     parser.add_argument("--models", type=Path, default=ROOT / "models", help="model repository")
     parser.add_argument("--limit", type=int, default=0, help="recordings to take at most; 0 = all")
+    parser.add_argument("--copies", type=int, default=1, help="so many times as many legs say the same")
     parser.add_argument("--speech", type=float, default=0.4, help="share of time that a leg speaks")
     parser.add_argument("--every", type=int, default=10, help="the cascade decodes every so many segments")
     started = os.environ.get("SCAMTAP__ENGINE__URL", "").removeprefix("triton://") or None

@@ -1,9 +1,10 @@
 """Ways to run the models for benchmarks/engine.py, and the batches that the live scheduler makes."""
 
+import math
 import os
 import time
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from speech import Heard
@@ -11,10 +12,9 @@ from speech import Heard
 from inference.audio.segment import SpeechSegment
 from inference.service.due import DueConfig, DueQueue, Waiting
 from inference.service.stages import DueSegment
-from inference.speech.gate import Weigh
 from inference.speech.recogniser import Recogniser
 
-COST = 0.02  # seconds a second of window, by which batches are cut here as on a machine of this class
+COST = 0.012  # seconds a second of window, by which batches are cut, as a worker of its own core measures it here
 TICK_S = 0.06  # of a worker
 TICKS_PER_S = 100  # of /proc's CPU times
 
@@ -34,10 +34,17 @@ class PassesEvery:
 
     def __init__(self, n: int) -> None:
         self._n, self._seen = n, 0
+        self._passes: list[bool] = []
 
-    def __call__(self, _index: int, _llr: float) -> bool:
-        self._seen += 1
-        return bool(self._n) and self._seen % self._n == 1
+    def needed(self, num_windows: int) -> list[float]:
+        """For the next batch, what must be said of each: anything, or more than can be."""
+        numbers = range(self._seen, self._seen + num_windows)
+        self._passes = [bool(self._n) and number % self._n == 0 for number in numbers]
+        self._seen += num_windows
+        return [-math.inf if passes else math.inf for passes in self._passes]
+
+    def __call__(self, index: int, _llr: float) -> bool:
+        return self._passes[index]
 
 
 @dataclass
@@ -45,20 +52,39 @@ class Mode:
     """One way to run the models, and what it took."""
 
     recogniser: Recogniser
-    weigh: Weigh | None = None
+    weigh: PassesEvery | None = None
     heard: Heard = field(default_factory=Heard)
     wall_s: float = 0.0
     latencies_s: list[float] = field(default_factory=list)
 
     def run(self, batch: Work, cpu_s: Callable[[], float]) -> None:
-        before, began_s = cpu_s(), time.perf_counter()
         segments = [segment for _, segment in batch]
-        out = self.recogniser.transcribe(segments, ["en"] * len(batch), self.weigh)
+        gating = () if self.weigh is None else (self.weigh, self.weigh.needed(len(batch)))
+        before, began_s = cpu_s(), time.perf_counter()
+        out = self.recogniser.transcribe(segments, ["en"] * len(batch), *gating)
         self.latencies_s.append(time.perf_counter() - began_s)
         self.wall_s += self.latencies_s[-1]
         self.heard.cpu_s += cpu_s() - before
         for (key, _), utterance in zip(batch, out, strict=True):
             self.heard.texts[key].append(utterance.text)
+
+
+def in_turn(
+    modes: dict[str, Mode],
+    plans: dict[str, list[Work]],
+    cpu: dict[str, Callable[[], float]],
+    on_warm: Callable[[], object] = lambda: None,
+) -> None:
+    """Run every mode's batches, side by side in time, so that all meet the same load of the machine."""
+    for name, mode in modes.items():  # load what is loaded lazily, and allocate
+        replace(mode, heard=Heard(), latencies_s=[]).run(plans[name][0], cpu[name])
+    on_warm()
+    longest = max(map(len, plans.values()))
+    for round_ in range(longest):
+        for name, mode in modes.items():
+            plan = plans[name]
+            for batch in plan[round_ * len(plan) // longest : (round_ + 1) * len(plan) // longest]:
+                mode.run(batch, cpu[name])
 
 
 def as_scheduled(work: Work, recogniser: Recogniser, *, is_mixing: bool) -> list[Work]:

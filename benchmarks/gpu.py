@@ -145,7 +145,7 @@ def _onnx(engine: Engine, pcm: Any, prompt: list[int], num_steps: int) -> tuple[
     """States and greedy tokens of the graphs; ``end`` may be chosen and is gone on from, as the benchmark does."""
     encoded = engine.infer(ENCODER, {"audio": pcm})
     kept = {name: tensor for name, tensor in encoded.items() if name.startswith("cross_")}
-    kept["heard"] = np.ones((len(pcm), kept["cross_key_0"].shape[2]), np.int32)
+    kept["heard"] = np.ones((len(pcm), encoded["states"].shape[1]), np.int32)
     for spec in engine.spec(DECODER).inputs:
         if spec.name.startswith("past_"):
             kept[spec.name] = np.zeros([len(pcm), *(size or 0 for size in spec.shape[1:])], spec.dtype)

@@ -17,6 +17,7 @@ import json
 import os
 import subprocess
 import sys
+import tempfile
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import AsyncExitStack
@@ -60,6 +61,8 @@ def share(ordered: Sequence[float], part: float) -> float | None:
 class Constant:
     """Decides nothing: the peer."""
 
+    waits = False
+
     async def decide(self, attempt: Any) -> Any:
         """Allow."""
         from inference.screening.attempt import Decision
@@ -71,23 +74,24 @@ class Constant:
         raise NotImplementedError
 
 
-def settings(redis: str | None) -> Any:
-    """The shipped rules and model over memory, or over Redis."""
+def settings(redis: str | None, path: Path | None = None) -> Any:
+    """The shipped rules and model over memory, over memory that is kept in a file, or over Redis."""
     from inference.screening.config import ScreeningConfig
 
-    return ScreeningConfig.model_validate({"redis": {"url": redis}} if redis else {})
+    return ScreeningConfig.model_validate({"redis": {"url": redis}} if redis else {"path": path})
 
 
-async def in_process(rate: float, seconds: float, redis: str | None) -> Result:
-    """Decisions of one loop at that rate, each a task of its own."""
+async def in_process(rate: float, seconds: float, memory: Any) -> Result:
+    """Decisions of one loop at that rate, each a task of its own, and what writes memory down beside it."""
     from inference.screening.attempt import CallAttempt
     from inference.screening.config import open_screening
     from inference.service.process import calm_collector
 
     latencies: list[float] = []
     async with AsyncExitStack() as stack:
-        screener = open_screening(settings(redis), stack).screener
-        num_degraded = 0
+        screening = open_screening(memory, stack)
+        screener, num_degraded = screening.screener, 0
+        beside = [asyncio.create_task(run()) for run in screening.background]
 
         async def ask(at: int, due_s: float) -> None:
             nonlocal num_degraded
@@ -102,11 +106,13 @@ async def in_process(rate: float, seconds: float, redis: str | None) -> Result:
         calm_collector()
         begin_s, total = time.perf_counter() + 0.1, int(rate * seconds)
         cpu_s = time.process_time()
-        await asyncio.gather(
-            *[asyncio.create_task(ask(at, begin_s + at / rate)) async for at in due(begin_s, rate, total)]
-        )
-        cpu_s = time.process_time() - cpu_s
-    return summary(latencies, total, max(seconds, time.perf_counter() - begin_s)) | {
+        async with asyncio.TaskGroup() as asking:  # holds those under way alone, as a server does
+            async for at in due(begin_s, rate, total):
+                asking.create_task(ask(at, begin_s + at / rate))
+        cpu_s, took_s = time.process_time() - cpu_s, time.perf_counter() - begin_s
+        for task in beside:
+            task.cancel()
+    return summary(latencies, total, max(seconds, took_s)) | {
         "cpu_us": round(cpu_s / total * 1e6, 1),
         "degraded": num_degraded,
     }
@@ -330,9 +336,14 @@ def cpu_seconds(pid: int) -> float:
 
 def measure(asked: argparse.Namespace) -> dict[str, Result]:
     """Everything, one after the other."""
-    results = {"in process, memory": uvloop.run(in_process(asked.rate, asked.seconds, None))}
-    if asked.redis:
-        results["in process, Redis"] = uvloop.run(in_process(asked.rate, asked.seconds, asked.redis))
+    with tempfile.TemporaryDirectory() as folder:
+        memories = {"memory": settings(None), "SQLite": settings(None, Path(folder, "screening.db"))}
+        if asked.redis:
+            memories["Redis"] = settings(asked.redis)
+        results = {
+            f"in process, {name}": uvloop.run(in_process(asked.rate, asked.seconds, memory))
+            for name, memory in memories.items()
+        }
     for door in ("sip", "http"):
         peer, ours = over_the_wire(door, asked, "constant"), over_the_wire(door, asked, "decision")
         if ours["p99_ms"] and peer["p99_ms"]:

@@ -31,6 +31,7 @@ from inference.audio.segment import SpeechSegment
 from inference.audio.segmenter import Segmenter, SegmenterBank, SegmenterConfig
 from inference.audio.vad import VAD_MODEL, NeuralVad, Vad
 from inference.engine.onnx import OnnxEngine
+from inference.speech.gate import STATES
 from inference.speech.graph import DECODER, ENCODER
 from inference.speech.install import tokenizer_path
 from inference.speech.recogniser import Recogniser
@@ -128,12 +129,12 @@ def parts(engine: OnnxEngine, segments: list[SpeechSegment]) -> dict[str, float]
     out = {"encoder_5s_ms": best_ms(lambda: engine.infer(ENCODER, {"audio": samples[None]}))}
     encoded = engine.infer(ENCODER, {"audio": samples[None]})
     cross = {name: tensor for name, tensor in encoded.items() if name.startswith("cross_")}
-    heads, width = encoded["cross_key_0"].shape[1], encoded["cross_key_0"].shape[3]
+    past = [spec for spec in engine.spec(DECODER).inputs if spec.name.startswith("past_")]
     for rows in (1, 2, 4, 8, 16):
         batch = {name: np.repeat(tensor, rows, axis=0) for name, tensor in cross.items()}
-        batch |= {name.replace("cross", "past"): np.zeros((rows, heads, 20, width), np.float32) for name in cross}
+        batch |= {one.name: np.zeros((rows, one.shape[1], 20, one.shape[3]), one.dtype) for one in past}
         batch |= {"tokens": np.full((rows, 1), 440), "phase": np.full(rows, 2)}
-        batch["heard"] = np.ones((rows, encoded["cross_key_0"].shape[2]), np.int32)
+        batch["heard"] = np.ones((rows, encoded[STATES].shape[1]), np.int32)
         out[f"decoder_step_{rows}_rows_ms"] = best_ms(lambda batch=batch: engine.infer(DECODER, batch))
     return out
 

@@ -261,10 +261,13 @@ def demo(
 @app.command()
 def doctor(config: ConfigOption = None, engine: EngineOption = None) -> None:
     """What is missing or slow on this machine, one line each with the remedy."""
+    from inference.config import load_settings
     from inference.service.doctor import examine
+    from inference.service.logs import silence_logs
 
+    silence_logs()  # each finding says what there is to say
     is_fit = True
-    for finding in examine(_settings(config, engine)):
+    for finding in examine(load_settings(config, engine=engine)):
         is_fit &= finding.is_ok or not finding.is_needed
         stdout.print(finding.line())
     if not is_fit:

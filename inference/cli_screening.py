@@ -19,6 +19,7 @@ if TYPE_CHECKING:
 # Plans, certificates and stores are imported by the commands that need them: `scamtap --help` answers at once.
 
 stdout = Console(highlight=False, soft_wrap=True)
+stderr = Console(stderr=True, highlight=False, soft_wrap=True)
 
 ConfigOption = Annotated[
     Path | None, typer.Option("--config", "-c", help="Settings, as of scamtap serve.", show_default="none")
@@ -45,19 +46,28 @@ def screen(
     config: ConfigOption = None,
     as_json: JsonOption = False,
 ) -> None:
-    """Decide one call attempt, as a switch would ask: allow, prompt, challenge or reject, and why. It is counted."""
+    """Decide one call attempt, as a switch would ask: allow, prompt, challenge or reject, and why. It is counted.
+
+    A caller may signal anything, so a caller that is no number is decided like one on the wire. The callee is yours.
+    """
     from inference.screening.attempt import CallAttempt, Decision
     from inference.screening.config import open_screening
+    from inference.screening.numbers import parse_dialled, parse_number
 
     if trunk not in (None, "own", "national", "international"):
         raise ConfigError(f"--trunk {trunk}: want own, national or international")
     if not callee or len(callee) > 256 or len(caller) > 256:
         raise ConfigError("caller and --callee are numbers, of 256 characters at most")
+    chosen = settings(config)
+    if parse_dialled(callee, chosen.rules.region).kind in ("malformed", "withheld"):
+        raise ConfigError(f"--callee {callee}: no telephone number; want e.g. +442079460000, or as dialled at home")
+    if parse_number(caller, chosen.rules.region).kind == "malformed":
+        stderr.print("the caller is no telephone number: decided as if a call had signalled this", markup=False)
     attempt = CallAttempt(call_id="screen", caller=caller, callee=callee, trunk=trunk, identity=identity)
 
     async def decide() -> Decision:
         async with AsyncExitStack() as stack:
-            return await open_screening(settings(config), stack).screener.decide(attempt)
+            return await open_screening(chosen, stack).screener.decide(attempt)
 
     decision = asyncio.run(decide())
     if as_json:

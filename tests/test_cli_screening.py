@@ -47,6 +47,33 @@ def test_one_call_is_decided_and_says_why(scamtap):
     assert decision["rules_version"]
 
 
+@pytest.mark.parametrize("caller", ["abc", "+861", "٠١٢٣٤٥٦٧٨٩", "+86138001380001380013800138000", "x" * 256])
+def test_a_caller_that_is_no_number_is_decided_as_on_the_wire_and_said(scamtap, caller):
+    code, out, err = scamtap("screen", caller, "--callee", "+8613900139000", "--json")
+    assert (code, json.loads(out)["reasons"]) == (0, ["NUMBER_MALFORMED"])
+    assert err == "the caller is no telephone number: decided as if a call had signalled this\n"
+
+
+@pytest.mark.parametrize("caller", ["", "anonymous", "+8613800138000", "95588"])
+def test_of_a_caller_that_is_one_or_withheld_nothing_is_said_beside_the_decision(scamtap, caller):
+    code, out, err = scamtap("screen", caller, "--callee", "13900139000")
+    assert (code, err) == (0, "")
+    assert out.count("\n") == 1
+
+
+@pytest.mark.parametrize("callee", ["abc", "anonymous", "+", "x" * 256])
+def test_a_callee_that_is_no_number_is_the_operators_slip_and_one_line(scamtap, callee):
+    code, out, err = scamtap("screen", "+8613800138000", "--callee", callee)
+    assert (code, out, err.count("\n")) == (2, "", 1)
+    assert "no telephone number; want e.g." in err
+
+
+@pytest.mark.parametrize("callee", ["110", "112", "urn:service:sos"])
+def test_an_emergency_number_is_a_callee(scamtap, callee):
+    code, out, err = scamtap("screen", "abc", "--callee", callee, "--json")
+    assert (code, json.loads(out)["reasons"]) == (0, ["EMERGENCY_CALLEE"]), err
+
+
 def test_a_spoofed_range_is_rejected(scamtap):
     decision = decide(scamtap, "+861088886666", "--trunk", "international")
     assert (decision["decision"], decision["sip"]["code"]) == ("reject", 608)

@@ -1,8 +1,8 @@
 """What a subscriber can hear: a beep for ``suspect``, a beep and a spoken line per scam family for ``danger``.
 
-A folder holds all of it, so that an operator can put another in its place: ``en.yaml`` and ``zh.yaml`` with the lines,
-and a WAV per line with the whole sound, beep included. ``scamtap-train announce`` speaks the lines; an operator's own
-recordings bear the same names.
+A call that was labelled before it rang has a line of its own. A folder holds all of it, so that an operator can put
+another in its place: ``en.yaml`` and ``zh.yaml`` with the lines, a WAV per line with the whole sound, beep included.
+``scamtap-train announce`` speaks the lines; an operator's own recordings bear the same names.
 """
 
 import io
@@ -49,6 +49,7 @@ class Lines(BaseModel):
         language: ISO 639-1.
         voice, speed: who speaks them at build time; of no use where an operator recorded them.
         lines: text per scam family, and ``general``.
+        label: text for a call that is answered although its number was labelled; true of every label. Empty for none.
     """
 
     model_config = ConfigDict(extra="forbid", frozen=True)
@@ -57,6 +58,7 @@ class Lines(BaseModel):
     voice: str = Field(default="", max_length=64)
     speed: float = Field(default=1.0, ge=0.5, le=2)
     lines: dict[str, str]
+    label: str = Field(default="", max_length=200)
 
     @field_validator("lines")
     @classmethod
@@ -68,6 +70,14 @@ class Lines(BaseModel):
         if empty := sorted(family for family, text in lines.items() if not text.strip() or len(text) > 200):
             raise ValueError(f"{empty[0]!r} wants a text of at most 200 characters")
         return lines
+
+    @property
+    def spoken(self) -> dict[str, tuple[Level, str]]:
+        """Every sound there is to be: its name, what it says, and which beep is before it."""
+        said: dict[str, tuple[Level, str]] = {
+            danger_name(self.language, family): ("danger", text) for family, text in self.lines.items()
+        }
+        return said | ({label_name(self.language): ("suspect", self.label)} if self.label else {})
 
 
 def danger_name(language: Language, family: str) -> str:
@@ -170,8 +180,8 @@ class Announcements:
     def label(self, text: str, language: Language) -> Announcement:
         """What is said of a call that was labelled before it rang.
 
-        Gateways that speak or show text have ``text`` itself; others play ``<language>-label.wav`` where the folder has
-        one, an operator's own recording, and else the beep.
+        Gateways that speak or show text have ``text`` itself; others play ``<language>-label.wav``, which says that
+        there is a warning, or the beep where the folder has none.
         """
         spoken = self._by_name.get(label_name(language), self._by_name[SUSPECT])
         return Announcement(spoken.name, "suspect", language, text, spoken.samples)
@@ -213,7 +223,7 @@ def load_announcements(folder: Path | None = None, *, language: Language = "en")
             spoken[name] = Announcement(name, "danger", of_language.language, text, sound, about)
     for spoken_in in LANGUAGES:
         path = chosen / f"{label_name(spoken_in)}.wav"
-        if path.is_file():
+        if path.is_file() or any(text.language == spoken_in and text.label for text in texts):
             spoken[path.stem] = Announcement(path.stem, "suspect", spoken_in, "", read_sound(path))
     own_beep = chosen / f"{SUSPECT}.wav"
     return Announcements(spoken, read_sound(own_beep) if own_beep.is_file() else None, language=language)

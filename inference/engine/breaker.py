@@ -66,7 +66,10 @@ class CircuitBreaker:
             await asyncio.wait_for(self._closed.wait(), max(0.0, until_s - self._clock()))
         except TimeoutError:
             away_s = self._clock() - self._opened_s
-            raise EngineError(f"the Triton server has been away for {away_s:.0f} s ({self._why})") from None
+            raise EngineError(
+                f"the Triton server has been away for {away_s:.0f} s ({self._why}); start it (make triton), or set "
+                "engine.url to where it is"
+            ) from None
 
     def succeeded(self) -> None:
         """A request was answered, well or badly."""

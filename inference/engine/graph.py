@@ -202,6 +202,13 @@ class GraphBuilder:
         """Length of ``axis`` as a 1-D int64 value."""
         return self.op("Shape", x, start=axis, end=axis + 1)
 
+    def best(self, x: str) -> tuple[str, str]:
+        """Largest of each row of ``[rows, n]`` and its index, the first of equal ones: ``[rows]`` each."""
+        names = [f"Best_{next(self._counter)}_{what}" for what in ("value", "index")]
+        self._nodes.append(helper.make_node("TopK", [x, self.ints(1)], names, name=names[0], axis=-1))
+        value, index = (self.reshape(name, -1) for name in names)
+        return value, index
+
     # --- layers --------------------------------------------------------------------------------------------------
 
     def linear(self, x: str, weight: Array, bias: Array | None = None) -> str:
@@ -225,7 +232,7 @@ class GraphBuilder:
 
     def _linear_rows(self, x: str, weight: Array) -> str:
         q, scale = quantise_rows(weight)
-        rows, row_scale = self._quantise(x)
+        rows, row_scale = self.quantise(x)
         y = self.op(
             "MatMulIntegerToFloat",
             rows,
@@ -248,7 +255,7 @@ class GraphBuilder:
         shape = {"K": width, "N": outputs, "bits": 8, "block_size": block, "accuracy_level": INTEGER_ACCURACY}
         return self.op("MatMulNBits", *inputs, domain=CONTRIB, **shape)
 
-    def _quantise(self, x: str) -> tuple[str, str]:
+    def quantise(self, x: str) -> tuple[str, str]:
         """``x [..., n]`` -> uint8 ``[..., n]`` around 128 and the float scale ``[..., 1]`` of each row."""
         if x not in self._rows:
             peak = self.op("ReduceMax", self.op("Abs", x), self.ints(-1), keepdims=1)

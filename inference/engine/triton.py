@@ -162,7 +162,10 @@ class TritonEngine:
                 return result
             left_s = deadline_s - self._clock()
             if left_s <= pause_s:
-                raise EngineError(f"model {model}: no answer within {self._config.timeout_s:g} s ({why})")
+                raise EngineError(
+                    f"model {model}: no answer within {self._config.timeout_s:g} s from the Triton server ({why}); is "
+                    "it at engine.url, and does it keep up?"
+                )
             await asyncio.sleep(random.uniform(0, pause_s))  # noqa: S311
             pause_s = min(2 * pause_s, LONGEST_PAUSE_S)
 

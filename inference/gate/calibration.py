@@ -61,6 +61,12 @@ class GateCalibration(BaseModel):
         """What the model's metadata says of the states that it takes."""
         return {name: getattr(self, name) for name in BORN_WITH}
 
+    def raw(self, llr: float) -> float:
+        """The raw output from which on a segment's evidence is at least ``llr``; an infinity where none or all is."""
+        if self.scale == 0 or math.isinf(llr):
+            return -math.inf if llr <= self.bias else math.inf
+        return (llr - self.bias) / self.scale
+
     def llr(self, raw: float) -> float:
         """Evidence of one segment, nats; none where the network gave no number."""
         return self.scale * raw + self.bias if math.isfinite(raw) else 0.0

@@ -1,5 +1,7 @@
 """Whether ONE call is worth reading, by what the gate hears of it."""
 
+import math
+
 from inference.audio import Leg
 from inference.gate.calibration import GateCalibration
 
@@ -31,6 +33,12 @@ class GateEvidence:
     def is_passed(self) -> bool:
         """Whether the call is read now."""
         return self._evidence_llr >= self._pass_llr
+
+    def needed(self, leg: Leg) -> float:
+        """Nats that the next segment must say for it to be read: an infinity where it is not its word that decides."""
+        if leg == "far" and self._pass_llr > -self._floor_llr:
+            return self._pass_llr - self._evidence_llr
+        return -math.inf if leg == "far" or self.is_passed else math.inf
 
     def weigh(self, leg: Leg, llr: float) -> bool:
         """Add what the next segment says; returns whether it is to be read."""

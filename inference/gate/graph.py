@@ -78,25 +78,50 @@ def build_gate(head_path: Path, born_with: Mapping[str, str]) -> ModelProto:
     Raises:
         WeightsError: a tensor is missing or has a wrong shape.
     """
-    head = _checked(read_safetensors(head_path), head_path)
-    width = head["project.weight"].shape[1]
+    head = read_head(head_path)
     graph = GraphBuilder("fp32")
-    states = graph.input(STATES, np.float32, ["batch", "time", width])
+    states = graph.input(STATES, np.float32, ["batch", "time", head["project.weight"].shape[1]])
     num_frames = graph.input(NUM_FRAMES, np.int64, ["batch"])
+    graph.output(LLR, add_gate(graph, states, num_frames, head), np.float32, ["batch"])
+    return graph.build({**born_with, "head_sha256": head_sha256(head_path)})
 
-    blocks, is_heard = _blocks(graph, states, num_frames, width)
-    x = graph.gelu(graph.linear(blocks, head["project.weight"], head["project.bias"]))
-    masked = graph.op("Mul", graph.op("Sub", graph.floats(1), is_heard), graph.floats(FAR_BELOW))
-    logits = graph.op("Add", graph.linear(x, head["pool.weight"]), masked)
+
+def add_gate(graph: GraphBuilder, states: str, num_frames: str, head: Mapping[str, Floats]) -> str:
+    """Draw it into any graph, in fp32 there too: float32 states and ``num_frames`` -> ``llr``."""
+
+    def linear(x: str, name: str) -> str:
+        return graph.op(
+            "Add", graph.op("MatMul", x, constant(head[f"{name}.weight"].T)), constant(head[f"{name}.bias"])
+        )
+
+    def constant(value: npt.ArrayLike) -> str:
+        return graph.constant(value, np.float32)
+
+    blocks, is_heard = _blocks(graph, states, num_frames, head["project.weight"].shape[1])
+    x = graph.gelu(linear(blocks, "project"))
+    masked = graph.op("Mul", graph.op("Sub", constant(1), is_heard), constant(FAR_BELOW))
+    logits = graph.op("Add", graph.op("MatMul", x, constant(head["pool.weight"].T)), masked)
     weights = graph.op("Softmax", graph.op("Transpose", logits, perm=[0, 2, 1]), axis=-1)
     pooled = graph.reshape(graph.op("MatMul", weights, x), 0, NUM_POOLS * PROJECTED)
     loudest = graph.op("ReduceMax", graph.op("Add", x, masked), graph.ints(1), keepdims=0)
     together = graph.op("Concat", pooled, loudest, axis=-1)
-    hidden = graph.gelu(graph.linear(together, head["hidden.weight"], head["hidden.bias"]))
-    raw = graph.reshape(graph.linear(hidden, head["llr.weight"], head["llr.bias"]), -1)
-    limit = graph.floats(LLR_LIMIT)
-    graph.output(LLR, graph.op("Mul", graph.op("Tanh", graph.op("Div", raw, limit)), limit), np.float32, ["batch"])
-    return graph.build({**born_with, "head_sha256": hashlib.sha256(head_path.read_bytes()).hexdigest()})
+    raw = graph.reshape(linear(graph.gelu(linear(together, "hidden")), "llr"), -1)
+    limit = constant(LLR_LIMIT)
+    return graph.op("Mul", graph.op("Tanh", graph.op("Div", raw, limit)), limit)
+
+
+def read_head(path: Path) -> dict[str, Floats]:
+    """The tensors of our ``head.safetensors``.
+
+    Raises:
+        WeightsError: one is missing or has a wrong shape.
+    """
+    return _checked(read_safetensors(path), path)
+
+
+def head_sha256(path: Path) -> str:
+    """Which head it is."""
+    return hashlib.sha256(path.read_bytes()).hexdigest()
 
 
 def _checked(head: Mapping[str, npt.NDArray[Any]], path: Path) -> dict[str, Floats]:
@@ -125,9 +150,9 @@ def _blocks(graph: GraphBuilder, states: str, num_frames: str, width: int) -> tu
     is_frame = graph.op("Less", graph.op("Unsqueeze", steps, graph.ints(0)), graph.reshape(num_frames, -1, 1))
     frames = graph.reshape(graph.cast(is_frame, np.float32), 0, -1, BLOCK_FRAMES, 1)
     # Where, not a product: a NaN or an infinity behind the speech must not reach into it.
-    silent = graph.op("Where", graph.op("Unsqueeze", is_frame, graph.ints(-1)), padded, graph.floats(0))
+    silent = graph.op("Where", graph.op("Unsqueeze", is_frame, graph.ints(-1)), padded, graph.constant(np.float32(0)))
     grouped = graph.reshape(silent, 0, -1, BLOCK_FRAMES, width)
     count = graph.op("ReduceSum", frames, graph.ints(2), keepdims=0)
     total = graph.op("ReduceSum", grouped, graph.ints(2), keepdims=0)
-    means = graph.op("Div", total, graph.op("Max", count, graph.floats(1)))
-    return means, graph.op("Min", count, graph.floats(1))
+    means = graph.op("Div", total, graph.op("Max", count, graph.constant(np.float32(1))))
+    return means, graph.op("Min", count, graph.constant(np.float32(1)))

@@ -7,21 +7,18 @@ not depend on where things are kept.
 
 import asyncio
 import time
-from collections import OrderedDict, deque
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Protocol, TypeAlias
 
 from inference.errors import StoreError
+from inference.screening.lifetimes import Lifetimes
 
 MAX_UNION = 512
 """Members beyond which no union is made any more, and those in two sets count twice: nobody so busy is told apart."""
 
 COUNTED_KEYS = frozenset(("c:", "d:", "f:", "l:", "v:", "w:", "b:", "p:"))
 """What traffic alone makes: the longest idle goes when memory is full. What people said and decided never goes so."""
-
-SWEPT_AT_ONCE = 64
-"""Expired keys taken away in one request: a minute's worth at once would make a call wait."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -124,6 +121,8 @@ class MemoryBackend:
         clock: seconds; decides when keys expire.
 
     Attributes:
+        fields, sets: what is kept, by key.
+        lifetimes: until when.
         num_evicted: keys that went before their time.
     """
 
@@ -136,15 +135,12 @@ class MemoryBackend:
         self._max_members = max_members
         self._clock = clock
         self.fields: dict[str, dict[str, str]] = {}
-        self.sets: dict[str, set[str]] = {}
-        self.expires_s: dict[str, float] = {}
+        # Fields and members stand in dicts of nothing but strings, which the garbage collector leaves out of its
+        # passes; it visits every set, and with a million of them a pass would hold calls up for tenths of a second.
+        self.sets: dict[str, dict[str, None]] = {}
         self.num_evicted = 0
-        self._looked_at: dict[str, int] = {}  # key -> minute in which its expiry is looked at
-        self._expiring: dict[int, set[str]] = {}  # the same, by minute
-        self._idle: OrderedDict[str, None] = OrderedDict()  # keys that may go, the longest idle first
-        self._due: deque[str] = deque()
         self._now_s = clock()  # of the request under way
-        self._swept_minute = int(self._now_s // 60)
+        self.lifetimes = Lifetimes(max_keys, self._now_s)
 
     def __len__(self) -> int:
         return len(self.fields) + len(self.sets)
@@ -169,7 +165,7 @@ class MemoryBackend:
         elif isinstance(command, Include):
             members = self._set_of(command.key, command.ttl_s)
             if len(members) < self._max_members:
-                members.add(command.member)
+                members[command.member] = None
         elif isinstance(command, Distinct):
             sets = [self.sets[key] for key in command.keys if key in self.sets]
             if len(sets) == 1:
@@ -199,78 +195,44 @@ class MemoryBackend:
             if len(self.fields) + len(self.sets) >= self._max_keys:
                 self._make_room()
             held = self.fields[key] = {}
-        self._keep(key, ttl_s)
+        self._keep(key, self._now_s + ttl_s)
         return held
 
-    def _set_of(self, key: str, ttl_s: int) -> set[str]:
+    def _set_of(self, key: str, ttl_s: int) -> dict[str, None]:
         held = self.sets.get(key)
         if held is None:
             if len(self.fields) + len(self.sets) >= self._max_keys:
                 self._make_room()
-            held = self.sets[key] = set()
-        self._keep(key, ttl_s)
+            held = self.sets[key] = {}
+        self._keep(key, self._now_s + ttl_s)
         return held
 
     def _make_room(self) -> None:
-        while len(self) >= self._max_keys and self._due:
+        while len(self) >= self._max_keys and self.lifetimes.is_due:
             self.sweep()
         if len(self) < self._max_keys:
             return
-        if not self._idle:
+        idle = self.lifetimes.longest_idle()
+        if idle is None:
             raise StoreError(
                 f"screening remembers {self._max_keys} keys already: use Redis, or add memory and raise it"
             )
         self.num_evicted += 1
-        self._forget(next(iter(self._idle)))
+        self._forget(idle)
 
-    def _keep(self, key: str, ttl_s: int) -> None:
-        self.expires_s[key] = until_s = self._now_s + ttl_s
-        if key not in self._looked_at:
-            self._look_at(key, until_s)
-        if key[:2] in COUNTED_KEYS:
-            self._idle[key] = None
-            self._idle.move_to_end(key)
-
-    def _restore(self, key: str, until_s: float) -> None:
-        """Note a key that was kept elsewhere."""
-        self.expires_s[key] = until_s
-        self._look_at(key, until_s)
-        if key[:2] in COUNTED_KEYS:
-            self._idle[key] = None
-
-    def _look_at(self, key: str, until_s: float) -> None:
-        minute = max(int(until_s // 60), self._swept_minute)
-        self._looked_at[key] = minute
-        keys = self._expiring.get(minute)
-        if keys is None:
-            keys = self._expiring[minute] = set()
-        keys.add(key)
+    def _keep(self, key: str, until_s: float) -> None:
+        self.lifetimes.keep(key, until_s, may_go=key[:2] in COUNTED_KEYS)
 
     def _forget(self, key: str) -> None:
-        minute = self._looked_at.pop(key, None)
-        if minute is not None and minute in self._expiring:
-            self._expiring[minute].discard(key)
-        self.expires_s.pop(key, None)
+        self.lifetimes.forget(key)
         self.fields.pop(key, None)
         self.sets.pop(key, None)
-        self._idle.pop(key, None)
 
     def sweep(self) -> None:
-        """Forget some of what has expired; nearly free where nothing has. A clock that went back is followed."""
-        self._now_s = now_s = self._clock()
-        minute = int(now_s // 60)
-        if minute != self._swept_minute:
-            for past in range(self._swept_minute, minute):
-                self._due.extend(self._expiring.pop(past, ()))
-            self._swept_minute = minute
-        for _ in range(min(SWEPT_AT_ONCE, len(self._due))):
-            key = self._due.popleft()
-            self._looked_at.pop(key, None)
-            until_s = self.expires_s.get(key)
-            if until_s is not None and until_s < now_s:
-                self._forget(key)
-            elif until_s is not None:  # used since, or the clock went back
-                self._look_at(key, until_s)
+        """Forget some of what has expired; nearly free where nothing has."""
+        self._now_s = self._clock()
+        for key in self.lifetimes.sweep(self._now_s):
+            self._forget(key)
 
     async def aclose(self) -> None:
         """Nothing is held elsewhere."""

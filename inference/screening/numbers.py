@@ -19,6 +19,9 @@ ALWAYS_EMERGENCY = frozenset({"112", "911"})
 
 MAX_EMERGENCY_DIGITS = 6
 
+REMEMBERED = 4096
+"""Numbers that were just read: busy callers, bombed callees. More would be work for the garbage collector."""
+
 _SERVICE = re.compile(r"^(?:sips?:)?urn:service:sos(?:\.|$)", re.IGNORECASE)
 """RFC 5031: what an emergency call is addressed to before its centre is known."""
 
@@ -56,7 +59,7 @@ WITHHELD = Number("withheld")
 MALFORMED = Number("malformed")
 
 
-@lru_cache(maxsize=65_536)
+@lru_cache(REMEMBERED)
 def parse_number(text: str | None, region: str) -> Number:
     """What a signalled number is.
 
@@ -95,7 +98,7 @@ def parse_number(text: str | None, region: str) -> Number:
     return Number("unallocated" if is_possible else "impossible", e164, digits, country)
 
 
-@lru_cache(maxsize=65_536)
+@lru_cache(REMEMBERED)
 def parse_dialled(text: str, region: str) -> Number:
     """What was dialled: as :func:`parse_number`, and an emergency number in whatever dress it comes.
 

@@ -112,6 +112,11 @@ class Screener:
         digest = hashlib.sha256(config.model_dump_json().encode()).hexdigest()[:12]
         self.rules_version = f"{RULES_VERSION}.{digest}" + (f".{model.version}" if model is not None else "")
 
+    @property
+    def waits(self) -> bool:
+        """Whether a decision may have to wait for the store; where not, :meth:`decide` never gives way to others."""
+        return self._store.waits
+
     async def decide(self, attempt: CallAttempt) -> Decision:
         """Decide one attempt, and count it. Never raises for what the attempt holds, nor for a store that is away."""
         at_s = self._time(attempt.at_s)

@@ -8,6 +8,7 @@ models run between :meth:`Call.hear` and :meth:`Call.judge`, over the due segmen
 live call give the same events.
 """
 
+import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -109,6 +110,10 @@ class Call:
     def weigh(self, leg: Leg, llr: float) -> bool:
         """Add what the gate makes of the call's next segment, nats; returns whether the call is worth reading."""
         return self._gate is None or self._gate.weigh(leg, llr)
+
+    def needed(self, leg: Leg) -> float:
+        """Nats that the gate must say of the call's next segment for the call to be worth reading."""
+        return -math.inf if self._gate is None else self._gate.needed(leg)
 
     def remember(self, utterance: Utterance) -> ContextWindow:
         """Add what was said to the transcript; returns the window in which it is to be scored."""

@@ -29,7 +29,8 @@ def set_up_logs(config: "LogConfig") -> None:
     """Log to standard error: lines for people, or JSON Lines for collectors."""
     level = logging.getLevelNamesMapping()[config.level.upper()]
     is_terminal = sys.stderr.isatty()
-    renderer = structlog.processors.JSONRenderer() if config.json_lines else structlog.dev.ConsoleRenderer(is_terminal)
+    for_people = structlog.dev.ConsoleRenderer(colors=is_terminal)
+    renderer = structlog.processors.JSONRenderer() if config.json_lines else for_people
     structlog.configure(
         processors=[
             structlog.processors.add_log_level,
@@ -44,3 +45,8 @@ def set_up_logs(config: "LogConfig") -> None:
     logging.basicConfig(
         stream=sys.stderr, level=max(level, logging.WARNING), format="%(levelname)s %(name)s %(message)s"
     )
+
+
+def silence_logs() -> None:
+    """Log nothing, for a command that says all there is to say by itself."""
+    structlog.configure(wrapper_class=structlog.make_filtering_bound_logger(logging.CRITICAL))

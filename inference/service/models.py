@@ -25,8 +25,8 @@ from inference.engine.sums import read_sums, write_sums
 from inference.errors import ConfigError, ScamTapError, WeightsError
 from inference.gate.calibration import load_gate_calibration
 from inference.gate.evidence import GateEvidence
-from inference.gate.gate import ScamGate
-from inference.gate.install import GATE_MODEL, gate_calibration_path, install_gate
+from inference.gate.gate import ScamGate, ScamGateWithin
+from inference.gate.install import GATE_MODEL, drawn_gate, gate_calibration_path, gate_sources, install_gate
 from inference.intent.encoder import load_encoder
 from inference.intent.install import (
     HEAD_FILE,
@@ -92,7 +92,9 @@ def _builds(models_dir: Path) -> tuple[_Built, _Built]:
     shared = Path(graph.__file__)
     return (
         _Built(
-            SPEECH_WEIGHTS, (ENCODER, DECODER, WHOLE), (shared, *sorted(Path(speech.__path__[0]).glob("[gmvw]*.py")))
+            SPEECH_WEIGHTS,
+            (ENCODER, DECODER, WHOLE),
+            (shared, *sorted(Path(speech.__path__[0]).glob("[gmvw]*.py")), *gate_sources(models_dir)),
         ),
         _Built(
             load_encoder(encoder_path(models_dir)).artefact,
@@ -186,8 +188,11 @@ def _build(models_dir: Path, built: _Built, precision: Precision) -> None:
         install_intent(models_dir, {}, intent_tokenizer_path(models_dir), precision)
     else:
         tensors, tokenizer = open_tensors(built.artefact), file(built.artefact, "tokenizer.json")
-        install = install_speech if built.artefact == SPEECH_WEIGHTS else install_intent
-        install(models_dir, tensors, tokenizer, precision)
+        if built.artefact == SPEECH_WEIGHTS:
+            gate = drawn_gate(models_dir, tensors, precision)
+            install_speech(models_dir, tensors, tokenizer, precision, gate)
+        else:
+            install_intent(models_dir, tensors, tokenizer, precision)
     for folder in (version_dir(models_dir, name) for name in built.names):
         write_sums(folder, [name for name in _BUILT_FILES if (folder / name).is_file()], BUILT_SUMS_FILE)
     key = _build_key(built, precision)
@@ -225,11 +230,15 @@ def build_stages(settings: "Settings") -> Stages:
             check_speech(engine, models_dir)
         require_precision(engine, encoder, settings.engine.precision)
         name = settings.cascade.gate
-        gate = None if name is None else ScamGate(engine, name, gate_calibration_path(models_dir, name))
+        gate, within = None, None
+        if name is not None and is_remote:
+            within = ScamGateWithin(engine, gate_calibration_path(models_dir, name))
+        elif name is not None:
+            gate = ScamGate(engine, name, gate_calibration_path(models_dir, name))
         tokenizer = speech_tokenizer_path(models_dir)
-        recogniser = Recogniser(engine, tokenizer, settings.speech, gate, is_remote=is_remote)
+        recogniser = Recogniser(engine, tokenizer, settings.speech, gate, is_remote=is_remote, gate_within=within)
         scorer = build_scorer(settings, engine, engine.spec(encoder).metadata)
-        gates = "never" if gate is None else settings.cascade.when
+        gates = "never" if name is None else settings.cascade.when
         return Stages(recogniser, scorer, engine, gates=gates, fusion=settings.cascade.fusion)
     except ScamTapError:
         engine.close()

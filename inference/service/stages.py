@@ -1,5 +1,6 @@
 """The models, over the due segments of all calls at once: segment -> words -> scores -> judgement."""
 
+import math
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
@@ -95,9 +96,12 @@ class Stages:
             said[index] = llr
             return due.call.weigh(due.segment.leg, llr) or not due.is_gated
 
-        # Where it costs next to nothing the gate hears all, so that it knows a call by the time it is asked about it.
-        is_weighed = self.gates != "never" and (self.recogniser.is_gate_free or any(due.is_gated for due in batch))
-        heard = self.recogniser.transcribe(segments, languages, *([weigh] if is_weighed else []))
+        if self.gates == "never":
+            heard = self.recogniser.transcribe(segments, languages)
+        else:
+            # It costs next to nothing, so the gate hears all: it knows a call by the time it is asked about it.
+            needed = [due.call.needed(due.segment.leg) if due.is_gated else -math.inf for due in batch]
+            heard = self.recogniser.transcribe(segments, languages, weigh, needed)
         worded = [index for index, utterance in enumerate(heard) if utterance.text]
         windows = [batch[index].call.remember(heard[index]) for index in worded]
         scores = self._score([batch[index].call.scorer or self.scorer for index in worded], windows)

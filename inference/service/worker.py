@@ -29,7 +29,7 @@ from inference.service.bus import EventBus
 from inference.service.events import VerdictEvent
 from inference.service.kept import KeptTranscripts
 from inference.service.models import build_parts, build_stages, default_language
-from inference.service.process import Server, listen, log_failure, stopping
+from inference.service.process import Server, calm_collector, listen, log_failure, stopping
 from inference.service.publisher import Publisher
 from inference.service.renewal import Renewal
 from inference.service.screened import DecisionMetrics, ScreenedWorker
@@ -242,6 +242,7 @@ async def serve_until_signal(settings: "Settings") -> None:
     """Run a worker until SIGTERM or SIGINT, then drain. A second signal stops at once."""
     stop = stopping(asyncio.get_running_loop())
     async with Worker(settings) as worker:
+        calm_collector()  # code, plans and models are 150,000 objects: a pass over them stops every call for .1 s
         log.info(
             "serving",
             api=f"http://{worker.api_address[0]}:{worker.api_address[1]}",

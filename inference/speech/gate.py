@@ -53,3 +53,15 @@ class Gate(Protocol):
             EngineError: the engine failed.
         """
         ...
+
+
+class GateWithin(Protocol):
+    """A gate that is part of ``speech_text``; :class:`~inference.gate.gate.ScamGateWithin` is."""
+
+    def ask(self, num_samples: Sequence[int], needed: Sequence[float]) -> dict[str, Tensor]:
+        """Inputs of ``speech_text``: of each segment how much is speech, and what must be said of it to decode it."""
+        ...
+
+    def heard(self, raw: Tensor) -> list[float]:
+        """What each segment says for a scam, nats, of the output ``llr``."""
+        ...

@@ -1,7 +1,8 @@
 """Whisper as two models of the repository, written from its weights. Servers get a third, ``inference.speech.whole``.
 
 ``speech``: int16 ``audio [batch, samples]`` at 8 kHz -> encoder ``states [batch, time, width]`` (50 a second) and, per
-decoder layer, the cross-attention keys and values. No padding to 30 s: a window is as long as its audio.
+decoder layer, the cross-attention keys and values (``cross_*``, :mod:`inference.speech.memory`). No padding to 30 s: a
+window is as long as its audio.
 
 ``speech_decoder``: one step of greedy decoding. ``tokens [batch, steps]``, what it kept of earlier steps (``past_*``)
 and of the audio (``cross_*``, of which a row heard what ``heard [batch, time]`` marks with 1) -> ``next [batch]``, the
@@ -25,6 +26,7 @@ from onnx import ModelProto
 from inference.engine.graph import Array, GraphBuilder, Precision
 from inference.errors import WeightsError
 from inference.speech.mel import NUM_MELS, add_log_mel
+from inference.speech.memory import Attention, add_memory, memory_inputs, memory_types
 from inference.speech.vocabulary import Vocabulary
 
 ENCODER = "speech"
@@ -34,7 +36,8 @@ PHASE_LANGUAGE, PHASE_FIRST, PHASE_TEXT = range(3)
 HEAD_WIDTH = 64  # of every Whisper size
 END = np.iinfo(np.int64).max  # of a slice
 DETECTABLE = ("en", "zh")  # what ScamTap scores
-FORBIDDEN = -60000.0  # added to a logit: out of reach, and still a number in fp16
+FORBIDDEN = -60000.0  # added to a logit: out of reach
+WANTED = 1000.0  # added to a logit: out of reach of all others, and no digit of it that matters is lost in fp32
 
 Tensors = Mapping[str, Array]
 
@@ -140,16 +143,18 @@ class Weights:
 def _build_encoder(weights: Weights, precision: Precision, head_width: int, metadata: Mapping[str, str]) -> ModelProto:
     graph = GraphBuilder(precision)
     audio = graph.input("audio", np.int16, ["batch", "samples"])
-    states, crossed = add_encoder(graph, weights, audio, head_width)
+    states = add_encoder(graph, weights, audio, head_width)
+    crossed = add_crossed(graph, weights, states, head_width)
     width = weights["model.encoder.embed_positions.weight"].shape[1]
     graph.output("states", states, np.float32, ["batch", "time", width])
-    for name, value in crossed.items():
-        graph.output(name, value, graph.dtype, ["batch", width // head_width, "time", head_width])
+    for kind, (dtype, shape) in memory_types(graph, width // head_width, head_width).items():
+        for name in (f"cross_{kind}_{i}" for i in range(weights.num_layers("decoder"))):
+            graph.output(name, crossed[name], dtype, shape)
     return graph.build(metadata, ENCODER)
 
 
-def add_encoder(graph: GraphBuilder, weights: Weights, audio: str, head_width: int) -> tuple[str, dict[str, str]]:
-    """int16 ``audio [batch, samples]`` -> states ``[batch, time, width]`` and ``cross_*`` per decoder layer."""
+def add_encoder(graph: GraphBuilder, weights: Weights, audio: str, head_width: int) -> str:
+    """int16 ``audio [batch, samples]`` -> states ``[batch, time, width]``."""
     positions = weights["model.encoder.embed_positions.weight"]
     width = positions.shape[1]
     num_heads = width // head_width
@@ -170,15 +175,14 @@ def add_encoder(graph: GraphBuilder, weights: Weights, audio: str, head_width: i
             graph, weights, f"{name}.self_attn.out_proj", mixed, trunk, f"{name}.final_layer_norm"
         )
         x, trunk = _feed_forward(graph, weights, name, x, trunk, next_norm)
-    crossed = {}
+    return x
+
+
+def add_crossed(graph: GraphBuilder, weights: Weights, states: str, head_width: int) -> dict[str, str]:
+    """``states`` -> ``cross_*``, what every decoder layer keeps of them."""
     decoder = [f"model.decoder.layers.{i}.encoder_attn" for i in range(weights.num_layers("decoder"))]
-    for kind, projection in (("key", "k_proj"), ("value", "v_proj")):
-        # All layers' projections in one product, then one piece per layer: the decoder uses them where they lie.
-        stacked = graph.linear(x, *weights.stacked([f"{name}.{projection}" for name in decoder]))
-        heads = graph.op("Transpose", graph.reshape(stacked, 0, 0, -1, head_width), perm=[0, 2, 1, 3])
-        for i, piece in enumerate(graph.split(heads, len(decoder), axis=1)):
-            crossed[f"cross_{kind}_{i}"] = piece
-    return x, crossed
+    keys, values = (weights.stacked([f"{name}.{kind}_proj" for name in decoder]) for kind in "kv")
+    return add_memory(graph, states, keys, values, head_width)
 
 
 def _convolution(graph: GraphBuilder, x: str, weight: Array, bias: Array, stride: int) -> str:
@@ -217,13 +221,10 @@ def _build_decoder(
     num_heads = width // head_width
     tokens = graph.input("tokens", np.int64, ["batch", "steps"])
     phase = graph.input("phase", np.int64, ["batch"])
-    shapes = {"past": ["batch", num_heads, "past", head_width], "cross": ["batch", num_heads, "time", head_width]}
-    kept = {
-        name: graph.input(name, graph.dtype, shape)
-        for origin, shape in shapes.items()
-        for i in range(weights.num_layers("decoder"))
-        for name in (f"{origin}_key_{i}", f"{origin}_value_{i}")
-    }
+    num_layers = weights.num_layers("decoder")
+    kept = memory_inputs(graph, num_layers, num_heads, head_width)
+    for name in (f"past_{kind}_{i}" for i in range(num_layers) for kind in ("key", "value")):
+        kept[name] = graph.input(name, graph.dtype, ["batch", num_heads, "past", head_width])
     kept[HEARD] = graph.input(HEARD, np.int32, ["batch", "time"])
     step = DecoderStep(graph, weights, vocabulary, detectable, head_width)
     states, present = step.run(tokens, kept)
@@ -253,7 +254,7 @@ class DecoderStep:
         self._detectable = detectable
         self._embedding = weights["model.decoder.embed_tokens.weight"]
         self._width = self._embedding.shape[1]
-        self._num_heads = self._width // head_width
+        self._num_heads, self._head_width = self._width // head_width, head_width
 
     def run(self, tokens: str, kept: Mapping[str, str]) -> tuple[str, dict[str, str]]:
         """Put int64 ``tokens [batch, steps]`` through all layers.
@@ -278,6 +279,7 @@ class DecoderStep:
         names = [f"model.decoder.layers.{i}" for i in range(weights.num_layers("decoder"))]
         norms = [f"{name}.self_attn_layer_norm" for name in names[1:]] + ["model.decoder.layer_norm"]
         present: dict[str, str] = {}
+        attend = Attention(graph, kept, kept.get(HEARD, ""), self._num_heads, self._head_width)
         x = graph.layer_norm(trunk, *weights.pair(f"{names[0]}.self_attn_layer_norm"))
         for i, (name, next_norm) in enumerate(zip(names, norms, strict=True)):
             past = kept[f"past_key_{i}"], kept[f"past_value_{i}"]
@@ -290,11 +292,8 @@ class DecoderStep:
                 graph, weights, f"{name}.self_attn.out_proj", rows.pack(mixed), trunk, f"{attended}_layer_norm"
             )
             query = rows.unpack(graph.linear(x, *weights.pair(f"{attended}.q_proj")))
-            cross = kept[f"cross_key_{i}"], kept[f"cross_value_{i}"]
-            mixed, _, _ = graph.attention(query, *cross, self._num_heads, padding_mask=kept.get(HEARD, ""))
-            x, trunk = _add_projected(
-                graph, weights, f"{attended}.out_proj", rows.pack(mixed), trunk, f"{name}.final_layer_norm"
-            )
+            mixed = rows.pack(attend(query, i))
+            x, trunk = _add_projected(graph, weights, f"{attended}.out_proj", mixed, trunk, f"{name}.final_layer_norm")
             x, trunk = _feed_forward(graph, weights, name, x, trunk, next_norm)
         return rows.unpack(x), present
 
@@ -310,17 +309,18 @@ class DecoderStep:
     def choose(self, states: str, phase: str) -> tuple[str, str]:
         """The best permitted token ``[batch]`` after the newest, and its probability ``[batch]``."""
         graph = self._graph
-        candidates, forbidden = _candidates(self._vocabulary, self._detectable)
+        candidates, bonus = _candidates(self._vocabulary, self._detectable)
         newest = graph.slice(states, -1, END, axis=1)
         rows = _EvenRows(graph, phase, self._width)  # one row a batch item: that of its newest token
-        logits = rows.unpack(graph.linear(rows.pack(newest), self._embedding[candidates]))
-        logits = graph.op("Add", logits, graph.op("Gather", graph.floats(forbidden), phase))
-        chances = graph.op("Softmax", logits, axis=-1)
-        best = graph.op("ArgMax", chances, axis=-1, keepdims=0)
-        return (
-            graph.op("Gather", graph.constant(candidates), best),
-            graph.op("ReduceMax", chances, graph.ints(-1), keepdims=0),
-        )
+        logits = graph.cast(graph.linear(rows.pack(newest), self._embedding[candidates]), np.float32)
+        # Few depend on the phase, and only those are touched: a pass over all of them costs as much as a layer.
+        num_free = len(candidates) - bonus.shape[1]
+        added = graph.op("Gather", graph.constant(bonus), rows.pad(phase))
+        bound = graph.op("Add", graph.slice(logits, num_free, END, axis=-1), added)
+        places = graph.op("Expand", graph.ints(*range(num_free, len(candidates))), graph.op("Shape", bound))
+        logits = graph.op("ScatterElements", logits, places, bound, axis=-1)
+        probability, best = graph.best(graph.op("Softmax", logits, axis=-1))
+        return graph.op("Gather", graph.constant(candidates), rows.first(best)), rows.first(probability)
 
 
 class _EvenRows:
@@ -336,8 +336,8 @@ class _EvenRows:
         self._width = width
         self._shape = graph.op("Concat", graph.op("Shape", like), graph.ints(-1), axis=0)
         self._num_rows = graph.op("ReduceProd", graph.op("Shape", like), keepdims=1)
-        odd = graph.op("Mod", self._num_rows, graph.ints(2))
-        self._padding = graph.op("Concat", graph.ints(0, 0), odd, graph.ints(0), axis=0)
+        self._odd = graph.op("Mod", self._num_rows, graph.ints(2))
+        self._padding = graph.op("Concat", graph.ints(0, 0), self._odd, graph.ints(0), axis=0)
 
     def pack(self, x: str) -> str:
         """``[..., width]`` -> ``[even rows, width]``."""
@@ -345,20 +345,29 @@ class _EvenRows:
 
     def unpack(self, x: str) -> str:
         """``[even rows, any]`` -> ``[..., any]``."""
-        return self._graph.op("Reshape", self._graph.slice(x, 0, self._num_rows, axis=0), self._shape)
+        return self._graph.op("Reshape", self.first(x), self._shape)
+
+    def pad(self, x: str) -> str:
+        """``[rows]`` -> ``[even rows]``."""
+        return self._graph.op("Pad", x, self._graph.op("Concat", self._graph.ints(0), self._odd, axis=0))
+
+    def first(self, x: str) -> str:
+        """``[even rows, ...]`` -> ``[rows, ...]``."""
+        return self._graph.slice(x, 0, self._num_rows, axis=0)
 
 
 def _candidates(
     vocabulary: Vocabulary, detectable: Sequence[str]
 ) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.float32]]:
-    """Token ids that are ever chosen, and what each phase adds to their logits ``[phases, candidates]``."""
-    never = set(vocabulary.suppressed)
+    """Token ids that are ever chosen, and what a phase adds to logits of the last of them ``[phases, some]``."""
+    never = {*vocabulary.suppressed, *vocabulary.suppressed_first}
     text = [token for token in range(vocabulary.end + 1) if token not in never]
+    not_first = [token for token in vocabulary.suppressed_first if token not in vocabulary.suppressed]
     languages = [vocabulary.languages[code] for code in detectable]
-    ids = np.array(text + languages, np.int64)
-    is_language = np.arange(len(ids)) >= len(text)
-    forbidden = np.zeros((3, len(ids)), np.float32)
-    forbidden[PHASE_LANGUAGE, ~is_language] = FORBIDDEN
-    forbidden[PHASE_FIRST, is_language | np.isin(ids, vocabulary.suppressed_first)] = FORBIDDEN
-    forbidden[PHASE_TEXT, is_language] = FORBIDDEN
-    return ids, forbidden
+    is_language = np.arange(len(not_first) + len(languages)) >= len(not_first)
+    bonus = np.zeros((3, len(is_language)), np.float32)
+    bonus[PHASE_FIRST] = FORBIDDEN
+    bonus[PHASE_TEXT, is_language] = FORBIDDEN
+    bonus[PHASE_LANGUAGE, ~is_language] = FORBIDDEN
+    bonus[PHASE_LANGUAGE, is_language] = WANTED  # above all text
+    return np.array([*text, *not_first, *languages], np.int64), bonus

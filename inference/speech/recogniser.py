@@ -20,16 +20,15 @@ from inference.audio import SAMPLE_RATE_HZ
 from inference.audio.segment import SpeechSegment
 from inference.engine.base import Engine, Tensor
 from inference.errors import WeightsError
-from inference.speech.gate import STATES, Gate, Weigh
+from inference.speech.gate import STATES, Gate, GateWithin, Weigh
 from inference.speech.graph import DECODER, ENCODER, HEARD, PHASE_FIRST, PHASE_LANGUAGE, PHASE_TEXT
+from inference.speech.repeats import repeated_tail, without_echo
 from inference.speech.utterance import Utterance
 from inference.speech.vocabulary import Vocabulary
-from inference.speech.whole import MAX_GUARD, UNKNOWN, WHOLE
+from inference.speech.whole import HOLD, LLR, MAX_GUARD, NUM_FRAMES, UNKNOWN, WHOLE
 
 MAX_WINDOW_S = 30.0  # positions that Whisper has
 TINY = 1e-9  # below any probability worth telling apart; its logarithm is finite
-ECHO_MIN_WORDS = 5
-_PUNCTUATION = ".,;:!?\"'-–—…，。！？、；：“”‘’"
 TIME_STEP = 64  # states; vectors of any length that divides it add up alike
 LEAVE_FRACTION = 0.25  # finished rows leave once they are this much of a batch: leaving copies the others' tensors
 
@@ -93,6 +92,7 @@ class Recogniser:
         gate: Gate | None = None,
         *,
         is_remote: bool = False,
+        gate_within: GateWithin | None = None,
     ) -> None:
         """Decode with the models ``speech`` and ``speech_decoder`` of ``engine``, or with ``speech_text``.
 
@@ -102,6 +102,7 @@ class Recogniser:
             config: how.
             gate: what it hears decides about segments that need not be decoded; None: all are decoded.
             is_remote: the engine is a network away, so the decoder's steps are left to it: the model ``speech_text``.
+            gate_within: the gate of a remote engine, part of that model.
 
         Raises:
             WeightsError: the tokenizer is missing or not Whisper's.
@@ -112,14 +113,22 @@ class Recogniser:
         self._tokenizer = Tokenizer.from_file(str(tokenizer_path))
         self._vocabulary = Vocabulary.from_tokenizer(self._tokenizer)
         self._engine = engine
-        self._gate = gate
+        self._gate, self._gate_within = gate, gate_within
         self._config = config or RecogniserConfig()
         self._is_remote = is_remote
+        inputs = engine.spec(WHOLE if is_remote else DECODER).inputs
+        self._is_gate_drawn = any(spec.name == HOLD for spec in inputs)
         # Empty memory of earlier steps: the decoder's past inputs, [0, heads, 0, head width].
         self._past = {
             spec.name: np.zeros([size or 0 for size in spec.shape], spec.dtype)
-            for spec in engine.spec(WHOLE if is_remote else DECODER).inputs
+            for spec in inputs
             if spec.name.startswith("past_")
+        }
+        # Of what it heard, which axis is time; some of it is of all time.
+        self._time_axes = {
+            spec.name: spec.shape.index(None, 1) if None in spec.shape[1:] else None
+            for spec in inputs
+            if spec.name.startswith("cross_")
         }
 
     @property
@@ -127,16 +136,12 @@ class Recogniser:
         """Whether a batch may hold windows of any length at no cost; else of one length each."""
         return not self._is_remote
 
-    @property
-    def is_gate_free(self) -> bool:
-        """Whether the gate costs next to nothing, as states are here anyway; a remote engine would encode twice."""
-        return self._gate is not None and not self._is_remote
-
     def transcribe(
         self,
         segments: Sequence[SpeechSegment],
         languages: Sequence[str | None] | None = None,
         weigh: Weigh | None = None,
+        needed: Sequence[float] | None = None,
     ) -> list[Utterance]:
         """Recognise ``segments``, which may be of any calls and legs.
 
@@ -145,6 +150,8 @@ class Recogniser:
             languages: per segment, None where it should be detected; default: the configured language for all.
             weigh: told what the gate makes of each segment, in the order given as far as they share a batch; says
                 which are decoded. Default: all are, and the gate is not asked.
+            needed: per segment, nats from which ``weigh`` will say so, as far as can be known before: below them a
+                remote engine does not decode. Where it knew too little, it is asked again. Default: it decodes all.
 
         Returns:
             One utterance per segment, in order, the same whatever else was in the batch; ``known_s`` is the segment's.
@@ -160,7 +167,7 @@ class Recogniser:
         rows = [self._row(index, segment, languages[index]) for index, segment in enumerate(segments)]
         for some in self._batches(rows):
             if self._is_remote:
-                self._decode_whole(self._worth_it(some, segments, weigh), segments)
+                self._decode_whole(some, segments, weigh, needed)
             else:
                 self._decode(*self._encode(some, segments, weigh))
         return [self._utterance(segment, row) for segment, row in zip(segments, rows, strict=True)]
@@ -225,20 +232,26 @@ class Recogniser:
         if not parts:
             return [], {}
         stay = [row for some, _ in parts for row in some]
-        crossed = [name for name in parts[0][1] if name.startswith("cross_")]
-        time = math.ceil(max(encoded[crossed[0]].shape[2] for _, encoded in parts) / TIME_STEP) * TIME_STEP
+        lengths = [self._num_states(encoded) for _, encoded in parts]
+        time = math.ceil(max(lengths) / TIME_STEP) * TIME_STEP
         kept: dict[str, Tensor] = {HEARD: np.zeros((len(stay), time), np.int32)}
-        for name in crossed:
-            _, heads, _, width = parts[0][1][name].shape
-            kept[name] = np.zeros((len(stay), heads, time, width), parts[0][1][name].dtype)
+        for name, axis in self._time_axes.items():
+            like = parts[0][1][name]
+            shape = [time if i == axis else size for i, size in enumerate(like.shape[1:], 1)]
+            kept[name] = np.zeros((len(stay), *shape), like.dtype)
         first = 0
-        for some, encoded in parts:
-            last, length = first + len(some), encoded[crossed[0]].shape[2]
+        for (some, encoded), length in zip(parts, lengths, strict=True):
+            last = first + len(some)
             kept[HEARD][first:last, :length] = 1
-            for name in crossed:
-                kept[name][first:last, :, :length] = encoded[name]
+            for name in self._time_axes:
+                part = encoded[name]
+                kept[name][(slice(first, last), *map(slice, part.shape[1:]))] = part
             first = last
         return stay, kept
+
+    def _num_states(self, encoded: Mapping[str, Tensor]) -> int:
+        name, axis = next((name, axis) for name, axis in self._time_axes.items() if axis is not None)
+        return int(encoded[name].shape[axis])
 
     def _decode(self, rows: list[_Row], kept: dict[str, Tensor]) -> None:
         """Fill ``tokens`` and ``language`` of ``rows``, of which ``kept`` is what they heard."""
@@ -274,25 +287,26 @@ class Recogniser:
         """Ask the gate about rows and their states, and mark those that are not to be decoded."""
         if self._gate is None:
             return
-        said: list[tuple[int, _Row, float]] = []
+        said: list[tuple[_Row, float]] = []
         for rows, states in parts:
             heard = self._gate.llr(states, [len(segments[row.index].samples) for row in rows])
-            said += [(row.index, row, llr) for row, llr in zip(rows, heard, strict=True)]
-        for index, row, llr in sorted(said, key=lambda one: one[0]):
-            row.is_held = not weigh(index, llr)
+            said += zip(rows, heard, strict=True)
+        self._mark(said, weigh)
 
-    def _worth_it(self, rows: list[_Row], segments: Sequence[SpeechSegment], weigh: Weigh | None) -> list[_Row]:
-        """Rows of one window that are to be decoded; asks for their states for the gate's sake alone."""
-        if weigh is None or self._gate is None:
-            return rows
-        states = self._engine.infer(ENCODER, {"audio": self._audio(rows, segments)})[STATES]
-        self._weigh([(rows, states)], segments, weigh)
-        return [row for row in rows if not row.is_held]
+    @staticmethod
+    def _mark(said: Iterable[tuple[_Row, float]], weigh: Weigh) -> None:
+        """Mark the rows that are not to be decoded; they are weighed in the order given."""
+        for row, llr in sorted(said, key=lambda one: one[0].index):
+            row.is_held = not weigh(row.index, llr)
 
-    def _decode_whole(self, rows: list[_Row], segments: Sequence[SpeechSegment]) -> None:
-        """All steps in one request; what ends a row there ends it here too, by the same rule."""
-        if not rows:
-            return
+    def _decode_whole(
+        self,
+        rows: list[_Row],
+        segments: Sequence[SpeechSegment],
+        weigh: Weigh | None = None,
+        needed: Sequence[float] | None = None,
+    ) -> None:
+        """All steps in one request, and the gate's word; what ends a row there ends it here too, by the same rule."""
         guard = [self._config.guard_min_tokens, self._config.guard_max_tokens]
         languages = [UNKNOWN if row.language is None else self._vocabulary.languages[row.language] for row in rows]
         batch = {
@@ -301,14 +315,30 @@ class Recogniser:
             "max_tokens": np.array([row.max_tokens for row in rows], np.int64),
             "guard": np.array([guard] * len(rows), np.int64),
         }
+        if weigh is not None and self._gate_within is not None:
+            least = [-math.inf if needed is None else needed[row.index] for row in rows]
+            batch |= self._gate_within.ask([len(segments[row.index].samples) for row in rows], least)
+        elif self._is_gate_drawn:
+            batch |= {NUM_FRAMES: np.zeros(len(rows), np.int64), HOLD: np.zeros(len(rows), np.float32)}
         outputs = self._engine.infer(WHOLE, batch)
+        if weigh is not None and self._gate_within is not None:
+            self._mark(zip(rows, self._gate_within.heard(outputs[LLR]), strict=True), weigh)
         log_probs = np.log(np.maximum(outputs["probability"].astype(np.float64), TINY))
+        unread = []
         for line, row in enumerate(rows):
+            if row.is_held:
+                continue
+            tokens = outputs["tokens"][line].tolist()
+            if tokens[0] == self._vocabulary.end:  # never a transcript's first: it was not decoded
+                unread.append(row)
+                continue
             row.no_speech = float(outputs["no_speech"][line])
             row.language = self._vocabulary.language_of[int(outputs["spoken"][line])]
-            for token, log_prob in zip(outputs["tokens"][line].tolist(), log_probs[line].tolist(), strict=True):
+            for token, log_prob in zip(tokens, log_probs[line].tolist(), strict=True):
                 if self._is_over(row, token, log_prob):
                     break
+        if unread:
+            self._decode_whole(unread, segments)
 
     def _step(self, tokens: Tensor, phase: int, kept: Mapping[str, Tensor]) -> tuple[_Step, dict[str, Tensor]]:
         """One decoder step: what it chose, and what the step after it needs."""
@@ -359,25 +389,3 @@ def _decodable(rows: list[_Row], encoded: dict[str, Tensor]) -> tuple[list[_Row]
     if len(stay) == len(rows):
         return rows, encoded
     return [rows[line] for line in stay], {name: tensor[stay] for name, tensor in encoded.items()}
-
-
-def without_echo(text: str) -> str:
-    """``text`` without a last phrase that only repeats the one before it, case and punctuation aside.
-
-    Without 30 s of padding Whisper sometimes says its last phrase again, spelt a little differently, so that the guard
-    on tokens misses it. Nobody says five or more words twice in a row within one breath.
-    """
-    spoken = text.split()
-    plain = [word.strip(_PUNCTUATION).lower() for word in spoken]
-    for length in range(len(spoken) // 2, ECHO_MIN_WORDS - 1, -1):
-        if plain[-length:] == plain[-2 * length : -length]:
-            return " ".join(spoken[:-length])
-    return text
-
-
-def repeated_tail(tokens: Sequence[int], lengths: Iterable[int]) -> int:
-    """Length of the phrase that ends ``tokens`` and also stands right before itself; 0 where there is none."""
-    for length in lengths:
-        if len(tokens) >= 2 * length and tokens[-length:] == tokens[-2 * length : -length]:
-            return length
-    return 0

@@ -16,7 +16,6 @@ from inference.alerts.announcements import (
     GENERAL,
     LANGUAGES,
     SUSPECT,
-    danger_name,
     load_announcements,
     load_lines,
     read_sound,
@@ -31,11 +30,11 @@ SHIPPED = Path(__file__).resolve().parents[2] / "configs" / "announcements"
 MAY_HANG_UP = {"en": "You may hang up", "zh": "您可以挂断"}
 MAY_BE = {"en": "this may be a scam", "zh": "这可能是诈骗"}
 NO_BLAME = ("you should have", "your fault", "foolish", "stupid", "victim", "!", "！", "笨", "傻", "上当")
-BEEP_NUM = warning_tone("danger").size
 MAX_SPOKEN_S = 6.0
 
 LINES = {language: load_lines(SHIPPED / f"{language}.yaml") for language in LANGUAGES}
 EACH = [(language, family) for language in LANGUAGES for family in LINES[language].lines]
+SOUNDS = [(language, name) for language in LANGUAGES for name in LINES[language].spoken]
 
 
 def test_every_family_has_a_line_in_every_language():
@@ -51,20 +50,27 @@ def test_a_line_is_calm_certain_of_nothing_and_says_that_hanging_up_is_allowed(l
     assert not [word for word in NO_BLAME if word in text.lower()]
 
 
-@pytest.mark.parametrize(("language", "family"), EACH)
-def test_a_sound_is_the_one_made_of_its_line(language, family):
-    name = danger_name(language, family)
+@pytest.mark.parametrize(("language", "name"), SOUNDS)
+def test_a_sound_is_the_one_made_of_its_line(language, name):
     listed = json.loads((SHIPPED / "sounds.json").read_text())["sounds"][name]
-    text = LINES[language].lines[family]
+    _, text = LINES[language].spoken[name]
     assert listed["text_sha256"] == hashlib.sha256(text.encode()).hexdigest(), "run scamtap-train announce"
     assert listed["sha256"] == hashlib.sha256((SHIPPED / f"{name}.wav").read_bytes()).hexdigest()
 
 
-@pytest.mark.parametrize(("language", "family"), EACH)
-def test_a_sound_begins_with_the_beep_and_is_short_level_and_unclipped(language, family):
-    samples = read_sound(SHIPPED / f"{danger_name(language, family)}.wav")
-    beep, spoken = samples[:BEEP_NUM].astype(float), samples[BEEP_NUM:].astype(float) / 32768
-    assert np.corrcoef(beep, warning_tone("danger"))[0, 1] > 0.999
+@pytest.mark.parametrize("language", LANGUAGES)
+def test_the_line_of_a_labelled_call_is_true_of_every_label_and_says_that_hanging_up_is_allowed(language):
+    text = LINES[language].label
+    assert MAY_HANG_UP[language] in text
+    assert MAY_BE[language] not in text  # it may be a seller
+    assert not [word for word in NO_BLAME if word in text.lower()]
+
+
+@pytest.mark.parametrize(("language", "name"), SOUNDS)
+def test_a_sound_begins_with_its_beep_and_is_short_level_and_unclipped(language, name):
+    samples, own = read_sound(SHIPPED / f"{name}.wav"), warning_tone(LINES[language].spoken[name][0])
+    beep, spoken = samples[: own.size].astype(float), samples[own.size :].astype(float) / 32768
+    assert np.corrcoef(beep, own)[0, 1] > 0.999
     assert spoken.size / SAMPLE_RATE_HZ <= MAX_SPOKEN_S
     assert np.abs(spoken).max() < 0.9
     frames = spoken[: spoken.size // 160 * 160].reshape(-1, 160)
@@ -154,6 +160,19 @@ def test_a_label_has_the_operators_sound_or_the_beep_and_its_own_words(own):
     spoken = loaded.label("Listed as fraud", "en")
     assert (spoken.name, spoken.text, spoken.samples.size) == ("en-label", "Listed as fraud", 8000)
     assert loaded.label("已列入名单", "zh").name == "suspect"
+
+
+@pytest.mark.parametrize("language", LANGUAGES)
+def test_the_shipped_label_is_spoken_in_its_language_with_the_words_shown(shipped, language):
+    said = shipped.label("Reported by 3 subscribers", language)
+    assert (said.name, said.level, said.text) == (f"{language}-label", "suspect", "Reported by 3 subscribers")
+    assert said.samples.size > 2 * SAMPLE_RATE_HZ
+
+
+def test_a_line_for_labels_without_its_sound_is_one_line(own):
+    with (own / "en.yaml").open("a") as file:
+        file.write("label: There is a warning about this number.\n")
+    assert "en-label.wav: No such file or directory; make it with scamtap-train announce" in refuse(own)
 
 
 def refuse(own):

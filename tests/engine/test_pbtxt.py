@@ -19,6 +19,7 @@ SHIPPED = sorted(path.parent.name for path in MODELS.glob("*/config.pbtxt"))
 NUMPY = {
     "TYPE_FP32": "float32",
     "TYPE_FP16": "float16",
+    "TYPE_INT8": "int8",
     "TYPE_INT16": "int16",
     "TYPE_INT32": "int32",
     "TYPE_INT64": "int64",

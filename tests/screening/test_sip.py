@@ -32,8 +32,9 @@ LABEL = Label("Reported as parcel fraud by 214 subscribers; operator security ce
 class Says:
     """Decides what a test says."""
 
-    def __init__(self, decision=None, *, error=None, never=False):
+    def __init__(self, decision=None, *, error=None, never=False, waits=False):
         self.decision, self.error, self.never = decision, error, never
+        self.waits = never or waits
         self.attempts = []
 
     async def decide(self, attempt):
@@ -79,8 +80,9 @@ def invite(*more, callee=CALLEE, caller=CALLER, **fields):
     return sip.request("INVITE", uri=f"sip:{callee}@ims.example;user=phone", more=more, **fields)
 
 
-def test_allowed_goes_back_to_where_it_was_going():
-    screener = Says(decision())
+@pytest.mark.parametrize("waits", [False, True])
+def test_allowed_goes_back_to_where_it_was_going(waits):
+    screener = Says(decision(), waits=waits)
     ((answer,), server) = ask(screener, invite())
     assert (answer.status, answer.reason) == (302, "Moved Temporarily")
     assert answer.headers.get("Contact") == f"<sip:{CALLEE}@ims.example;user=phone>"
@@ -205,8 +207,19 @@ def test_sent_again_until_acknowledged_and_asked_once():
     assert [answer.status for answer in answers] == [302]
 
 
+def test_what_says_that_it_never_waits_and_does_lets_the_call_through():
+    screener = Says(never=True)
+    screener.waits = False
+    ((answer,), server) = ask(screener, invite())
+    assert (answer.status, answer.headers.get("X-ScamTap-Reasons")) == (302, "NOT_DECIDED")
+    assert server.counts == {"not decided": 1}
+
+
 def test_taken_back_before_it_is_decided():
+    failures = []
+
     async def run():
+        asyncio.get_running_loop().set_exception_handler(lambda _, context: failures.append(context))
         server = RedirectServer(SipConfig(), Says(never=True))
         server.agent = Agent(server, sip.Clock(), server.agent_config())
         wire = sip.Wire()
@@ -219,6 +232,7 @@ def test_taken_back_before_it_is_decided():
     answers, deciding = asyncio.run(run())
     assert answers == [(200, "1 CANCEL"), (487, "1 INVITE")]
     assert not deciding
+    assert failures == []
 
 
 @pytest.mark.parametrize(

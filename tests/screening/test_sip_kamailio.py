@@ -177,9 +177,8 @@ def test_each_decision_is_obeyed(tmp_path, way):
     challenged = invites["+442079460102"]
     assert challenged.startswith(f"INVITE sip:challenge@127.0.0.1:{bench.ports['challenge']} ")
     assert "X-ScamTap-Target: <sip:+442079460102@" in challenged
-    if way == "ASK_SIP":
-        told = (tmp_path / "caller3.msg").read_text()
-        assert "Call-Info: <https://operator.example/redress.jws>;purpose=jwscard" in told
+    told = (tmp_path / "caller3.msg").read_text()
+    assert "Call-Info: <https://operator.example/redress.jws>;purpose=jwscard" in told
 
 
 def ring_times(folder):

@@ -154,13 +154,11 @@ def parts(segments: SegmenterConfig = SEGMENTS) -> CallParts:
 class GatedRecogniser(Recogniser):
     """With a gate that hears half of what the intent model would think."""
 
-    is_gate_free = True
-
     def __init__(self) -> None:
         super().__init__()
         self.num_weighed = 0
 
-    def transcribe(self, segments, languages=None, weigh=None) -> list[Utterance]:
+    def transcribe(self, segments, languages=None, weigh=None, _needed=None) -> list[Utterance]:
         heard = super().transcribe(segments, languages)
         for index, utterance in enumerate(heard):
             if weigh is None:

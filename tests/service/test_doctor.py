@@ -51,6 +51,16 @@ def test_all_is_well_where_the_models_are(models, monkeypatch, capfd):
     assert "models run;" in out
 
 
+def test_no_server_is_one_line_with_the_remedy(scamtap):
+    brief = {"SCAMTAP__ENGINE__TIMEOUT_S": "1", "SCAMTAP__ENGINE__ATTEMPT_TIMEOUT_S": "1"}
+    ran = scamtap("doctor", "--engine", "triton://127.0.0.1:9", scripted=False, env=os.environ | brief)
+    assert (ran.exit_code, ran.err) == (1, "")
+    assert "\x1b" not in ran.out
+    (line,) = [line for line in ran.out.splitlines() if "Triton" in line]
+    assert line.startswith("FIX  models do not load: the Triton server has been away for")
+    assert line.endswith("start it (make triton), or set engine.url to where it is")
+
+
 def test_a_finding_shows_its_remedy_only_where_there_is_something_to_do():
     assert doctor.Finding("a", True, "b").line().plain == "ok   a"
     assert doctor.Finding("a", False, "b").line().plain == "slow a: b"

@@ -1,11 +1,14 @@
 """The speech graphs against the same network in NumPy, in every precision."""
 
+import math
+
 import numpy as np
 import pytest
 
 from inference.errors import WeightsError
 from inference.speech.graph import PHASE_FIRST, PHASE_LANGUAGE, PHASE_TEXT, build_speech, fingerprint
 from inference.speech.mel import mel_filters
+from inference.speech.memory import MEMORY_MAX
 
 TOLERANCE = {"fp32": 1e-5, "fp16": 1e-2, "int8": 5e-2}
 AUDIO = (np.random.default_rng(1).normal(size=(2, 8000)) * [[3000], [300]]).astype(np.int16)
@@ -28,7 +31,7 @@ def error(found, wanted):
 def memory(tiny, precision, encoded):
     """Decoder inputs besides tokens and phase: nothing decoded yet."""
     kept = {name: tensor for name, tensor in encoded.items() if name.startswith("cross_")}
-    kept["heard"] = np.ones((len(AUDIO), kept["cross_key_0"].shape[2]), np.int32)
+    kept["heard"] = np.ones((len(AUDIO), encoded["states"].shape[1]), np.int32)
     for spec in tiny.engine(precision).spec("speech_decoder").inputs:
         if spec.name.startswith("past_"):
             kept[spec.name] = np.zeros((len(AUDIO), *[size or 0 for size in spec.shape[1:]]), spec.dtype)
@@ -51,7 +54,13 @@ def test_cross_attention_keys_and_values(tiny, precision):
     for i in range(2):
         for kind, projection in (("key", "k_proj"), ("value", "v_proj")):
             wanted = tiny.reference.linear(states, f"model.decoder.layers.{i}.encoder_attn.{projection}")
-            found = out[f"cross_{kind}_{i}"][0].swapaxes(0, 1).reshape(50, 64)
+            found = out[f"cross_{kind}_{i}"]
+            if precision == "int8":
+                assert found.dtype == np.int8
+                assert np.abs(found).max() == MEMORY_MAX
+                found = found * out[f"cross_{kind}_scale_{i}"]
+                found = found.swapaxes(2, 3) * math.sqrt(tiny.head_width) if kind == "key" else found
+            found = found[0].swapaxes(0, 1).reshape(50, 64)
             assert error(found, wanted) < TOLERANCE[precision]
 
 

@@ -6,7 +6,9 @@ import pytest
 from inference.engine.base import ModelSpec, TensorSpec
 from inference.errors import WeightsError
 from inference.speech.graph import PHASE_FIRST, PHASE_LANGUAGE, PHASE_TEXT
-from inference.speech.recogniser import TIME_STEP, Recogniser, RecogniserConfig, repeated_tail, without_echo
+from inference.speech.memory import MEMORY_MAX
+from inference.speech.recogniser import TIME_STEP, Recogniser, RecogniserConfig
+from inference.speech.repeats import repeated_tail, without_echo
 
 
 class ScriptedEngine:
@@ -19,8 +21,8 @@ class ScriptedEngine:
         self.audio, self.steps = [], []
 
     def spec(self, model):
-        past = TensorSpec("past_key_0", "float32", (None, 1, None, 1))
-        return ModelSpec(model, 1, (past,) if model == "speech_decoder" else (), (), {})
+        inputs = [TensorSpec(f"{kind}_key_0", "float32", (None, 1, None, 1)) for kind in ("past", "cross")]
+        return ModelSpec(model, 1, tuple(inputs) if model == "speech_decoder" else (), (), {})
 
     def infer(self, model, batch):
         if model == "speech":
@@ -195,8 +197,10 @@ def test_int8_decoding_is_the_same_bit_for_bit_in_any_batch(tiny):
     def step(rows):
         encoded = engine.infer("speech", {"audio": audio[rows]})
         batch = {name: tensor for name, tensor in encoded.items() if name.startswith("cross_")}
-        batch |= {name.replace("cross", "past"): tensor[:, :, :0] for name, tensor in batch.items()}
-        batch["heard"] = np.ones((len(rows), batch["cross_key_0"].shape[2]), np.int32)
+        for spec in engine.spec("speech_decoder").inputs:
+            if spec.name.startswith("past_"):
+                batch[spec.name] = np.zeros((len(rows), *[size or 0 for size in spec.shape[1:]]), spec.dtype)
+        batch["heard"] = np.ones((len(rows), encoded["states"].shape[1]), np.int32)
         tokens = np.tile([words.start, *words.prompt("en"), 40], (len(rows), 1))  # five: an odd number of rows alone
         return engine.infer("speech_decoder", {"tokens": tokens, "phase": np.full(len(rows), 2), **batch})
 
@@ -212,16 +216,23 @@ def test_what_a_row_did_not_hear_changes_no_bit_of_it(tiny, precision, length):
     """Rows of different windows share a batch: the shorter is padded, with whatever stands in memory."""
     engine, words = tiny.engine(precision), tiny.vocabulary
     rng = np.random.default_rng(length)
-    heads, width = engine.infer("speech", {"audio": np.zeros((1, 1600), np.int16)})["cross_key_0"].shape[1::2]
-    names = [spec.name for spec in engine.spec("speech_decoder").inputs if spec.name.startswith("cross_")]
-    cross = {name: rng.normal(size=(1, heads, length, width)).astype(np.float32) for name in names}
+    specs = {spec.name: spec for spec in engine.spec("speech_decoder").inputs}
+
+    def noise(spec, time):
+        shape = [1, *[time if size is None else size for size in spec.shape[1:]]]
+        values = rng.normal(size=shape) if spec.dtype == "float32" else rng.integers(-MEMORY_MAX, MEMORY_MAX + 1, shape)
+        return np.abs(values).astype(spec.dtype) if "scale" in spec.name else values.astype(spec.dtype)
+
+    cross = {name: noise(spec, length) for name, spec in specs.items() if name.startswith("cross_")}
 
     def step(time):
         batch = {"tokens": np.array([[words.start, *words.prompt("en"), 40]]), "phase": np.array([2])}
-        for name, tensor in cross.items():
-            batch[name] = rng.normal(size=(1, heads, time, width)).astype(np.float32)
-            batch[name][:, :, :length] = tensor
-            batch[name.replace("cross", "past")] = np.zeros((1, heads, 0, width), np.float32)
+        for name, spec in specs.items():
+            if name.startswith("past_"):
+                batch[name] = noise(spec, 0)
+            elif name.startswith("cross_"):
+                batch[name] = noise(spec, time)
+                batch[name][tuple(map(slice, cross[name].shape))] = cross[name]
         batch["heard"] = (np.arange(time) < length).astype(np.int32)[None]
         return engine.infer("speech_decoder", batch)
 

@@ -4,7 +4,8 @@ import numpy as np
 import pytest
 
 from inference.errors import WeightsError
-from inference.speech.recogniser import Recogniser, RecogniserConfig, repeated_tail
+from inference.speech.recogniser import Recogniser, RecogniserConfig
+from inference.speech.repeats import repeated_tail
 from inference.speech.whole import MAX_GUARD, UNKNOWN, WHOLE, build_whole
 
 NO_GUARD = [MAX_GUARD, MAX_GUARD]

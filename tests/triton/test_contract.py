@@ -12,10 +12,11 @@ from inference.engine.pbtxt import write_configs
 from inference.engine.repository import find_versions, write_model
 from inference.errors import EngineError
 from inference.speech.install import tokenizer_path
+from inference.speech.memory import MEMORY_MAX
 from inference.speech.recogniser import Recogniser
 
 MODELS = Path(__file__).resolve().parents[2] / "models"
-NAMES = ("scam_intent", "speech", "speech_decoder", "speech_text", "vad")
+NAMES = ("scam_gate", "scam_intent", "speech", "speech_decoder", "speech_text", "vad")
 FREE = {"samples": 8000, "batch": 2, "tokens": 12, "steps": 1, "past": 4, "time": 50}
 RNG = np.random.default_rng(5)
 CLOSENESS = 1e-4
@@ -81,7 +82,9 @@ def sample(spec):
     made = {}
     for tensor in spec.inputs:
         names = {"audio": ("batch", "samples"), "frames": ("batch",), "state": (None, "batch")}.get(tensor.name)
-        names = ("batch", "time") if tensor.name == "heard" else names
+        names = ("batch", "time") if tensor.name in ("heard", "states") else names
+        if tensor.name.startswith("cross_key"):
+            names = ("batch", "heads", "width", "time")
         names = names or ("batch", "heads", "past" if tensor.name.startswith("past") else "time")
         if tensor.dtype == "int64":
             names = ("batch", "steps" if tensor.name == "tokens" else "tokens")
@@ -90,6 +93,8 @@ def sample(spec):
             made[tensor.name] = np.ones(shape, np.int32)
         elif tensor.dtype == "int16":
             made[tensor.name] = RNG.integers(-8000, 8000, shape).astype(np.int16)
+        elif tensor.dtype == "int8":
+            made[tensor.name] = RNG.integers(-MEMORY_MAX, MEMORY_MAX + 1, shape).astype(np.int8)
         elif tensor.dtype == "int64":
             high = {"phase": 3, "part": 3, "language": 0, "guard": 40}.get(tensor.name, 9)
             low = {"language": -1, "guard": 3, "tokens": 1}.get(tensor.name, 1)

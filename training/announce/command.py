@@ -8,7 +8,7 @@ from typing import Annotated, Any
 import typer
 from rich.console import Console
 
-from inference.alerts.announcements import LANGUAGES, MAX_SOUND_S, SUSPECT, danger_name, load_lines
+from inference.alerts.announcements import LANGUAGES, MAX_SOUND_S, SUSPECT, load_lines
 from inference.audio import SAMPLE_RATE_HZ
 from inference.errors import ConfigError
 from training.announce.sound import PAUSE_S, beep, line_key, speak
@@ -58,9 +58,8 @@ def announce_all(folder: Path, speaker: Speaker, console: Console) -> tuple[int,
     if not _is_recorded(folder / f"{SUSPECT}.wav", before.get(SUSPECT)):
         sounds[SUSPECT] = _write(folder / f"{SUSPECT}.wav", beep())
     for lines in texts:
-        for family, text in lines.lines.items():
-            name = danger_name(lines.language, family)
-            path, key = folder / f"{name}.wav", line_key(lines, family, speaker.fingerprint)
+        for name, (_, text) in lines.spoken.items():
+            path, key = folder / f"{name}.wav", line_key(lines, name, speaker.fingerprint)
             old: dict[str, Any] | None = before.get(name)
             if _is_recorded(path, old):
                 num_kept += 1
@@ -69,7 +68,7 @@ def announce_all(folder: Path, speaker: Speaker, console: Console) -> tuple[int,
                 sounds[name] = old
                 num_kept += 1
                 continue
-            samples = speak(lines, family, speaker)
+            samples = speak(lines, name, speaker)
             if samples.size > MAX_SOUND_S * SAMPLE_RATE_HZ:
                 raise ConfigError(f"{path}: longer than {MAX_SOUND_S - PAUSE_S:g} s; shorten its text")
             said = hashlib.sha256(text.encode()).hexdigest()
@@ -89,7 +88,7 @@ def announce(
         Path, typer.Option(help="Folder with en.yaml and zh.yaml; the sounds are written beside them.")
     ] = Path("configs/announcements"),
 ) -> None:
-    """Speak the lines that subscribers hear in a dangerous call: a WAV per line, beep in front.
+    """Speak the lines that subscribers hear in a dangerous or labelled call: a WAV per line, beep in front.
 
     \b
     To have your own words:

@@ -10,6 +10,7 @@ from inference.alerts.announcements import Lines
 from inference.alerts.tone import warning_tone
 from inference.audio import SAMPLE_RATE_HZ
 from inference.rtp.g711 import decode_ulaw, encode_ulaw
+from inference.verdict.verdict import Level
 from training.voice.channel import Signal, band_limit, speech_level_db
 from training.voice.speaker import PCM, SPEECH_RATE_HZ, Speaker
 
@@ -33,11 +34,12 @@ def soft_limit(signal: Signal) -> Signal:
     return bent
 
 
-def compose(speech: PCM) -> PCM:
+def compose(speech: PCM, level: Level = "danger") -> PCM:
     """Beep, pause, line; on the grid of G.711 µ-law, so that it is stored without loss.
 
     Args:
         speech: int16 ``[num_samples]`` at 24 kHz, silence trimmed.
+        level: whose beep.
 
     Returns:
         int16 ``[num_samples]`` at 8 kHz.
@@ -47,7 +49,7 @@ def compose(speech: PCM) -> PCM:
     line *= 10 ** ((LEVEL_DBFS - speech_level_db(line)) / 20)
     line = soft_limit(line)
     pause = np.zeros(round(PAUSE_S * SAMPLE_RATE_HZ), np.int16)
-    whole = np.concatenate([warning_tone("danger"), pause, np.round(line * 32767).astype(np.int16)])
+    whole = np.concatenate([warning_tone(level), pause, np.round(line * 32767).astype(np.int16)])
     return decode_ulaw(encode_ulaw(whole))
 
 
@@ -56,25 +58,27 @@ def beep() -> PCM:
     return decode_ulaw(encode_ulaw(warning_tone("suspect")))
 
 
-def line_key(lines: Lines, family: str, fingerprint: str) -> str:
-    """Digest of everything that one sound depends on; equal keys, equal sounds."""
-    parts = [lines.lines[family], lines.voice, lines.speed, fingerprint, _VERSION]
+def line_key(lines: Lines, name: str, fingerprint: str) -> str:
+    """Digest of everything that the sound of that name depends on; equal keys, equal sounds."""
+    level, text = lines.spoken[name]
+    parts = [text, lines.voice, lines.speed, fingerprint, _VERSION]
     parts += [
         LEVEL_DBFS,
         PEAK_DBFS,
         KNEE_DBFS,
         PAUSE_S,
         BAND_HZ,
-        hashlib.sha256(warning_tone("danger").tobytes()).hexdigest(),
+        hashlib.sha256(warning_tone(level).tobytes()).hexdigest(),
     ]
     return hashlib.sha256(json.dumps(parts, ensure_ascii=False).encode()).hexdigest()
 
 
-def speak(lines: Lines, family: str, speaker: Speaker) -> PCM:
-    """One line, composed.
+def speak(lines: Lines, name: str, speaker: Speaker) -> PCM:
+    """The sound of that name.
 
     Raises:
         ConfigError: the voice is reserved or unknown.
         ScamTapError: the synthesiser is missing, or cannot say it.
     """
-    return compose(speaker.speak(lines.lines[family], lines.voice, lines.speed))
+    level, text = lines.spoken[name]
+    return compose(speaker.speak(text, lines.voice, lines.speed), level)

@@ -80,15 +80,17 @@ class Cascaded:
 class _Remembering:
     """Recogniser and scorer that keep what they said: words do not depend on the gate, so they are decoded once."""
 
-    is_gate_free = True
-
     def __init__(self, recogniser: Recogniser, scorer: IntentScorer) -> None:
         self._recogniser, self._scorer = recogniser, scorer
         self._heard: dict[tuple[str, float], tuple[Utterance, float]] = {}
         self.words_llr = 0.0  # of the last utterance that was scored
 
     def transcribe(
-        self, segments: Sequence[SpeechSegment], languages: Sequence[str | None], weigh: Weigh
+        self,
+        segments: Sequence[SpeechSegment],
+        languages: Sequence[str | None],
+        weigh: Weigh,
+        _needed: Sequence[float],
     ) -> list[Utterance]:
         """As of a recogniser."""
         out = []

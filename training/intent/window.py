@@ -24,7 +24,7 @@ BEFORE, CURRENT = 1, 2
 """Values of ``part``, as :class:`inference.intent.context.WindowTokenizer` writes them for one text; 0 is padding."""
 
 NAMES = ("families", "stages")
-"""Heads; acts are not among them: no head that was trained on them has ranked calls better yet."""
+"""Heads; acts are learnt where utterances are read each by itself (:mod:`training.intent.network`)."""
 
 
 class WindowNetwork(nn.Module):

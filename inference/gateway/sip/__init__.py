@@ -9,6 +9,7 @@ Bottom up, each file knowing only those before it:
     flow          how messages travel: UDP, TCP, TLS; bounds, slow peers cut off
     incoming      a request as a server takes it; its answers and where they go
     transaction   requests and answers, sent again until they arrive (section 17, RFC 6026)
+    table         all of them, in bounded number
     dialog        what two sides agreed on (section 12), and how long it holds unrefreshed (RFC 4028)
     auth          digest (RFC 8760) without state for strangers
     application   what a server is for: sessions, bounds

@@ -25,7 +25,8 @@ from inference.gateway.sip.flow import Flow, Timer, Timers
 from inference.gateway.sip.incoming import Incoming, answer, reply_flow
 from inference.gateway.sip.message import REASONS, Headers, RefusedError, Request, Response, parse_message
 from inference.gateway.sip.syntax import Via
-from inference.gateway.sip.transaction import GIVE_UP_S, ClientTransaction, ServerTransaction, Transactions, new_branch
+from inference.gateway.sip.table import Transactions
+from inference.gateway.sip.transaction import GIVE_UP_S, ClientTransaction, ServerTransaction, new_branch
 
 
 @dataclass(slots=True, eq=False)
@@ -97,7 +98,10 @@ class Agent:
             self.counts["dropped"] += 1
 
     def _take(self, incoming: Incoming) -> None:
-        method, known = incoming.cseq.method, self._transactions.find(incoming.key)
+        key, method = incoming.key, incoming.cseq.method
+        if self._transactions.is_settled(key):
+            return
+        known = self._transactions.find(key)
         if method == "ACK":
             self._acknowledged(incoming, known)
             return
@@ -131,14 +135,14 @@ class Agent:
         """Whether somebody may ask us at all."""
         if incoming.cseq.method == "CANCEL":  # cannot be challenged (section 22.1): it is its INVITE's sender's
             invite = self._invite_of(incoming)
-            if invite is None or invite.incoming.flow.peer[0] != incoming.flow.peer[0]:
+            if invite is None or invite.peer_host != incoming.flow.peer[0]:
                 raise RefusedError(481, "nothing to cancel")
         # A session's own peer was let in when it was opened; nobody else but those on the path knows its tags.
         elif accepted is None or incoming.flow.peer[0] != accepted.dialog.flow.peer[0]:
             self._application.admit(incoming.request, incoming.flow)
 
     def _invite_of(self, incoming: Incoming) -> ServerTransaction | None:
-        return self._transactions.find((*incoming.key[:-1], "INVITE"))
+        return self._transactions.find(incoming.invite_key)
 
     def _open(self, incoming: Incoming) -> ServerTransaction:
         if incoming.recipient.tag is None and self._transactions.is_merged(incoming):

@@ -7,8 +7,11 @@ from inference.gateway.sip.flow import Flow
 from inference.gateway.sip.message import Headers, RefusedError, Request, Response
 from inference.gateway.sip.syntax import Address, CSeq, Via
 
-Key = tuple[str, ...]
-"""What tells transactions apart."""
+Key = str
+"""What tells transactions apart: parts joined by a line end, which no part can hold.
+
+One string and not a tuple of them: tables of many thousand keys are nothing that the garbage collector has to look at.
+"""
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,17 +72,25 @@ class Incoming:
     @property
     def key(self) -> Key:
         """What tells its transaction from others (section 17.2.3); an ACK has its INVITE's."""
-        method = "INVITE" if self.cseq.method == "ACK" else self.cseq.method
+        return self.invite_key if self.cseq.method == "ACK" else self._key_of(self.cseq.method)
+
+    @property
+    def invite_key(self) -> Key:
+        """The key of the INVITE that an ACK or a CANCEL belongs to."""
+        return self._key_of("INVITE")
+
+    def _key_of(self, method: str) -> Key:
         sent_by = f"{self.via.host.lower()}:{self.via.port}"
         if self.via.branch is not None:
-            return (self.via.branch, sent_by, method)
+            return f"{self.via.branch}\n{sent_by}\n{method}"
         # RFC 2543: the To tag is left out, since an ACK brings one that the INVITE had not.
-        return (self.sender.tag or "", self.call_id, str(self.cseq.number), sent_by, self.request.uri, method)
+        parts = (self.sender.tag or "", self.call_id, str(self.cseq.number), sent_by, self.request.uri, method)
+        return "\n".join(parts)
 
     @property
     def merge_key(self) -> Key:
         """The same for copies of one request that took different ways (section 8.2.2.2)."""
-        return (self.sender.tag or "", self.call_id, str(self.cseq))
+        return f"{self.sender.tag or ''}\n{self.call_id}\n{self.cseq}"
 
     def answer(
         self, status: int, fields: list[tuple[str, str]] | None = None, body: bytes = b"", tag: str | None = None

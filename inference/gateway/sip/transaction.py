@@ -5,18 +5,18 @@
     server, other       trying -> completed -> gone                                       timer J
     client, other       trying -> proceeding -> completed -> gone                         timers E, F, K
 
-All timers run on the injected clock. The table has a bound; what does not fit is answered without state.
+All timers run on the injected clock. What an answered transaction keeps is little: a redirect server has tens of
+thousands of them, and a pass of the garbage collector over all their parts would hold every call up.
 """
 
 import secrets
 from collections.abc import Callable
-from typing import Literal
+from typing import Literal, Protocol
 
-from inference.errors import CapacityError
 from inference.gateway.sip.flow import Flow, Timer, Timers
-from inference.gateway.sip.incoming import Incoming, Key, reply_flow
+from inference.gateway.sip.incoming import Incoming, reply_flow
 from inference.gateway.sip.message import Request, Response
-from inference.gateway.sip.syntax import MAGIC_COOKIE, CSeq, Via
+from inference.gateway.sip.syntax import MAGIC_COOKIE
 
 T1_S = 0.5
 T2_S = 4.0
@@ -30,22 +30,48 @@ TRYING_S = 0.2
 State = Literal["trying", "proceeding", "accepted", "completed", "confirmed", "gone"]
 
 
+class Table(Protocol):
+    """Where a transaction of a peer is kept: :class:`inference.gateway.sip.table.Transactions`."""
+
+    def forget(self, transaction: "ServerTransaction") -> None:
+        """It is over."""
+        ...
+
+    def settle(self, transaction: "ServerTransaction") -> None:
+        """It is over, but copies of it may be under way."""
+        ...
+
+
 class ServerTransaction:
     """A request of a peer, until its answer has arrived.
 
     Attributes:
-        incoming: the request.
+        key, merge_key: of the request.
+        incoming: the request, until it is refused: what is sent again is the answer.
+        is_invite: whether it opens or changes a session.
         state: see the module.
         on_cancel: called where the peer takes an INVITE back before its final answer; default: answered 487.
+
+    Args:
+        incoming: the request.
+        timers: the clock.
+        table: is told when it is over.
     """
 
-    def __init__(self, incoming: Incoming, timers: Timers, forget: Callable[["ServerTransaction"], None]) -> None:
+    __slots__ = (
+        "_again", "_end", "_flow", "_last", "_on_unconfirmed", "_table", "_timers", "incoming", "is_invite", "key",
+        "merge_key", "on_cancel", "state", "to_tag",
+    )  # fmt: skip
+
+    def __init__(self, incoming: Incoming, timers: Timers, table: Table) -> None:
         self.incoming = incoming
-        self.state: State = "proceeding" if incoming.cseq.method == "INVITE" else "trying"
+        self.key, self.merge_key = incoming.key, incoming.merge_key
+        self.is_invite = incoming.cseq.method == "INVITE"
+        self.state: State = "proceeding" if self.is_invite else "trying"
         self.on_cancel: Callable[[], None] | None = None
         self.to_tag = secrets.token_hex(8)
         self._timers = timers
-        self._forget = forget
+        self._table = table
         self._flow = reply_flow(incoming.via, incoming.flow)
         self._last: bytes | None = None
         self._again: Timer | None = None
@@ -55,9 +81,9 @@ class ServerTransaction:
             self._again = timers.call_later(TRYING_S, self._trying)
 
     @property
-    def is_invite(self) -> bool:
-        """Whether it opens or changes a session."""
-        return self.incoming.cseq.method == "INVITE"
+    def peer_host(self) -> str:
+        """Address of whom answers go to, which is who asked."""
+        return self._flow.peer[0]
 
     @property
     def is_answered(self) -> bool:
@@ -104,7 +130,9 @@ class ServerTransaction:
                 self._end = self._timers.call_later(GIVE_UP_S, self._stop)  # timer J
             return
         self.state = "accepted" if status < 300 else "completed"
-        self._on_unconfirmed = on_unconfirmed
+        self.on_cancel, self._on_unconfirmed = None, on_unconfirmed
+        if status >= 300:
+            del self.incoming
         self._end = self._timers.call_later(GIVE_UP_S, self._unconfirmed)  # timer H
         # A 2xx is sent again on every transport: a proxy may have changed to a lossy one (section 13.3.1.4).
         if status < 300 or not is_reliable:
@@ -129,14 +157,18 @@ class ServerTransaction:
 
     def acknowledged(self) -> None:
         """The ACK of its answer arrived."""
+        if self.state not in ("accepted", "completed"):
+            return
         self._cancel_again()
         self._on_unconfirmed = None
-        if self.state in ("accepted", "completed"):
+        if self._flow.transport != "UDP":
+            self._stop()
+        elif self.state == "completed":
+            self._stop()
+            self._table.settle(self)
+        else:
             # A copy of an answered INVITE that waited somewhere must not open a second session: timer L runs on.
-            was_accepted, self.state = self.state == "accepted", "confirmed"
-            if self._end is not None and not (was_accepted and self._flow.transport == "UDP"):
-                self._end.cancel()
-                self._end = self._timers.call_later(T4_S if self._flow.transport == "UDP" else 0, self._stop)  # timer I
+            self.state = "confirmed"
 
     def cancelled(self) -> None:
         """The peer takes the request back (section 9.2); too late after the final answer."""
@@ -156,7 +188,7 @@ class ServerTransaction:
             self._end.cancel()
         if self.state != "gone":
             self.state = "gone"
-            self._forget(self)
+            self._table.forget(self)
 
     def close(self) -> None:
         """Give it up: no timer runs any more, nobody is told."""
@@ -229,97 +261,6 @@ class ClientTransaction:
         if self._answered is not None:
             self._finish(None)
         self._end.cancel()
-
-
-class Transactions:
-    """All of them, in both directions, at most ``max_open`` each.
-
-    Args:
-        timers: the clock.
-        max_open: bound.
-    """
-
-    def __init__(self, timers: Timers, max_open: int) -> None:
-        self._timers = timers
-        self._max_open = max_open
-        self._servers: dict[Key, ServerTransaction] = {}
-        self._merged: dict[Key, ServerTransaction] = {}
-        self._clients: dict[Key, ClientTransaction] = {}
-
-    def __len__(self) -> int:
-        return len(self._servers) + len(self._clients)
-
-    @property
-    def is_waiting(self) -> bool:
-        """Whether a request of ours is not answered yet."""
-        return any(client.is_waiting for client in self._clients.values())
-
-    def find(self, key: Key) -> ServerTransaction | None:
-        """The transaction a request belongs to."""
-        return self._servers.get(key)
-
-    def is_merged(self, incoming: Incoming) -> bool:
-        """Whether it is another copy of a request that is being answered."""
-        return incoming.merge_key in self._merged
-
-    def open(self, incoming: Incoming) -> ServerTransaction:
-        """Begin to answer a new request.
-
-        Raises:
-            CapacityError: too many are open.
-        """
-        if len(self._servers) >= self._max_open:
-            raise CapacityError(f"{self._max_open} SIP transactions are open")
-        made = ServerTransaction(incoming, self._timers, self._forget)
-        self._servers[incoming.key] = made
-        self._merged[incoming.merge_key] = made
-        return made
-
-    def _forget(self, transaction: ServerTransaction) -> None:
-        incoming = transaction.incoming
-        self._servers.pop(incoming.key, None)
-        if self._merged.get(incoming.merge_key) is transaction:
-            del self._merged[incoming.merge_key]
-
-    def send(self, request: Request, flow: Flow, answered: Callable[[Response | None], None]) -> ClientTransaction:
-        """Send a request other than INVITE; ``answered`` gets its final response, or None.
-
-        Raises:
-            CapacityError: too many are open.
-        """
-        if len(self._clients) >= self._max_open:
-            raise CapacityError(f"{self._max_open} SIP requests wait for their answers")
-        via = Via.parse(request.headers.items("Via")[0])
-        key = (via.branch or "", request.method)
-        made = ClientTransaction(request, flow, self._timers, answered, lambda: self._answered(key))
-        self._clients[key] = made
-        return made
-
-    def _answered(self, key: Key) -> None:
-        self._clients.pop(key, None)
-
-    def receive_response(self, response: Response) -> bool:
-        """Hand a response to its request; False where there is none (then it is dropped).
-
-        Raises:
-            SignallingError: it is malformed.
-        """
-        vias = response.headers.items("Via")
-        if len(vias) != 1:  # for somebody else (section 8.1.3.3)
-            return False
-        cseq = CSeq.parse(response.headers.get("CSeq") or "")
-        client = self._clients.get((Via.parse(vias[0]).branch or "", cseq.method))
-        if client is not None:
-            client.received(response)
-        return client is not None
-
-    def close(self) -> None:
-        """Give all up."""
-        for server in list(self._servers.values()):
-            server.close()
-        for client in list(self._clients.values()):
-            client.close()
-        self._clients.clear()
 
 
 def new_branch() -> str:

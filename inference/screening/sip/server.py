@@ -32,7 +32,16 @@ RECEIVE_BUFFER_BYTES = 4_194_304
 
 
 class Decides(Protocol):
-    """:class:`inference.screening.screener.Screener`, as far as it is asked here."""
+    """:class:`inference.screening.screener.Screener`, as far as it is asked here.
+
+    Attributes:
+        waits: whether a decision may have to wait; where not, it is made in one go.
+    """
+
+    @property
+    def waits(self) -> bool:
+        """See above."""
+        ...
 
     async def decide(self, attempt: CallAttempt) -> Decision:
         """What is done with an attempt."""
@@ -110,13 +119,31 @@ class RedirectServer:
         return 200
 
     def invited(self, transaction: ServerTransaction) -> None:
-        """A call attempt: decided beside the sockets, answered by :meth:`_decided`."""
+        """A call attempt: decided at once, or beside the sockets and answered by :meth:`_decided`."""
         incoming = transaction.incoming
         attempt = self._questions.attempt(incoming.request, incoming.flow.peer[0])
+        if not self._screener.waits:
+            # A task and a deadline of its own would cost a tenth of the whole question, for nothing.
+            self._answer(transaction, self._decide_now(attempt))
+            return
         task = asyncio.get_running_loop().create_task(self._decide(attempt))
         self._deciding.add(task)
         task.add_done_callback(lambda done: self._decided(transaction, done))
         transaction.on_cancel = lambda: _cancel(task)
+
+    def _decide_now(self, attempt: CallAttempt) -> Decision | None:
+        deciding = self._screener.decide(attempt)
+        try:
+            deciding.send(None)
+        except StopIteration as done:
+            decision: Decision = done.value
+            return decision
+        except Exception as error:  # noqa: BLE001 -- whatever breaks inside, the telephone rings
+            self._note(error)
+            return None
+        deciding.close()
+        self._note(RuntimeError("it waits after all"))
+        return None
 
     async def _decide(self, attempt: CallAttempt) -> Decision:
         async with asyncio.timeout(self.config.answer_within_s):
@@ -124,14 +151,22 @@ class RedirectServer:
 
     def _decided(self, transaction: ServerTransaction, task: "asyncio.Task[Decision]") -> None:
         self._deciding.discard(task)
-        request = transaction.incoming.request
         if task.cancelled() or task.exception() is not None:
             self._note(None if task.cancelled() else task.exception())
+            self._answer(transaction, None)
+        else:
+            self._answer(transaction, task.result())
+
+    def _answer(self, transaction: ServerTransaction, decision: Decision | None) -> None:
+        """Say what was decided; that the call goes on, where nothing was."""
+        if transaction.is_answered:  # taken back meanwhile
+            return
+        request = transaction.incoming.request
+        if decision is None:
             self.counts["not decided"] += 1
             answer: Reply = open_reply(request)
         else:
             self._is_failing = False
-            decision = task.result()
             self.counts[decision.action] += 1
             answer = reply_to(request, decision, self.config)
         transaction.respond(answer.status, answer.fields)

@@ -5,7 +5,7 @@ import pytest
 from inference.errors import CapacityError
 from inference.gateway.sip.incoming import Incoming
 from inference.gateway.sip.message import parse_message
-from inference.gateway.sip.transaction import Transactions
+from inference.gateway.sip.table import Transactions
 
 
 @pytest.fixture

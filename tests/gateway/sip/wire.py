@@ -33,6 +33,8 @@ class Clock:
             if not timer.is_cancelled:
                 callback(*args)
         self.now_s = until_s
+        self._due = [due for due in self._due if not due[2].is_cancelled]
+        heapq.heapify(self._due)
 
     @property
     def num_due(self):
