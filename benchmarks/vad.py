@@ -12,8 +12,8 @@ and voice prompts (asterisk-moh-opsound-wav, asterisk-core-sounds-en-wav) into a
 Reported per detector: ``miss_%`` of speech (10 ms frames within 30 dB of the clean recording's loud ones) outside all
 segments, by level and by signal-to-noise ratio; ``false_s_per_min`` of segments on sounds without speech; on the
 calls, what of the turns lies outside all segments, and segments that touch no turn; CPU per second of audio and leg,
-200 legs in common ticks of 60 ms, while all talk and while all are quiet. WebRTC's detector is measured where it is
-installed (scamtap[bench]). What many legs cost a worker is in benchmarks/segmenter.py.
+200 legs in common ticks of 60 ms, while all talk and while all are quiet. What many legs cost a worker is in
+benchmarks/segmenter.py.
 """
 
 import argparse
@@ -28,10 +28,12 @@ import numpy.typing as npt
 import onnxruntime
 import soundfile
 import soxr
+from vad_peers import GatedVad
 
 from inference.audio import LEGS, SAMPLE_RATE_HZ
 from inference.audio.segmenter import Segmenter, SegmenterBank, SegmenterConfig, push_rows
 from inference.audio.vad import NeuralVad, Vad
+from inference.audio.webrtc import WebrtcVad
 from inference.rtp.g711 import decode_ulaw, encode_ulaw
 
 Wave = npt.NDArray[np.float64]
@@ -141,14 +143,9 @@ def detectors() -> dict[str, tuple[Vad, SegmenterConfig]]:
         "neural": (network(), SegmenterConfig()),
         "neural, threshold .5": (network(), half),
     }
-    try:
-        from vad_peers import GatedVad, WebrtcVad
-    except ImportError:
-        return out
     for mode in range(4):
-        out[f"webrtc mode {mode}"] = (WebrtcVad(mode), half)
-    for mode in (0, 3):
-        out[f"neural gated by webrtc {mode}"] = (GatedVad(WebrtcVad(mode), network()), SegmenterConfig())
+        out[f"webrtc mode {mode}"] = (WebrtcVad(mode), SegmenterConfig())
+    out["gated, mode 0"] = (GatedVad(WebrtcVad(0), network()), SegmenterConfig())
     return out
 
 

@@ -1,68 +1,22 @@
-"""Detectors that live calls do not use, for benchmarks/vad.py: WebRTC's, and the network behind it as behind a gate.
+"""A detector that live calls do not use, for benchmarks/vad.py: the network behind WebRTC's as behind a gate.
 
-The gate is what live calls had until the network became cheaper than the gate itself.
+It is what live calls had until the network became cheaper than the gate itself.
 """
 
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-import webrtcvad
 
-from inference.audio import SAMPLE_RATE_HZ
-from inference.audio.frames import FRAME_NUM_SAMPLES, Int64s
+from inference.audio.frames import Int64s
 from inference.audio.segment import PCM
 from inference.audio.vad import Probabilities, States, Vad
-
-WEBRTC_NUM_SAMPLES = SAMPLE_RATE_HZ * 10 // 1000  # the smallest of the frames it takes: 10, 20, 30 ms
 
 
 def _objects(made: list[Any]) -> States:
     states = np.empty(len(made), object)
     states[:] = made
     return states
-
-
-@dataclass(slots=True)
-class _WebrtcState:
-    detector: Any
-    rest: bytes = b""
-    score: float = 0.0
-
-
-class WebrtcVad:
-    """WebRTC's Gaussian-mixture detector on 10 ms frames, smoothed exponentially.
-
-    Args:
-        mode: 0 (takes most for speech) to 3 (least).
-        smoothing: weight of the newest 10 ms decision; .1 is a time constant of 95 ms.
-    """
-
-    def __init__(self, mode: int = 3, smoothing: float = 0.1) -> None:
-        self._mode = mode
-        self._smoothing = smoothing
-
-    def open(self, num_legs: int) -> States:
-        return _objects([_WebrtcState(webrtcvad.Vad(self._mode)) for _ in range(num_legs)])
-
-    def score(self, frames: PCM, states: States) -> Probabilities:
-        num_bytes = 2 * WEBRTC_NUM_SAMPLES
-        out = np.empty(len(states), np.float32)
-        for row, state in enumerate(states):
-            pcm = state.rest + frames[row].tobytes()
-            end = len(pcm) - len(pcm) % num_bytes
-            score = state.score
-            for start in range(0, end, num_bytes):
-                is_speech = state.detector.is_speech(pcm[start : start + num_bytes], SAMPLE_RATE_HZ)
-                score += self._smoothing * (is_speech - score)
-            state.rest = pcm[end:]
-            state.score = out[row] = score
-        return out
-
-    def skip(self, states: States, num_frames: Int64s) -> None:
-        for state, num in zip(states, num_frames.tolist(), strict=True):
-            state.score *= (1 - self._smoothing) ** (num * FRAME_NUM_SAMPLES // WEBRTC_NUM_SAMPLES)
-            state.rest = b""
 
 
 @dataclass(slots=True)

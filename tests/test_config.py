@@ -130,6 +130,8 @@ def test_secrets_are_not_shown(monkeypatch):
         ("privacy: {legal_basis: '     '}", "privacy.legal_basis: "),
         ("media: {ports: []}", "media.ports: "),
         ("media: {ring_samples: 10000}", "power of two"),
+        ("segmenter: {detector: silero}", "segmenter.detector: Input should be 'network' or 'webrtc'"),
+        ("segmenter: {webrtc_mode: 4}", "segmenter.webrtc_mode: "),
         ("segmenter: {threshold: 0.1}", "exit_threshold must not exceed threshold"),
         ("speech: {language: fr}", "speech.language: "),
         ("verdict: {suspect_llr: 9, danger_llr: 5}", "suspect_llr <= danger_llr"),

@@ -1,6 +1,6 @@
 """When a segment of speech starts and ends."""
 
-from typing import Self
+from typing import Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
@@ -14,6 +14,12 @@ class SegmenterConfig(BaseModel):
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
+    detector: Literal["network", "webrtc"] = Field(
+        "network", description="decides whether a frame is speech: models/vad, or WebRTC's, which takes music for it"
+    )
+    webrtc_mode: int = Field(
+        2, ge=0, le=3, description="of WebRTC's; to 0 and 1 pink noise at -40 dBFS is speech, to 3 quiet voices are not"
+    )
     threshold: float = Field(0.3, gt=0, lt=1, description="speech probability from which a frame is speech")
     exit_threshold: float = Field(0.15, gt=0, lt=1, description="within a segment, below it a frame is pause")
     min_speech_s: float = Field(0.25, ge=0.032, le=2, description="less speech than this is a click: no segment")

@@ -17,8 +17,26 @@ from inference.audio.bank import FRAME_S, SegmenterBank
 from inference.audio.frames import Int64s, Presence
 from inference.audio.policy import SegmenterConfig
 from inference.audio.segment import PCM, SpeechSegment
+from inference.audio.vad import Network, NeuralVad
+from inference.audio.webrtc import WebrtcVad
 
-__all__ = ["FRAME_S", "Presence", "Segmenter", "SegmenterBank", "SegmenterConfig", "push_all", "push_rows"]
+__all__ = [
+    "FRAME_S",
+    "Presence",
+    "Segmenter",
+    "SegmenterBank",
+    "SegmenterConfig",
+    "open_bank",
+    "push_all",
+    "push_rows",
+]
+
+
+def open_bank(config: SegmenterConfig, network: Network) -> SegmenterBank:
+    """Return a bank with the detector that ``config`` names; ``network`` is run only if that is the network."""
+    if config.detector == "webrtc":
+        return SegmenterBank(config, WebrtcVad(config.webrtc_mode))
+    return SegmenterBank(config, NeuralVad(network))
 
 
 class Segmenter:

@@ -4,24 +4,26 @@
 and studio speech, 166 s of noise, 185 s of tones (ringback, busy, DTMF), 180 s of music on hold, and the two calls of
 datasets/tiny (synthetic voices, real line noise), 31 turns:
 
-                                     webrtc 0 webrtc 3  gated    neural  neural, .5
-    speech missed, -5 dBFS, %           0       .02       .07        .07      .13
-    speech missed, -35 dBFS, %          .12     .71       .12        .12      .12
-    speech missed, -42 dBFS, %          .54   41.3        .58        .42      .45
-    speech missed, street 5 dB SNR, %   0       .1        .36        .36      .78
-    false s per min, noise -18 dBFS   49      48          .30        .30     0
-    false s per min, tones -18 dBFS   35      23         0          0        0
-    false s per min, music -18 dBFS   60      59          .29        .29     0
-    false s per min, music -35 dBFS   59      34          .57        .31     0
-    turns of the calls missed, %       1.0     2.7       2.4       2.6      3.0
-    segments of no turn in them        2       0         9         1        0
-    CPU µs per s and leg, talking    160     149       407       185      182
-    CPU µs per s and leg, quiet line 154     155       180       182      182
+                                       webrtc 0 webrtc 2 webrtc 3   gated  neural  neural, .5
+    speech missed, -5 dBFS, %             0        0        0        .07     .07      .14
+    speech missed, -35 dBFS, %            .12      .49     2.2       .12     .12      .12
+    speech missed, -42 dBFS, %            .54     1.6     17         .64     .44      .44
+    speech missed, street 5 dB SNR, %     0        0        0        .29     .29     1.7
+    false s per min, noise -18 dBFS     51       51       51         .30     .30     0
+    false s per min, noise -35 dBFS     50       36       20        0         .17     0
+    false s per min, tones -18 dBFS     35       35       28        0       0        0
+    false s per min, music -18 dBFS     60       60       59         .85     .29     0
+    false s per min, music -35 dBFS     59       58       45         .97     .31     0
+    turns of the calls missed, %         1.0      1.7      1.9      2.2     2.6      3.0
+    segments of no turn in them          0        0        0        0       1        0
+    CPU µs per s and leg, talking       73       73       72      253     127      118
+    CPU µs per s and leg, quiet line   102      102      106      129     173      173
 
-WebRTC alone takes music for speech. "Gated" is the network where WebRTC's mode 0 hears something, which is what calls
-had while the network was four times dearer: the network begins anew whenever the gate opens, and then takes the noise
-of a line in pauses for the beginning of a voice. Threshold .5 would spare the last false seconds; .3 was chosen for the
-word error, see segmenter.
+WebRTC (:mod:`inference.audio.webrtc`, ``detector: webrtc``) costs .6 of the network, segmenter included, and takes
+music and loud noise for speech in any mode. "Gated" is the network where WebRTC's mode 0 hears something, which calls
+had while the network was four times dearer: now it costs more than it spares, for people talk. (With frames of 10 ms it
+opened so often, and the network began anew each time, that 9 segments of the calls were of no turn.) Threshold .5 would
+spare the last false seconds; .3 was chosen for the word error, see segmenter.
 """
 
 from collections.abc import Callable

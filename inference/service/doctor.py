@@ -62,6 +62,7 @@ def examine(settings: "Settings") -> Iterator[Finding]:
             remedy = held.detail or "run: scamtap models pull"
             yield Finding(f"weights {held.name}: {held.state}", held.state == "ok", remedy, is_needed=True)
     yield _engine(settings)
+    yield _detector(settings)
     yield Finding(
         "privacy.legal_basis " + ("is set" if settings.privacy.legal_basis else "is not set"),
         settings.privacy.legal_basis is not None,
@@ -87,6 +88,12 @@ def _receive_buffer(wanted_bytes: int) -> Finding:
     return Finding(f"socket receive buffer may be {allowed} bytes", allowed >= wanted_bytes, remedy)
 
 
+def _detector(settings: "Settings") -> Finding:
+    is_network = settings.segmenter.detector == "network"
+    decides = "the network" if is_network else f"WebRTC's detector in mode {settings.segmenter.webrtc_mode}"
+    return Finding(f"{decides} decides what is speech (segmenter.detector)", True)
+
+
 def _engine(settings: "Settings") -> Finding:
     """Run every model once, and compare the recogniser's speed on noise with real time."""
     from inference.service.models import build_parts, build_stages
@@ -98,7 +105,7 @@ def _engine(settings: "Settings") -> Finding:
     except ScamTapError as error:
         return Finding("models do not load", False, str(error), is_needed=True)
     try:
-        build_parts(settings, stages)  # warms the voice activity network
+        build_parts(settings, stages)  # warms the voice activity network, where it is what decides
         stages.scorer.score([ContextWindow(Said("far", "hello"))])
         stages.recogniser.transcribe([segment], ["en"])  # the first run allocates
         clock = time.process_time if settings.engine.url is None else time.monotonic  # a server's CPU is not ours

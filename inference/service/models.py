@@ -13,8 +13,8 @@ from rich.console import Console
 
 from inference import intent, speech
 from inference.audio.segment import PCM
-from inference.audio.segmenter import Segmenter, SegmenterBank
-from inference.audio.vad import VAD_MODEL, NeuralVad, Probabilities
+from inference.audio.segmenter import Segmenter, open_bank
+from inference.audio.vad import VAD_MODEL, Probabilities
 from inference.engine import graph
 from inference.engine.base import Engine
 from inference.engine.graph import Precision
@@ -275,7 +275,7 @@ def build_parts(settings: "Settings", stages: Stages) -> CallParts:
         out = engine.infer(VAD_MODEL, {"frames": frames, "state": state})
         return out["speech"].astype(np.float32, copy=False), out["next_state"]
 
-    bank = SegmenterBank(settings.segmenter, NeuralVad(network))
+    bank = open_bank(settings.segmenter, network)
     calibration = stages.scorer.calibration
     verdict = settings.verdict.calibrated(calibration)
 
