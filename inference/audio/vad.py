@@ -16,14 +16,14 @@ datasets/tiny (synthetic voices, real line noise), 31 turns:
     false s per min, music -35 dBFS     59       58       45         .97     .31     0
     turns of the calls missed, %         1.0      1.7      1.9      2.2     2.6      3.0
     segments of no turn in them          0        0        0        0       1        0
-    CPU µs per s and leg, talking       73       73       72      253     127      118
-    CPU µs per s and leg, quiet line   102      102      106      129     173      173
+    CPU µs per s and leg, talking       75       76       77      244     125      123
+    CPU µs per s and leg, quiet line   108      109      106      112     184      182
 
 WebRTC (:mod:`inference.audio.webrtc`, ``detector: webrtc``) costs .6 of the network, segmenter included, and takes
 music and loud noise for speech in any mode. "Gated" is the network where WebRTC's mode 0 hears something, which calls
-had while the network was four times dearer: now it costs more than it spares, for people talk. (With frames of 10 ms it
-opened so often, and the network began anew each time, that 9 segments of the calls were of no turn.) Threshold .5 would
-spare the last false seconds; .3 was chosen for the word error, see segmenter.
+had while the network was four times dearer: now it costs more than it spares wherever people talk. (With WebRTC's
+frames of 10 ms it opened so often, and the network began anew each time, that 9 segments of the calls were of no turn.)
+Threshold .5 would spare the last false seconds; .3 was chosen for the word error, see segmenter.
 """
 
 from collections.abc import Callable
