@@ -23,8 +23,8 @@ class TrainingSettings(BaseModel):
     Attributes:
         encoder: what :func:`training.intent.encoders.open_encoder` takes: a locked encoder, a folder, a hub repository.
         num_layers: the lowest so many layers are used; None: all.
-        reading: ``utterances``: each by itself, with acts; ``window``: what was said before and now as one text, several
-            times dearer to train, without acts.
+        reading: ``utterances``: each by itself, with acts; ``window``: what was said before and now as one text, dearer
+            to train, without acts.
         languages: of the calls that are read; MiniLM knows English alone.
         fit: the recipe.
     """
