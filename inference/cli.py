@@ -263,13 +263,13 @@ def doctor(config: ConfigOption = None, engine: EngineOption = None) -> None:
     """What is missing or slow on this machine, one line each with the remedy."""
     from inference.config import load_settings
     from inference.service.doctor import examine
-    from inference.service.logs import silence_logs
+    from inference.service.logs import silent_logs
 
-    silence_logs()  # each finding says what there is to say
     is_fit = True
-    for finding in examine(load_settings(config, engine=engine)):
-        is_fit &= finding.is_ok or not finding.is_needed
-        stdout.print(finding.line())
+    with silent_logs():  # each finding says what there is to say
+        for finding in examine(load_settings(config, engine=engine)):
+            is_fit &= finding.is_ok or not finding.is_needed
+            stdout.print(finding.line())
     if not is_fit:
         raise typer.Exit(1)
 

@@ -3,6 +3,7 @@
 import contextlib
 import logging
 import sys
+from collections.abc import Iterator
 from typing import TYPE_CHECKING, TextIO, cast
 
 import structlog
@@ -47,6 +48,12 @@ def set_up_logs(config: "LogConfig") -> None:
     )
 
 
-def silence_logs() -> None:
-    """Log nothing, for a command that says all there is to say by itself."""
+@contextlib.contextmanager
+def silent_logs() -> Iterator[None]:
+    """Log nothing meanwhile, for a command that says all there is to say by itself."""
+    before = structlog.get_config()
     structlog.configure(wrapper_class=structlog.make_filtering_bound_logger(logging.CRITICAL))
+    try:
+        yield
+    finally:
+        structlog.configure(**before)

@@ -17,8 +17,8 @@ def test_it_knows_the_artefacts_and_their_licences():
     artefacts = load_lock().artefacts
     assert {name: (a.licence, a.training_only) for name, a in artefacts.items()} == {
         "whisper-base": ("MIT", False),
-        "all-minilm-l6-v2": ("Apache-2.0", False),
-        "multilingual-e5-small": ("MIT", True),
+        "all-minilm-l6-v2": ("Apache-2.0", True),
+        "multilingual-e5-small": ("MIT", False),
         "kokoro-82m": ("Apache-2.0", True),
     }
 

@@ -13,9 +13,7 @@ from inference.intent.encoder import Reading
 from training.intent.encoders import SCRATCH
 from training.intent.fit import FitConfig
 
-SHIPPED_FIT = FitConfig(
-    learning_rate=1e-3, layer_rate=1.5e-4, pieces_per_batch=64, stage_weight=3.0, act_weight=0.0, family_weight=0.4
-)
+SHIPPED_FIT = FitConfig(num_tuned=4, layer_rate=1e-4, pieces_per_batch=96, stage_weight=2.0, act_weight=8.0)
 """The recipe of what is shipped."""
 
 
@@ -25,18 +23,18 @@ class TrainingSettings(BaseModel):
     Attributes:
         encoder: what :func:`training.intent.encoders.open_encoder` takes: a locked encoder, a folder, a hub repository.
         num_layers: the lowest so many layers are used; None: all.
-        reading: ``window``: what was said before and now as one text; ``utterances``: each by itself, several times
-            cheaper to train, and with acts.
+        reading: ``utterances``: each by itself, with acts; ``window``: what was said before and now as one text, dearer
+            to train, without acts.
         languages: of the calls that are read; MiniLM knows English alone.
         fit: the recipe.
     """
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
-    encoder: str = "all-minilm-l6-v2"
-    num_layers: int | None = Field(default=None, ge=1, le=48)
-    reading: Reading = "window"
-    languages: tuple[str, ...] = Field(default=("en",), min_length=1)
+    encoder: str = "multilingual-e5-small"
+    num_layers: int | None = Field(default=8, ge=1, le=48)
+    reading: Reading = "utterances"
+    languages: tuple[str, ...] = Field(default=("en", "zh"), min_length=1)
     fit: FitConfig = SHIPPED_FIT
 
     def changed(
