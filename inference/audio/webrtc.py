@@ -1,7 +1,7 @@
 """Is there speech in this frame? WebRTC's detector, where the network is too dear or none is wanted before the words.
 
-It knows the energy of six bands, and how it is distributed in speech and in noise: no more. What a network tells from a
-voice, music above all, it does not; :mod:`inference.audio.vad` has the table.
+It knows the energy of six bands, and how that is distributed in speech and in noise: no more. So it takes music for a
+voice, and loud noise too; :mod:`inference.audio.vad` has the table.
 """
 
 import math
@@ -24,8 +24,8 @@ SMOOTHING_MS = 100
 it; after a voice it takes 210 ms to fall below the threshold of a pause, so segments end that much later."""
 
 SETTLING_DECISIONS = 5
-"""A new detector takes what it hears first for speech, be it the noise of a line (for up to five decisions at -62 to -40
-dBFS, in any mode), so these do not count. A voice that begins in these 150 ms is in the segment's lead-in."""
+"""A new detector takes what it hears first for speech, be it the noise of a line (for up to five decisions at -62 to
+-40 dBFS, in any mode), so these do not count. A voice that begins in these 150 ms is in the segment's lead-in."""
 
 _BYTES = 2  # of a sample
 _FRAME_BYTES = FRAME_NUM_SAMPLES * _BYTES
