@@ -108,7 +108,7 @@ def bare_app(config: ApiConfig) -> tuple[FastAPI, list[Any]]:
         body = json.dumps({"detail": first}, ensure_ascii=True, default=str)
         return Response(body, 422, media_type="application/json")
 
-    def authorised(request: Request) -> None:
+    async def authorised(request: Request) -> None:  # a plain function would cost every request a thread
         if token is None:
             return
         given = request.headers.get("authorization", "").encode("latin-1")  # as the bytes came

@@ -76,7 +76,7 @@ class Callers:
 
 @contextlib.asynccontextmanager
 async def overloadable(spec_of):
-    config = SchedulerConfig(overload=OverloadConfig(calm_s=2, refuse_from_s=3), due={"max_wait_s": 6, "near_llr": 0.1})
+    config = SchedulerConfig(overload=OverloadConfig(calm_s=2), due={"max_wait_s": 6, "near_llr": 0.1})
     b = OnLoopTime(
         doubles, max_legs=2 * NUM_CALLS + 2, parts=doubles.gated_parts(),
         stages=doubles.gated_stages("overload", lambda: b.now_s), scheduler=config,
