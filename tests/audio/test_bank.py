@@ -3,7 +3,6 @@
 import gc
 
 import numpy as np
-import onnxruntime
 import pytest
 import soundfile
 from hypothesis import given, settings
@@ -22,14 +21,6 @@ CONFIGS = (
     SegmenterConfig(max_segment_s=2, cut_window_s=1, lead_in_s=0, min_speech_s=0.5),
     SegmenterConfig(threshold=0.9, exit_threshold=0.05),
 )
-
-
-@pytest.fixture(scope="module")
-def network():
-    options = onnxruntime.SessionOptions()
-    options.intra_op_num_threads = options.inter_op_num_threads = 1
-    session = onnxruntime.InferenceSession(ROOT / "models/vad/1/model.onnx", options, ["CPUExecutionProvider"])
-    return lambda frames, state: tuple(session.run(None, {"frames": frames, "state": state}))
 
 
 def a_leg(rng):

@@ -2,7 +2,6 @@ import hashlib
 from pathlib import Path
 
 import numpy as np
-import onnxruntime
 import pytest
 import soundfile
 import soxr
@@ -13,14 +12,6 @@ from tests.audio.doubles import open_alone
 
 ROOT = Path(__file__).parents[2]
 SPEECH = ROOT.parent / "shared" / "audio" / "speech"
-
-
-@pytest.fixture(scope="module")
-def network():
-    options = onnxruntime.SessionOptions()
-    options.intra_op_num_threads = options.inter_op_num_threads = 1
-    session = onnxruntime.InferenceSession(ROOT / "models/vad/1/model.onnx", options, ["CPUExecutionProvider"])
-    return lambda frames, state: tuple(session.run(None, {"frames": frames, "state": state}))
 
 
 def vowels(seconds=3.0, amplitude=6000):

@@ -1,34 +1,14 @@
 """The circuit breaker under a clock that only moves when nothing else can happen."""
 
 import asyncio
-import selectors
 
 import pytest
 
 from inference.engine.breaker import CircuitBreaker
 from inference.errors import EngineError
+from tests.virtual import VirtualLoop
 
 PATIENCE_S = 10.0
-
-
-class VirtualLoop(asyncio.SelectorEventLoop):
-    """Jumps over every wait instead of waiting."""
-
-    def __init__(self):
-        self.now_s = 0.0
-        loop = self
-
-        class Jumping(selectors.SelectSelector):
-            def select(self, timeout=None):
-                ready = super().select(0)
-                if not ready and timeout:
-                    loop.now_s += timeout
-                return ready
-
-        super().__init__(Jumping())
-
-    def time(self):
-        return self.now_s
 
 
 class Server:

@@ -19,7 +19,7 @@ from inference.service.overload import STEPS, OverloadConfig
 from inference.service.scheduler import SchedulerConfig
 from tests.service import doubles
 from tests.service.conftest import Bench
-from tests.service.virtual import VirtualLoop
+from tests.virtual import VirtualLoop
 
 NUM_CALLS = 12
 COST = 0.12  # seconds of the models for a second of window: they can bear six such calls

@@ -15,7 +15,7 @@ from inference.audio.segment import SpeechSegment
 from inference.errors import CapacityError, EngineError, ScamTapError
 from inference.service.scheduler import Scheduler, SchedulerConfig
 from inference.service.stages import DueSegment, Outcome
-from tests.service.virtual import VirtualLoop
+from tests.virtual import VirtualLoop
 
 RATE_HZ = 8000
 

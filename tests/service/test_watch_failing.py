@@ -1,6 +1,7 @@
 """Models that fail or are slow cost what they were given, and no call."""
 
 import asyncio
+import threading
 
 import pytest
 
@@ -64,20 +65,22 @@ def test_a_vad_that_fails_leaves_the_worker_hearing_afterwards(bench, spec_of, d
     assert verdict["level"] == "suspect"
 
 
+def held_up(recogniser):
+    """The recogniser waits until the event returned is set."""
+    release, transcribe = threading.Event(), recogniser.transcribe
+
+    def slow(*arguments):
+        release.wait(10)
+        return transcribe(*arguments)
+
+    recogniser.transcribe = slow
+    return release
+
+
 def test_speech_beyond_capacity_is_shed_and_counted(bench, spec_of, doubles):
-    import threading
-
-    release = threading.Event()
-
     async def run():
         async with bench(scheduler={"due": {"max_waiting_s": 1.0, "max_rows": 1}}) as b:
-            transcribe = b.stages.recogniser.transcribe
-
-            def slow(*arguments):
-                release.wait(10)
-                return transcribe(*arguments)
-
-            b.stages.recogniser.transcribe = slow
+            release = held_up(b.stages.recogniser)
             b.watch.begin(CallSpec.model_validate(spec_of()))
             said = doubles.speech(doubles.HELLO, doubles.FINE, doubles.THREAT, doubles.ASK)
             for number, packet in enumerate(doubles.packets(said)):
@@ -106,19 +109,9 @@ def test_speech_beyond_capacity_is_shed_and_counted(bench, spec_of, doubles):
 
 
 def test_a_worker_that_falls_behind_refuses_calls_and_takes_them_again(bench, spec_of, doubles):
-    import threading
-
-    release = threading.Event()
-
     async def run():
         async with bench() as b:
-            transcribe = b.stages.recogniser.transcribe
-
-            def slow(*arguments):
-                release.wait(10)
-                return transcribe(*arguments)
-
-            b.stages.recogniser.transcribe = slow
+            release = held_up(b.stages.recogniser)
             b.watch.begin(CallSpec.model_validate(spec_of()))
             for packet in doubles.packets(doubles.speech(doubles.HELLO, doubles.FINE)):
                 b.feed(packet, 30000)

@@ -1,10 +1,8 @@
 """Whole calls whose models run on a real server that dies in the middle of them."""
 
 import asyncio
-import importlib.util
 import os
 import signal
-import sys
 import threading
 import time
 from pathlib import Path
@@ -19,6 +17,7 @@ from inference.gateway.spec import CallSpec
 from inference.service.demo_view import TINY
 from inference.service.models import build_parts, build_stages
 from inference.service.replay import replay
+from tests.service.conftest import Bench
 
 pytestmark = pytest.mark.triton
 
@@ -28,17 +27,6 @@ FLAGS = ("--model-control-mode=explicit", *(f"--load-model={name}" for name in S
 NUM_CALLS = 3
 LENGTH_S = 40  # to the first alert and beyond
 RECOVERY_S = 2.0
-
-
-@pytest.fixture(scope="module")
-def bench_class():
-    """tests/service/conftest.py's watch in virtual time."""
-    path = Path(__file__).parents[1] / "service" / "conftest.py"
-    spec = importlib.util.spec_from_file_location("scamtap_tests_service_conftest", path)
-    module = importlib.util.module_from_spec(spec)
-    sys.modules[spec.name] = module
-    spec.loader.exec_module(module)
-    return module.Bench
 
 
 @pytest.fixture
@@ -104,9 +92,7 @@ def told(events):
     ]
 
 
-def test_calls_outlive_their_server_and_nothing_of_them_is_lost(
-    serve, settings_of, bench_class, doubles, models, recording
-):
+def test_calls_outlive_their_server_and_nothing_of_them_is_lost(serve, settings_of, doubles, models, recording):
     alone = told([event.to_json() for event in replay(open_recording(recording)[0], models.parts, models.stages)])
     assert any(event["type"] == "alert" for event in alone)
     server = serve(MODELS, *FLAGS)
@@ -117,7 +103,7 @@ def test_calls_outlive_their_server_and_nothing_of_them_is_lost(
     outage = Outage(server, stages.engine)
 
     async def run():
-        bench = bench_class(doubles, parts=build_parts(settings, stages), stages=stages)
+        bench = Bench(doubles, parts=build_parts(settings, stages), stages=stages)
         try:
             follower = bench.bus.follow()
             legs = {}

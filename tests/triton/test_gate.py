@@ -1,10 +1,8 @@
 """The cascade with its gate on a real server: the same calls read as in process, in the same number of requests."""
 
 import asyncio
-import importlib.util
 import json
 import math
-import sys
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
@@ -24,6 +22,7 @@ from inference.service.demo_view import TINY
 from inference.service.models import build_parts, build_stages
 from inference.speech.install import tokenizer_path
 from inference.speech.recogniser import Recogniser
+from tests.service.conftest import Bench
 
 pytestmark = pytest.mark.triton
 
@@ -35,17 +34,6 @@ CLOSENESS = 1e-4
 PASS_LLR = 0.25  # of a call: its first words are held, some later ones are read
 
 
-@pytest.fixture(scope="module")
-def bench_class():
-    """tests/service/conftest.py's watch in virtual time."""
-    path = Path(__file__).parents[1] / "service" / "conftest.py"
-    spec = importlib.util.spec_from_file_location("scamtap_tests_service_conftest", path)
-    module = importlib.util.module_from_spec(spec)
-    sys.modules[spec.name] = module
-    spec.loader.exec_module(module)
-    return module.Bench
-
-
 @pytest.fixture
 def server(serve):
     """Serves what a live worker asks for, and no model besides."""
@@ -55,7 +43,7 @@ def server(serve):
 
 
 @pytest.fixture
-def follow(bench_class, doubles):
+def follow(doubles):
     """``follow(**engine)``: a live call, always gated -> what was said of it, seconds held, models asked."""
     samples, _ = soundfile.read(TINY / "demo-scam.wav", dtype="int16", frames=8000 * LENGTH_S)
     cascade = {"gate": GATE_MODEL, "when": "always", "pass_llr": PASS_LLR}
@@ -72,7 +60,7 @@ def follow(bench_class, doubles):
         }
 
         async def live():
-            bench = bench_class(doubles, parts=build_parts(settings, stages), stages=stages)
+            bench = Bench(doubles, parts=build_parts(settings, stages), stages=stages)
             try:
                 follower = bench.bus.follow()
                 bench.watch.begin(CallSpec.model_validate({"id": "c", **spec}))

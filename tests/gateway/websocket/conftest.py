@@ -11,6 +11,7 @@ import json
 import numpy as np
 import pytest
 from websockets.asyncio.client import connect
+from websockets.exceptions import InvalidStatus
 
 from inference.gateway.websocket.config import WebSocketConfig
 from inference.gateway.websocket.server import WebSocketGateway
@@ -40,6 +41,15 @@ def websocket(serving):
             yield served, open_
 
     return make
+
+
+async def status(open_, path, **more):
+    """What the handshake answered; 101 where it was taken."""
+    try:
+        await open_(path, **more)
+    except InvalidStatus as error:
+        return error.response.status_code
+    return 101
 
 
 def chunks(samples):
