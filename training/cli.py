@@ -74,7 +74,8 @@ def intent(
         int | None, typer.Option(help="Same data, same seed, same machine: same model.", show_default=False)
     ] = None,
     language: Annotated[
-        list[str] | None, typer.Option(help="Of calls to read: en, zh; the settings' where left out.")
+        list[str] | None,
+        typer.Option(help="Of calls to read: en, zh. Left out: the settings', English for another encoder."),
     ] = None,
     threads: Annotated[int, typer.Option(min=1, max=256, help="Cores to use.")] = 2,
     test: Annotated[bool, typer.Option(help="Measure on test calls; --no-test while variants are compared.")] = True,

@@ -44,13 +44,19 @@ class TrainingSettings(BaseModel):
         languages: Sequence[str] | None,
         fit: Mapping[str, Any],
     ) -> "TrainingSettings":
-        """These settings with what is given on the command line; another encoder has all of its layers used."""
-        layers = self.num_layers if encoder in (None, self.encoder) else None
+        """These settings with what is given on the command line.
+
+        Another encoder has all of its layers used, and reads English alone where nothing else is said: nobody here
+        knows what it knows. One from nothing learns whatever is there.
+        """
+        is_another = encoder not in (None, self.encoder)
+        layers = None if is_another else self.num_layers
+        known = ("en",) if is_another and encoder != SCRATCH else self.languages
         return TrainingSettings(
             encoder=encoder or self.encoder,
             num_layers=num_layers or layers,
             reading="utterances" if (encoder or self.encoder) == SCRATCH else self.reading,
-            languages=tuple(languages or self.languages),
+            languages=tuple(languages or known),
             fit=dataclasses.replace(self.fit, **fit),
         )
 

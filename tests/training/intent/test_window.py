@@ -114,5 +114,14 @@ def test_an_encoder_from_nothing_reads_utterances(encoder: Encoder) -> None:
     assert load_training(None).changed("scratch", None, None, {}).reading == "utterances"
 
 
+def test_another_encoder_reads_english_unless_more_is_said() -> None:
+    settings = load_training(None)
+    assert settings.changed(None, None, None, {}).languages == ("en", "zh")
+    assert settings.changed("scratch", None, None, {}).languages == ("en", "zh")
+    other = settings.changed("all-minilm-l6-v2", None, None, {})
+    assert (other.languages, other.num_layers) == (("en",), None)
+    assert settings.changed("a/b", None, ["zh"], {}).languages == ("zh",)
+
+
 def test_the_settings_in_the_repository_are_those_built_in() -> None:
     assert load_training(Path(__file__).parents[3] / "configs" / "training.yaml") == load_training(None)
