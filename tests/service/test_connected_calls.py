@@ -13,14 +13,9 @@ import pytest
 from websockets.asyncio.client import connect
 
 from inference.gateway.audiosocket import Frame, FrameReader
+from tests.peers import free_port
 
 ROOT = Path(__file__).parents[2]
-
-
-def free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return probe.getsockname()[1]
 
 
 def stereo(far, near):
