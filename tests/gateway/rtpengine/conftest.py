@@ -55,6 +55,7 @@ class Daemon:
                 f"--listen-tcp-ng=127.0.0.1:{self.tcp_port}",
                 f"--port-min={first}",
                 f"--port-max={first + NUM_MEDIA_PORTS - 1}",
+                "--num-threads=1",  # two pass a stream's packets on at once, and on a busy machine out of order
                 "--foreground",
                 "--log-stderr",
                 "--log-level=3",
@@ -117,6 +118,7 @@ class Phone:
     def __post_init__(self) -> None:
         self.sock = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
         self.sock.bind(("127.0.0.1", 0))
+        self.sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4 << 20)  # our turn may come late, as anybody's
         self.sock.setblocking(False)
 
     @property
