@@ -22,7 +22,7 @@ class StarvedError(AssertionError):
     """What was waited for did not happen in time."""
 
 
-def wait_for(condition: Callable[[], bool], limit_s: float = 15) -> None:
+def wait_for(condition: Callable[[], bool], limit_s: float = 60) -> None:
     deadline = time.monotonic() + limit_s
     while not condition():
         if time.monotonic() > deadline:

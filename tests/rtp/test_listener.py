@@ -24,7 +24,7 @@ def free_range(num: int) -> tuple[int, int]:
     return first, first + num - 1
 
 
-def wait_for(condition, limit_s: float = 20) -> None:
+def wait_for(condition, limit_s: float = 60) -> None:
     deadline = time.monotonic() + limit_s
     while not condition():
         assert time.monotonic() < deadline, "the datagrams did not arrive"

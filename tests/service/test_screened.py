@@ -97,7 +97,7 @@ def test_a_label_is_said_when_the_call_is_answered_and_only_to_whom_it_was_shown
             return decided
 
     async def doubles_until(worker):
-        async with asyncio.timeout(5):
+        async with asyncio.timeout(60):
             while worker.screened._telling or worker.warner._tasks:  # noqa: ASYNC110
                 await asyncio.sleep(0.01)
 
@@ -206,7 +206,7 @@ def test_a_worker_that_only_screens_answers_counts_and_remembers(alone, tmp_path
         metrics = api.get("/metrics").text
         assert 'scamtap_screening_total{category="spoofed",reason="NUMBER_IMPOSSIBLE",what="challenge"} 1.0' in metrics
     process.send_signal(signal.SIGTERM)
-    assert process.wait(10) == 0
+    assert process.wait(60) == 0
     assert (tmp_path / "j.db").is_file()
 
 

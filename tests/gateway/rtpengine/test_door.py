@@ -40,7 +40,7 @@ def worker(daemon, scripted, doubles):
     return make
 
 
-async def until(condition, timeout_s: float = 5) -> None:
+async def until(condition, timeout_s: float = 60) -> None:
     async with asyncio.timeout(timeout_s):
         while not condition():  # noqa: ASYNC110
             await asyncio.sleep(0.005)

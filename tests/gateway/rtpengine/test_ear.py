@@ -28,7 +28,7 @@ CALL_SSRC = 0x5CA
 PLAYED_S = (len(TONE) + PAD_SAMPLES) / 8000
 
 
-async def until(condition, timeout_s: float = 5) -> None:
+async def until(condition, timeout_s: float = 60) -> None:
     async with asyncio.timeout(timeout_s):
         while not condition():  # noqa: ASYNC110
             await asyncio.sleep(0.005)

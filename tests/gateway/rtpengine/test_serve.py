@@ -104,7 +104,7 @@ async def test_from_the_first_packet_to_the_warned_ear(serve, call, doubles, cap
     c1.caller.says = doubles.speech(doubles.HELLO, doubles.THREAT, doubles.ASK)
     alerted_s, alert = await served.until("alert")
     assert alert["call"] == NAME
-    async with asyncio.timeout(5):
+    async with asyncio.timeout(60):
         while not (warned := [packet for packet in c1.callee.got if packet.ssrc != CALL_SSRC]):  # noqa: ASYNC110
             await asyncio.sleep(0.01)
     with capsys.disabled():
@@ -163,7 +163,7 @@ async def warning(daemon, mode):
         stdout=subprocess.PIPE, env=ENVIRONMENT, start_new_session=True,
     )  # fmt: skip
     try:
-        async with asyncio.timeout(30):
+        async with asyncio.timeout(60):
             await process.stdout.readuntil(b"playing")
             guard = int((await process.stdout.readline()).split()[-1])
         await asyncio.sleep(0.5)

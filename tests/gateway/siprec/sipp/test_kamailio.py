@@ -83,7 +83,7 @@ def test_a_recording_over_kamailios_tls(live, src, tmp_path, certificates, shows
     async def run():
         async with live(**siprec) as (worker, ports):
             async with proxy(tmp_path, f"sip:127.0.0.1:{ports['tls']};transport=tls", lines) as port:
-                code = await src.run("src", port, length_ms=300, timeout_s=10)
+                code = await src.run("src", port, length_ms=300, timeout_s=60 if shows_certificate else 10)
             return code, worker.gateways[0].agent.counts["ended: bye"]
 
     code, ended = asyncio.run(run())
@@ -97,7 +97,7 @@ def test_we_hang_up_through_the_proxy(live, src, tmp_path):
         async with live() as (worker, ports):
             async with proxy(tmp_path, f"sip:127.0.0.1:{ports['udp']};transport=udp") as port:
                 playing = asyncio.create_task(src.run("src", port, length_ms=5000))
-                async with asyncio.timeout(5):
+                async with asyncio.timeout(60):
                     while not worker.watch.call_ids:  # noqa: ASYNC110
                         await asyncio.sleep(0.01)
                 await asyncio.sleep(0.2)
