@@ -52,9 +52,12 @@ async def test_announced_followed_ended(worker, call, daemon):
         numbers = {"subscriber": "+49301234567", "caller": "+14155550100"}
         answer = await api.post(PATH, json={"call_id": "c1", "id": "op-1", "language": "en", **TAGS, **numbers})
         assert (answer.status_code, answer.json()) == (201, {"id": "op-1"})
-        await asyncio.sleep(0.3)
-        packets = (await api.get("/v1/calls/op-1")).json()["packets"]
-        assert all(packets[leg]["received"] > 5 for leg in ("far", "near"))
+
+        def received(leg):
+            return made.watch.describe("op-1")["packets"][leg]["received"]
+
+        await until(lambda: min(map(received, ("far", "near"))) > 5)
+        assert (await api.get("/v1/calls/op-1")).json()["packets"]["far"]["received"] > 5
         # Again, e.g. at a re-INVITE: the same call goes on.
         again = await api.post(PATH, json={"call_id": "c1", **TAGS, **numbers})
         assert (again.status_code, again.json()) == (201, {"id": "op-1"})
