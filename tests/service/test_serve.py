@@ -42,11 +42,11 @@ class Served:
         self._is_serving = threading.Event()
         self._reading = threading.Thread(target=self._read)
         self._reading.start()
-        if not self._is_serving.wait(60):
-            self.process.kill()
-            raise AssertionError("scamtap serve did not start")
+        self._is_serving.wait(60)
         serving = self.event("serving")
-        assert serving is not None, self.lines
+        if serving is None:
+            self.close()
+            raise AssertionError(f"scamtap serve did not start: {self.lines[-5:]}")
         self.api = serving["api"]
         host, port = serving["media"].rsplit(":", 1)
         self.media = (host, int(port))
