@@ -15,6 +15,9 @@ A file is a YAML list of calls of one topic. ``turns`` is a block of lines, one 
 The marks in brackets are stages (:data:`inference.intent.scores.STAGES`) and acts (:mod:`inference.intent.acts`) of
 that turn, in any order. ``ask`` marks asking for a payment, code, credential, secrecy or remote access, in genuine
 calls too (a collector does ask for money).
+
+A rewritten call (another wording of one that is there) names it: ``of: en-parcel-lost-deposit``. It stands on that
+call's side of the split, whatever its own id.
 """
 
 import hashlib
@@ -57,6 +60,7 @@ class Script(BaseModel):
     family: str | None = None
     topic: str
     manner: str = ""
+    of: str | None = None
     turns: tuple[Turn, ...] = Field(min_length=2)
 
     @model_validator(mode="after")
@@ -88,7 +92,7 @@ class Script(BaseModel):
     @property
     def split(self) -> Split:
         """Where the call belongs: a stable hash of its id, so that adding calls moves none (70/15/15 %)."""
-        bucket = int.from_bytes(hashlib.sha256(self.id.encode()).digest()[:4], "big") % 100
+        bucket = int.from_bytes(hashlib.sha256((self.of or self.id).encode()).digest()[:4], "big") % 100
         return "train" if bucket < 70 else "dev" if bucket < 85 else "test"
 
 
