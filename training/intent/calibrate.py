@@ -108,9 +108,11 @@ def fit_weights(
     All calls are stepped through together: short ones are padded at the end and their padding is not counted.
 
     Args:
-        calls, call_weights: what is fitted to.
+        calls: what is fitted to.
+        call_weights: of each of them.
         verdict: its floor and ceiling.
-        repeat, floor: ``act_repeat`` and ``act_floor``.
+        repeat: ``act_repeat``.
+        floor: ``act_floor``.
         near: weights that cost nothing; small ones of the marks where left out.
     """
     # The three plain weights are free, but where the weights have something to stay near to.
