@@ -16,8 +16,8 @@ The marks in brackets are stages (:data:`inference.intent.scores.STAGES`) and ac
 that turn, in any order. ``ask`` marks asking for a payment, code, credential, secrecy or remote access, in genuine
 calls too (a collector does ask for money).
 
-A rewritten call (another wording of one that is there) names it: ``of: en-parcel-lost-deposit``. It stands on that
-call's side of the split, whatever its own id.
+A rewritten call (the same plot in another wording, under ``datasets/rewritten/<lang>/``) names the one that it tells
+anew, ``of: en-parcel-lost-deposit``, and stands on its side of the split; its id is that id and ``-rewritten-<how>``.
 """
 
 import hashlib
@@ -67,6 +67,8 @@ class Script(BaseModel):
     def _check(self) -> "Script":
         if (self.label == "scam") != (self.family is not None):
             raise ValueError("family is for scam calls, and every scam call has one")
+        if self.of is not None and not re.fullmatch(re.escape(self.of) + r"-rewritten-[a-z]+", self.id):
+            raise ValueError(f"a call of {self.of} told anew has the id {self.of}-rewritten-<how>, not {self.id}")
         if self.family is not None and self.family not in FAMILIES:
             raise ValueError(f"unknown family {self.family!r}; known: {', '.join(FAMILIES)}")
         for number, turn in enumerate(self.turns, 1):
