@@ -2,6 +2,7 @@
 
     voices      who may speak, and the voices reserved for the final test
     speaker     text -> 24 kHz speech (Kokoro-82M), remembered on disk
+    graph       Kokoro's graph rewritten to cost half, with editor, which looks up and replaces nodes
     espeak      the same by espeak-ng: cheap, and hard to understand
     channel     clean speech -> what a plain G.711 line leaves of it
     coding      through the codecs of a call, packets lost on the way
