@@ -8,7 +8,7 @@
     coding      through the codecs of a call, packets lost on the way
     sounds      music on hold, ringback, other people in the room
     line        noise, echo, pauses not sent, a chain of codecs, loss: a leg as it is today
-    presets     lines by name: mobile, voip, noisy, hold
+    presets     lines by name: mobile, voip, noisy, hold; and fixed ones to compare
     recipe      everything drawn for a call, from one seed
     placing     when each turn and sound is heard
     call        script + recipe -> recording and labels

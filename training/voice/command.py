@@ -111,7 +111,8 @@ def voice(
         typer.Option(
             help="telephone (the default): lines drawn by seed. bad: worse ones. clean: good ones. mobile: AMR, "
             "transcoding. voip: Opus, G.722, loss. noisy: 0 to 15 dB, other people talking. hold: music, ringing. "
-            "mixed: another for each call. Voices stay the same. With --manifest: other lines for its calls."
+            "plain, loss5, noise10: one line for all; that with 5 % lost; that at 10 dB. mixed: another for each call. "
+            "Voices stay the same. With --manifest: other lines for its calls."
         ),
     ] = "",
     speaker: Annotated[
