@@ -57,6 +57,7 @@ def fast_graph(source: Path) -> Path:
         part = Path(name)
         try:
             onnx.save(model, part)
+            part.chmod(0o644)  # a shared cache is read by others
             part.replace(path)  # whole or not at all, and two processes do not mind each other
         finally:
             part.unlink(missing_ok=True)
