@@ -12,7 +12,8 @@ between the convolutions, element by element. Here
 - all other convolutions are float: they are short, and their rounding was most of the difference to the float model;
 - all other normalisations, written as nine operators, are one.
 
-Speech is as long as before to the sample, and nearer to that of the float model than the published graph's is.
+Speech has the same number of samples (before silence is trimmed), and is nearer to what these weights say in float:
+log-mel distance 1.2 to 2.0 dB where the published graph is 1.4 to 2.2 dB off, over five sentences.
 """
 
 import os
@@ -56,6 +57,7 @@ def fast_graph(source: Path) -> Path:
         part = Path(name)
         try:
             onnx.save(model, part)
+            part.chmod(0o644)  # a shared cache is read by others
             part.replace(path)  # whole or not at all, and two processes do not mind each other
         finally:
             part.unlink(missing_ok=True)
