@@ -71,7 +71,7 @@ class Hearing:
             recipe = draw_recipe(script, self.seed, voices={"far": far, "near": near})
             jobs.append((manifest_call(script, recipe), script))
         recordings = self.work / "recordings"
-        speaker = CachedSpeaker(the_speaker([job for job, _ in jobs]), default_cache())
+        speaker = CachedSpeaker(the_speaker([job for job, _ in jobs], is_fast=True), default_cache())
         voice_all(jobs, recordings, speaker, self.console)
         settings = load_settings()
         stages = build_stages(settings)
