@@ -15,6 +15,9 @@ A file is a YAML list of calls of one topic. ``turns`` is a block of lines, one 
 The marks in brackets are stages (:data:`inference.intent.scores.STAGES`) and acts (:mod:`inference.intent.acts`) of
 that turn, in any order. ``ask`` marks asking for a payment, code, credential, secrecy or remote access, in genuine
 calls too (a collector does ask for money).
+
+A rewritten call (the same plot in another wording, under ``datasets/rewritten/<lang>/``) names the one that it tells
+anew, ``of: en-parcel-lost-deposit``, and stands on its side of the split; its id is that id and ``-rewritten-<how>``.
 """
 
 import hashlib
@@ -57,12 +60,15 @@ class Script(BaseModel):
     family: str | None = None
     topic: str
     manner: str = ""
+    of: str | None = None
     turns: tuple[Turn, ...] = Field(min_length=2)
 
     @model_validator(mode="after")
     def _check(self) -> "Script":
         if (self.label == "scam") != (self.family is not None):
             raise ValueError("family is for scam calls, and every scam call has one")
+        if self.of is not None and not re.fullmatch(re.escape(self.of) + r"-rewritten-[a-z]+", self.id):
+            raise ValueError(f"a call of {self.of} told anew has the id {self.of}-rewritten-<how>, not {self.id}")
         if self.family is not None and self.family not in FAMILIES:
             raise ValueError(f"unknown family {self.family!r}; known: {', '.join(FAMILIES)}")
         for number, turn in enumerate(self.turns, 1):
@@ -88,7 +94,7 @@ class Script(BaseModel):
     @property
     def split(self) -> Split:
         """Where the call belongs: a stable hash of its id, so that adding calls moves none (70/15/15 %)."""
-        bucket = int.from_bytes(hashlib.sha256(self.id.encode()).digest()[:4], "big") % 100
+        bucket = int.from_bytes(hashlib.sha256((self.of or self.id).encode()).digest()[:4], "big") % 100
         return "train" if bucket < 70 else "dev" if bucket < 85 else "test"
 
 
@@ -112,13 +118,13 @@ def parse_turns(block: str) -> tuple[Turn, ...]:
 
 
 def load_scripts(root: Path) -> Iterator[Script]:
-    """Every call of every ``*.yaml`` under ``root``, in path order.
+    """Every call of every ``*.yaml`` under ``root`` in path order, or of the file that ``root`` is.
 
     Raises:
         ConfigError: a file or call is malformed, or an id is used twice; names file, call and field.
     """
     seen: dict[str, Path] = {}
-    for path in sorted(root.rglob("*.yaml")):
+    for path in [root] if root.is_file() else sorted(root.rglob("*.yaml")):
         try:
             calls = yaml.safe_load(path.read_text(encoding="utf-8"))
         except (yaml.YAMLError, UnicodeDecodeError) as error:

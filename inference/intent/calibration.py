@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping
 from pathlib import Path
+from typing import Self
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
@@ -34,18 +35,46 @@ class OperatingPoint(BaseModel):
     num_genuine: int = Field(ge=0)
 
 
-class Calibration(BaseModel):
-    """Fitted on development calls, never on test.
+class Weights(BaseModel):
+    """What an utterance is worth, and how much evidence makes an alarm. Fitted on development calls, never on test.
 
     Attributes:
-        head_sha256: of the head.safetensors that it belongs to; another head is refused.
-        languages: ISO 639-1 codes that the model was trained on; in any other an utterance is no evidence.
         far_scale, near_scale: factors on the raw log-likelihood ratio per leg. They temper: what follows one another
             in a call is correlated, so the raw values together claim too much.
         far_bias: nats that every far utterance which says something adds; what shows no act speaks for a genuine call.
         act_weights: nats that an utterance adds which surely shows a stage or an act; never positive for what
             reassures (:data:`REASSURING`), never negative for the rest. What a caller does tells more than how it
             sounds: on calls kept apart the acts ranked better than the raw ratio.
+        operating_point: thresholds for the verdict.
+    """
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    far_scale: float = Field(ge=0)
+    near_scale: float = Field(ge=0)
+    far_bias: float = Field(le=0)
+    act_weights: dict[str, float]
+    operating_point: OperatingPoint
+
+    @model_validator(mode="after")
+    def _check_weights(self) -> Self:
+        if missing := set(STAGES) - set(self.act_weights):
+            raise ValueError(f"act_weights lacks {min(missing)}")
+        if unknown := set(self.act_weights) - set(STAGES) - set(ACTS):
+            raise ValueError(f"act_weights has an unknown {min(unknown)}")
+        if any((weight > 0) if act in REASSURING else (weight < 0) for act, weight in self.act_weights.items()):
+            raise ValueError("act_weights has a wrong sign")
+        return self
+
+
+class Calibration(Weights):
+    """The weights of all languages together, and of each by itself where there were calls enough to tell.
+
+    Attributes:
+        head_sha256: of the head.safetensors that it belongs to; another head is refused.
+        languages: ISO 639-1 codes that the model was trained on; in any other an utterance is no evidence.
+        by_language: a language's own weights. The same act is told apart less surely in one language than in another,
+            and what is left of a threat or an offer after a recogniser differs.
         act_floor: probability up to which an act is no evidence (:func:`shown`). Half of all far utterances show no
             act; without a floor their small probabilities add up over a call and drown the few that matter. For the
             same reason a far utterance that shows no act but reassuring ones never speaks for a scam, however it
@@ -53,48 +82,44 @@ class Calibration(BaseModel):
         act_repeat: share that an act counts for which the call has shown before: saying the same thing again is hardly
             news.
         stage_thresholds: probability from which a stage counts as present, per stage.
-        operating_point: thresholds for the verdict.
     """
-
-    model_config = ConfigDict(extra="forbid", frozen=True)
 
     head_sha256: str = Field(pattern=r"^[0-9a-f]{64}$")
     languages: tuple[str, ...] = Field(min_length=1)
-    far_scale: float = Field(ge=0)
-    near_scale: float = Field(ge=0)
-    far_bias: float = Field(le=0)
-    act_weights: dict[str, float]
+    by_language: dict[str, Weights] = Field(default_factory=dict)
     act_floor: float = Field(default=0.0, ge=0, lt=1)
     act_repeat: float = Field(default=1.0, ge=0, le=1)
     stage_thresholds: dict[str, float]
-    operating_point: OperatingPoint
 
     @model_validator(mode="after")
-    def _check(self) -> "Calibration":
-        for name, values in (("stage_thresholds", self.stage_thresholds), ("act_weights", self.act_weights)):
-            if missing := set(STAGES) - set(values):
-                raise ValueError(f"{name} lacks {min(missing)}")
-        if unknown := set(self.act_weights) - set(STAGES) - set(ACTS):
-            raise ValueError(f"act_weights has an unknown {min(unknown)}")
-        if any((weight > 0) if act in REASSURING else (weight < 0) for act, weight in self.act_weights.items()):
-            raise ValueError("act_weights has a wrong sign")
+    def _check(self) -> Self:
+        if missing := set(STAGES) - set(self.stage_thresholds):
+            raise ValueError(f"stage_thresholds lacks {min(missing)}")
+        if unknown := set(self.by_language) - set(self.languages):
+            raise ValueError(f"by_language has an unknown {min(unknown)}")
         return self
 
-    def weigh(self, leg: Leg, raw: float, marks: Mapping[str, float], limit: float) -> Weighed:
+    def of(self, language: str) -> Weights:
+        """The weights that utterances in ``language`` are weighed with."""
+        return self.by_language.get(language, self)
+
+    def weigh(self, language: str, leg: Leg, raw: float, marks: Mapping[str, float], limit: float) -> Weighed:
         """What one utterance that says something is worth.
 
         Args:
+            language: ISO 639-1 code.
             leg: whose it is.
             raw: the network's log-likelihood ratio.
             marks: probability per stage and act.
             limit: no utterance adds or takes more.
         """
+        weights = self.of(language)
         names = SUBSCRIBER_ACTS if leg == "near" else (*STAGES, *FAR_ACTS)
         acts = {name: shown(marks[name], self.act_floor) for name in names if name in marks}
-        parts = {name: self.act_weights.get(name, 0.0) * part for name, part in acts.items() if part}
+        parts = {name: weights.act_weights.get(name, 0.0) * part for name, part in acts.items() if part}
         if leg == "near":
-            return Weighed(raw * self.near_scale, parts, True, limit)
-        return Weighed(raw * self.far_scale + self.far_bias, parts, bool(set(parts) - REASSURING), limit)
+            return Weighed(raw * weights.near_scale, parts, True, limit)
+        return Weighed(raw * weights.far_scale + weights.far_bias, parts, bool(set(parts) - REASSURING), limit)
 
 
 def shown(probability: float, floor: float) -> float:

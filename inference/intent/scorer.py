@@ -109,7 +109,7 @@ class IntentScorer:
         done = {act: p for act, p in zip(ACTS, acts, strict=False) if act in of_leg}
         weighed = None
         if item.language in self.calibration.languages and not is_filler(item.current.text) and math.isfinite(raw):
-            weighed = self.calibration.weigh(leg, raw, shown | done, self.config.llr_limit)
+            weighed = self.calibration.weigh(item.language, leg, raw, shown | done, self.config.llr_limit)
         llr = weighed.total({}, 1.0) if weighed else 0.0
         return IntentScores(llr, dict(zip(FAMILIES, families, strict=True)), shown, done, weighed)
 

@@ -83,7 +83,7 @@ class Call:
     @property
     def suspect_in_llr(self) -> float:
         """Evidence that is missing to ``suspect``, nats; not above 0 where that is reached."""
-        return self._verdict.config.thresholds()[0] - self._verdict.evidence_llr
+        return self._verdict.thresholds[0] - self._verdict.evidence_llr
 
     def hear(self, leg: Leg, samples: PCM, start_sample: int, present: Presence | None = None) -> list[SpeechSegment]:
         """Take the next samples of one leg.

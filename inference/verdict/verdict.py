@@ -14,7 +14,7 @@ from typing import Literal, TypeAlias
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
-from inference.intent.calibration import Calibration, load_calibration
+from inference.intent.calibration import Calibration, OperatingPoint, load_calibration
 from inference.intent.scores import FAMILIES, STAGES, IntentScores
 from inference.speech.utterance import Utterance
 
@@ -36,6 +36,7 @@ class VerdictConfig(BaseModel):
         prior: probability that a call is a scam before a word is said. Risk is a probability at this prior.
         suspect_llr, danger_llr: nats of evidence at which the levels begin; None: the model's operating point, or
             Wald's bound.
+        language_llr: both of them in a language that has its own; filled from the model where none is set by hand.
         hysteresis_llr: a level is left only this far below where it began.
         floor_llr: nats below the start that harmless talk can bring the evidence to.
         ceiling_llr: nats that the evidence is held to, so that a mistaken alarm can still be taken back.
@@ -52,6 +53,7 @@ class VerdictConfig(BaseModel):
     prior: float = Field(default=0.05, gt=0, lt=1)
     suspect_llr: float | None = Field(default=None, gt=0)
     danger_llr: float | None = Field(default=None, gt=0)
+    language_llr: dict[str, tuple[float, float]] = Field(default_factory=dict)
     hysteresis_llr: float = Field(default=1.0, ge=0)
     floor_llr: float = Field(default=3.0, ge=0)
     ceiling_llr: float = Field(default=12.0, gt=0)
@@ -64,13 +66,15 @@ class VerdictConfig(BaseModel):
 
     @model_validator(mode="after")
     def _check(self) -> "VerdictConfig":
-        suspect, danger = self.thresholds()
-        if not suspect <= danger <= self.ceiling_llr:
-            raise ValueError("want suspect_llr <= danger_llr <= ceiling_llr")
+        for suspect, danger in (self.thresholds(), *self.language_llr.values()):
+            if not 0 < suspect <= danger <= self.ceiling_llr:
+                raise ValueError("want suspect_llr <= danger_llr <= ceiling_llr")
         return self
 
-    def thresholds(self) -> tuple[float, float]:
-        """Evidence at which ``suspect`` and ``danger`` begin, nats."""
+    def thresholds(self, language: str | None = None) -> tuple[float, float]:
+        """Evidence at which ``suspect`` and ``danger`` begin, nats, in a call of ``language`` (ISO 639-1)."""
+        if language in self.language_llr:
+            return self.language_llr[language]
         suspect = -math.log(SUSPECT_FALSE_ALARMS) if self.suspect_llr is None else self.suspect_llr
         danger = -math.log(DANGER_FALSE_ALARMS) if self.danger_llr is None else self.danger_llr
         return suspect, danger
@@ -83,12 +87,17 @@ class VerdictConfig(BaseModel):
         """
         if isinstance(calibration, Path):
             calibration = load_calibration(calibration)
-        point = calibration.operating_point
+        suspect, danger = self._merged(calibration.operating_point)
+        own = {code: self._merged(weights.operating_point) for code, weights in calibration.by_language.items()}
+        repeat = calibration.act_repeat if self.act_repeat is None else self.act_repeat
+        changed = {"suspect_llr": suspect, "danger_llr": danger, "act_repeat": repeat}
+        return VerdictConfig.model_validate(self.model_dump() | changed | {"language_llr": own | self.language_llr})
+
+    def _merged(self, point: OperatingPoint) -> tuple[float, float]:
+        """A model's thresholds, where none is set by hand."""
         suspect = point.suspect_llr if self.suspect_llr is None else self.suspect_llr
         danger = point.danger_llr if self.danger_llr is None else self.danger_llr
-        repeat = calibration.act_repeat if self.act_repeat is None else self.act_repeat
-        changed = {"suspect_llr": min(suspect, danger), "danger_llr": max(suspect, danger), "act_repeat": repeat}
-        return VerdictConfig.model_validate(self.model_dump() | changed)
+        return min(suspect, danger), max(suspect, danger)
 
 
 @dataclass(frozen=True, slots=True)
@@ -134,6 +143,7 @@ class Verdict:
         self._act_from = {act: (stage_thresholds or {}).get(act, self.config.act_probability) for act in ACTS}
         self._prior_logit = math.log(self.config.prior / (1 - self.config.prior))
         self._evidence_llr = 0.0
+        self._language: str | None = None
         self._level: Level = "none"
         self._number = 0
         self._far_utterances = 0
@@ -154,10 +164,16 @@ class Verdict:
         """Accumulated evidence, nats."""
         return self._evidence_llr
 
+    @property
+    def thresholds(self) -> tuple[float, float]:
+        """Evidence at which ``suspect`` and ``danger`` begin in the language that was spoken last, nats."""
+        return self.config.thresholds(self._language)
+
     def update(self, utterance: Utterance, scores: IntentScores) -> Assessment:
         """Weigh the next utterance of the call; returns the new :attr:`assessment`."""
         config = self.config
         self._number += 1
+        self._language = utterance.language
         llr = self._added(scores)
         self._evidence_llr = min(config.ceiling_llr, max(-config.floor_llr, self._evidence_llr + llr))
         if llr > 0:
@@ -192,7 +208,7 @@ class Verdict:
         del self._movers[self.config.max_evidence :]
 
     def _next_level(self) -> Level:
-        suspect, danger = self.config.thresholds()
+        suspect, danger = self.thresholds
         held = LEVELS.index(self._level)
         slack = self.config.hysteresis_llr
         is_proven = self._far_utterances >= self.config.min_far_utterances and len(self._acts) >= self.config.min_acts

@@ -17,7 +17,7 @@ from inference.audio.segmenter import Segmenter, SegmenterBank, SegmenterConfig
 from inference.gate import calibration as gate_calibration
 from inference.gate.evidence import GateEvidence
 from inference.intent.calibration import Calibration, OperatingPoint
-from inference.intent.scores import FAMILIES, STAGES, IntentScores
+from inference.intent.scores import FAMILIES, STAGES, IntentScores, Weighed
 from inference.rtp.g711 import encode_alaw, encode_ulaw
 from inference.rtp.packet import RtpPacket
 from inference.service.call import CallParts
@@ -129,7 +129,8 @@ class Scorer:
         stages = dict.fromkeys(STAGES, 0.01)
         if phrase is None:
             return IntentScores(0.0, families, stages)
-        return IntentScores(phrase.llr, families, stages | {phrase.stage: 0.9})
+        weighed = Weighed(phrase.llr, {}, may_speak_for_scam=True, limit=10.0)  # as every shipped model has it
+        return IntentScores(phrase.llr, families, stages | {phrase.stage: 0.9}, weighed=weighed)
 
 
 class Engine:
@@ -170,9 +171,9 @@ class GatedRecogniser(Recogniser):
         return heard
 
 
-def gated_stages(gates, clock=None) -> Stages:
+def gated_stages(gates, clock=None, fusion=0.0) -> Stages:
     more = {} if clock is None else {"clock": clock}
-    return Stages(GatedRecogniser(), Scorer(), Engine(), gates=gates, **more)  # type: ignore[arg-type]
+    return Stages(GatedRecogniser(), Scorer(), Engine(), gates=gates, fusion=fusion, **more)  # type: ignore[arg-type]
 
 
 def gated_parts() -> CallParts:

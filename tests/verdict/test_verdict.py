@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from pydantic import ValidationError
 
 from inference.audio import Leg
-from inference.intent.calibration import Calibration, OperatingPoint
+from inference.intent.calibration import Calibration, OperatingPoint, Weights
 from inference.intent.scores import FAMILIES, STAGES, IntentScores, Weighed
 from inference.speech.utterance import Utterance
 from inference.verdict.verdict import LEVELS, Verdict, VerdictConfig, highest
@@ -135,22 +135,49 @@ def test_without_thresholds_wald_s_bound_holds() -> None:
     assert math.isclose(danger, math.log(1 / 0.01))
 
 
-def test_the_operating_point_fills_what_is_not_set_by_hand() -> None:
-    point = OperatingPoint(
-        suspect_llr=1.5, danger_llr=3.5, suspect_false_alarms=0.05, danger_false_alarms=0.01, num_genuine=10
-    )
-    calibration = Calibration(
+def made_calibration(suspect_llr: float, danger_llr: float, **languages: tuple[float, float]) -> Calibration:
+    """Weights of nothing, with these thresholds, and those of languages that have their own."""
+
+    def weights(suspect: float, danger: float) -> Weights:
+        point = OperatingPoint(
+            suspect_llr=suspect, danger_llr=danger, suspect_false_alarms=0.05, danger_false_alarms=0.01, num_genuine=10
+        )
+        return Weights(
+            far_scale=1, near_scale=1, far_bias=0, act_weights=dict.fromkeys(STAGES, 0), operating_point=point
+        )
+
+    return Calibration(
+        **dict(weights(suspect_llr, danger_llr)),
         head_sha256="0" * 64,
-        languages=("en",),
-        far_scale=1,
-        near_scale=1,
-        far_bias=0,
-        act_weights=dict.fromkeys(STAGES, 0),
+        languages=("en", *languages),
+        by_language={code: weights(*point) for code, point in languages.items()},
         stage_thresholds=dict.fromkeys(STAGES, 0.5),
-        operating_point=point,
     )
+
+
+def test_the_operating_point_fills_what_is_not_set_by_hand() -> None:
+    calibration = made_calibration(1.5, 3.5)
     assert VerdictConfig().calibrated(calibration).thresholds() == (1.5, 3.5)
     assert VerdictConfig(danger_llr=6).calibrated(calibration).thresholds() == (1.5, 6)
+
+
+def test_a_language_with_thresholds_of_its_own_is_judged_by_them() -> None:
+    config = VerdictConfig(suspect_llr=3.0, danger_llr=5.0, language_llr={"zh": (1.0, 4.0)})
+    for language, level in (("en", "none"), ("zh", "suspect")):
+        verdict = Verdict(config)
+        assert verdict.update(replace(said(), language=language), scores(2.0, "lure")).level == level
+        assert verdict.thresholds == config.thresholds(language)
+    with pytest.raises(ValidationError, match="suspect_llr <= danger_llr"):
+        VerdictConfig(language_llr={"zh": (4.0, 1.0)})
+
+
+def test_thresholds_of_a_language_come_from_the_model_unless_set_by_hand() -> None:
+    calibration = made_calibration(1.5, 3.5, zh=(1.0, 4.5))
+    assert VerdictConfig().calibrated(calibration).thresholds("zh") == (1.0, 4.5)
+    assert VerdictConfig().calibrated(calibration).thresholds("en") == (1.5, 3.5)
+    assert VerdictConfig(danger_llr=9).calibrated(calibration).thresholds("zh") == (1.0, 9)
+    by_hand = VerdictConfig(language_llr={"zh": (2.0, 8.0)})
+    assert by_hand.calibrated(calibration).thresholds("zh") == (2.0, 8.0)
 
 
 def test_contradicting_thresholds_are_refused() -> None:

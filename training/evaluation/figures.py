@@ -10,6 +10,7 @@ from typing import Any
 
 from training import metrics
 from training.evaluation.outcome import ALARM_LEVELS, AlarmLevel, Outcome
+from training.evaluation.texts import REWRITTEN
 
 BY_S = (5, 10, 20, 30, 60)
 LEAD_S = 5.0
@@ -177,17 +178,22 @@ def short(full: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def rewriting_loss(outcomes: Sequence[Outcome]) -> dict[str, Any] | None:
-    """Points of recall lost where the same scam is told in other words; None without a pair."""
+    """Points of recall lost where the same scam is told in other words, in all and per way; None without a pair."""
     originals = {o.id: o for o in outcomes if "rewritten" not in o.slices}
-    pairs = [
-        (originals[base], o)
-        for o in outcomes
-        if o.is_scam and "rewritten" in o.slices and (base := o.id.partition("-rewritten")[0]) in originals
-    ]
-    if not pairs:
+    ways: dict[str, list[tuple[Outcome, Outcome]]] = defaultdict(list)
+    for told in (o for o in outcomes if o.is_scam and "rewritten" in o.slices):
+        if (original := originals.get(told.id.partition(REWRITTEN)[0])) is not None:
+            ways[told.slices["rewritten"]].append((original, told))
+    if not ways:
         return None
+    of_way = {way: _lost(pairs) for way, pairs in sorted(ways.items())}
+    return {**_lost([pair for pairs in ways.values() for pair in pairs]), "ways": of_way}
+
+
+def _lost(pairs: Sequence[tuple[Outcome, Outcome]]) -> dict[str, Any]:
     before, after = (sum("suspect" in pair[side].alarms for pair in pairs) for side in (0, 1))
-    return {"pairs": len(pairs), "points_lost": round(100 * (before - after) / len(pairs), 1)}
+    lost = round(100 * (before - after) / len(pairs), 1)
+    return {"pairs": len(pairs), "warned": before, "warned_rewritten": after, "points_lost": lost}
 
 
 def worst_calls(outcomes: Sequence[Outcome], limit: int = 12) -> list[dict[str, Any]]:
@@ -241,4 +247,7 @@ def line(name: str, values: Mapping[str, Any]) -> str:
         parts.append(f"AUC {values['auc']:.3f}")
     if values.get("worst_topic"):
         parts.append(f"worst topic {values['worst_topic']} {values['topic_pairs'][values['worst_topic']]['auc']:.3f}")
+    if told := values.get("rewriting"):
+        ways = ", ".join(f"{way} {its['points_lost']:+g} of {its['pairs']}" for way, its in told["ways"].items())
+        parts.append(f"points lost by rewriting {told['points_lost']:+g} of {told['pairs']} pairs ({ways})")
     return "; ".join(parts)

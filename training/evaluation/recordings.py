@@ -1,9 +1,7 @@
 """Recordings of a manifest through ``inference.service.call``, packet of audio by packet of audio, as live calls go."""
 
-import json
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
-from typing import Any
 
 from inference.audio import LEGS, Leg
 from inference.errors import MediaError
@@ -14,12 +12,11 @@ from inference.service.replay import replay
 from inference.service.stages import Stages
 from training.evaluation.outcome import Alarm, AlarmLevel, Outcome, What, alarm_levels
 from training.evaluation.texts import OPENING, rewriting
-from training.manifest import RecordedCall
+from training.manifest import LegFacts, RecordedCall
 from training.scripts import Split
 from training.voice.voices import ESPEAK_VARIANTS, RESERVED, VOICES
 from training.wer import word_errors
 
-MAX_LABELS_BYTES = 4 << 20
 _SEXES = {"f": "female", "m": "male"}
 
 
@@ -67,7 +64,7 @@ def judge_recording(manifest: Path, labels: RecordedCall, parts: CallParts, stag
         ask_s=labels.ask_s,
         act_far_s=_act_far_s(labels),
         family_named=named,
-        slices=rewriting(labels.script or labels.id) | voice_slices(labels) | line_slices(labels.path(manifest)),
+        slices=rewriting(labels.script or labels.id) | voice_slices(labels) | line_slices(labels),
         num_errors=sum(wrong for wrong, _ in errors),
         num_words=sum(words for _, words in errors),
     )
@@ -123,22 +120,20 @@ def _sex(voice: str) -> str:
     return _SEXES.get(voice[1:2], "")
 
 
-def line_slices(audio: Path) -> dict[str, str]:
-    """The far party's line, where ``scamtap-train voice`` made it and says so beside the recording."""
-    try:
-        path = audio.with_suffix(".json")
-        if path.stat().st_size > MAX_LABELS_BYTES:
-            return {}
-        channel: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))["recipe"]["channels"]["far"]
-    except (OSError, ValueError, KeyError, TypeError):
-        return {}
+def line_slices(labels: RecordedCall) -> dict[str, str]:
+    """The far party's line and, of people, voice, as far as the manifest knows them."""
+    facts = labels.legs.get("far") or LegFacts()
     slices = {}
-    if isinstance(codec := channel.get("codec", channel.get("law")), str):
-        slices["codec"] = codec
-    if isinstance(loss := channel.get("loss"), (int, float)):
+    if facts.codec is not None:
+        slices["codec"] = facts.codec
+    if (loss := facts.loss) is not None:
         slices["loss"] = "none" if loss == 0 else "to 2 %" if loss <= 0.02 else "to 5 %" if loss <= 0.05 else "over 5 %"
-    if isinstance(snr_db := channel.get("snr_db"), (int, float)):
+    if (snr_db := facts.snr_db) is not None:
         slices["SNR"] = "to 10 dB" if snr_db <= 10 else "to 20 dB" if snr_db <= 20 else "over 20 dB"
+    if facts.concealed is not None and facts.loss:
+        slices["lost packets"] = "concealed" if facts.concealed else "silence"
+    if facts.gender is not None and not labels.voices:
+        slices["far voice"] = facts.gender
     return slices
 
 

@@ -11,14 +11,26 @@ from inference.errors import ConfigError
 from training.evaluation.labelled import read_labelled
 from training.evaluation.outcome import What
 from training.intent.corrupt import Corruptor
-from training.intent.data import EVALUATION_ONLY, TRAINABLE, Call, read_all, read_demo, read_outside, read_scripts
+from training.intent.data import (
+    EVALUATION_ONLY,
+    TRAINABLE,
+    Call,
+    read_all,
+    read_demo,
+    read_outside,
+    read_scripts,
+    script_call,
+)
 from training.intent.pipeline import Sources, recognised_calls
 from training.intent.recipe import long_chats
 from training.manifest import RecordedCall, load_manifest
-from training.scripts import Split
+from training.scripts import Split, load_scripts
 
 ERROR_RATES = (0.10, 0.25, 0.35)
 """Simulated word errors that scripts are read with, beside none: real telephone recordings had .26."""
+
+REWRITTEN_FOLDER = "rewritten"
+"""Beside the scripts: some of their test side in other words (``of`` in :mod:`training.scripts`)."""
 
 VOICED: What = "written words, synthetic voice"
 OUTSIDE: dict[str, What] = {
@@ -65,6 +77,8 @@ def standing_sets(sources: Sources, limit: int, split: Split = "test") -> list[T
         name = "scripts" if language == "en" else f"scripts-{language}"
         its = [c for c in written if c.split == split and c.language == language]
         sets += [TextSet(name, "written text", its), *with_errors(name, "written text", its, written)]
+        if told_anew := _rewritten(sources, its):
+            sets.append(TextSet(f"{name}-rewritten", "written text", told_anew))
     english = next((of_name.calls for of_name in sets if of_name.name == "scripts"), [])
     sets += [
         TextSet("scripts-recognised", VOICED, [c for c in recognised if "-espeak-" in c.id]),
@@ -74,6 +88,15 @@ def standing_sets(sources: Sources, limit: int, split: Split = "test") -> list[T
         TextSet("chats", "written text", long_chats([*english, *drawn["bothbosu"], *drawn["sgd"]], seed=7)),
     ]
     return [of_name for of_name in sets if of_name.calls]
+
+
+def _rewritten(sources: Sources, calls: Sequence[Call]) -> list[Call]:
+    """Those of ``calls`` that are told in other words, too, and what they become; none where nobody rewrote any."""
+    folder = sources.scripts.parent / REWRITTEN_FOLDER
+    told = {script.id: script for script in load_scripts(folder) if script.of is not None}
+    originals = [c for c in calls if any(script.of == c.id for script in told.values())]
+    kept = {c.id for c in originals}
+    return originals + [script_call(script) for script in told.values() if script.of in kept]
 
 
 def with_errors(
@@ -95,15 +118,19 @@ def _draw(pool: Sequence[Call], limit: int) -> list[Call]:
 
 
 def read_set(path: Path, split: Split | None = None) -> TextSet | RecordingSet:
-    """The calls of a file: a manifest of recordings, labelled call texts, or an outside source by its name.
+    """The calls of a file: a manifest of recordings, call texts, call scripts, or an outside source by its name.
 
     Args:
-        path: JSON Lines.
+        path: JSON Lines, or YAML for scripts.
         split: of a manifest whose calls have been dealt, only those.
 
     Raises:
         ConfigError: the file is none of these; names line, field and remedy.
     """
+    if path.suffix == ".yaml":
+        if not path.is_file():
+            raise ConfigError(f"{path}: is not there; give call scripts, see datasets/scripts/README.md")
+        return TextSet(path.stem, "written text", [script_call(script) for script in load_scripts(path)])
     outside = {**TRAINABLE, **EVALUATION_ONLY}.get(path.stem)
     if outside is not None:
         if not path.is_file():

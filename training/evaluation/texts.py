@@ -14,6 +14,10 @@ OPENING = frozenset(("contact", "reassure"))
 """Stages that a call may show before anything is done to the subscriber."""
 
 
+REWRITTEN = "-rewritten"
+"""In the id of a call that tells another one anew, after that one's id."""
+
+
 def spoken_s(text: str) -> float:
     """How long a text takes to say on the telephone, seconds."""
     return sum(map(weight, atoms(text))) / WORDS_PER_S
@@ -85,5 +89,6 @@ def judge_texts(
 
 
 def rewriting(call_id: str) -> dict[str, str]:
-    """Which side of the comparison a call stands on: ``<id>-rewritten`` says the same in other words."""
-    return {"rewritten": "rewritten"} if "-rewritten" in call_id else {}
+    """Which side of the comparison a call stands on: ``<id>-rewritten-polite`` tells ``<id>`` politely."""
+    _, mark, how = call_id.partition(REWRITTEN)
+    return {"rewritten": how.removeprefix("-") or "otherwise"} if mark else {}

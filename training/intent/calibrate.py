@@ -11,7 +11,7 @@ import numpy.typing as npt
 from scipy.optimize import minimize
 
 from inference.intent.acts import ACTS, SUBSCRIBER_ACTS
-from inference.intent.calibration import REASSURING, Calibration, OperatingPoint
+from inference.intent.calibration import REASSURING, Calibration, OperatingPoint, Weights
 from inference.intent.scores import STAGES
 from inference.verdict.verdict import DANGER_FALSE_ALARMS, SUSPECT_FALSE_ALARMS, VerdictConfig
 from training.intent.raw import Floats, RawCall, evidence
@@ -49,6 +49,14 @@ REPEATS = (0.0, 0.3, 1.0)
 
 RIDGE = 0.01
 """Cost of the squared weights of all marks: development calls are few."""
+
+LANGUAGE_RIDGE = 0.1
+"""Cost of a language's weights being other than those of all languages. Folds of development calls kept apart, AUC of
+English and Mandarin scripts: .953 and .827 with common weights, .948 and .872 with this, .945 and .886 with a tenth of
+it, where English already warns of fewer at 5 % false alarms."""
+
+MIN_CALLS_OF_LANGUAGE = 60
+"""Scam and genuine calls of a language, each, from which it has weights of its own."""
 
 
 def shown_marks(raw: RawCall, floor: float = 0.5) -> Floats:
@@ -93,11 +101,26 @@ def fit_weights(
     verdict: VerdictConfig,
     repeat: float = 1.0,
     floor: float = 0.5,
+    near: Sequence[float] | None = None,
 ) -> tuple[tuple[float, ...], float]:
     """Weights with the least log loss of the accumulated evidence, at even prior, over all prefixes; and that loss.
 
     All calls are stepped through together: short ones are padded at the end and their padding is not counted.
+
+    Args:
+        calls: what is fitted to.
+        call_weights: of each of them.
+        verdict: its floor and ceiling.
+        repeat: ``act_repeat``.
+        floor: ``act_floor``.
+        near: weights that cost nothing; small ones of the marks where left out.
     """
+    # The three plain weights are free, but where the weights have something to stay near to.
+    held = np.array([0.0] * NUM_PLAIN + [RIDGE / len(MARKS)] * len(MARKS))
+    centre = np.zeros(len(START))
+    if near is not None:
+        held = np.array([LANGUAGE_RIDGE] * NUM_PLAIN + [LANGUAGE_RIDGE / len(MARKS)] * len(MARKS))
+        centre = np.asarray(near)
     length = max(len(raw.llr) for raw in calls)
     columns = np.zeros((len(calls), length, len(START)))
     counted = np.zeros((len(calls), length))
@@ -122,12 +145,12 @@ def fit_weights(
             cost += float((counted[:, step] * np.logaddexp(0, -sign * total)).sum())
             pull = -sign * counted[:, step] / (1 + np.exp(sign * total))
             gradient = gradient + pull @ slope
-        marks = values[NUM_PLAIN:]
-        gradient = gradient / sum(call_weights)
-        gradient[NUM_PLAIN:] += 2 * RIDGE * marks / len(MARKS)
-        return cost / sum(call_weights) + RIDGE * float((marks**2).sum()) / len(MARKS), gradient
+        away = values - centre
+        gradient = gradient / sum(call_weights) + 2 * held * away
+        return cost / sum(call_weights) + float((held * away**2).sum()), gradient
 
-    found = minimize(loss, np.array(START), jac=True, method="L-BFGS-B", bounds=BOUNDS, options={"maxiter": 200})
+    start = np.array(START) if near is None else centre
+    found = minimize(loss, start, jac=True, method="L-BFGS-B", bounds=BOUNDS, options={"maxiter": 200})
     return tuple(round(float(value), 4) + 0.0 for value in found.x), float(found.fun)
 
 
@@ -197,18 +220,35 @@ def calibrate(calls: Sequence[RawCall], call_weights: Sequence[float], head_sha2
     verdict = VerdictConfig()
     pairs = itertools.product(REPEATS, FLOORS)
     fitted = [(fit_weights(calls, call_weights, verdict, repeat, floor), repeat, floor) for repeat, floor in pairs]
-    (weights, loss), repeat, floor = min(fitted, key=lambda found: found[0][1])
-    far_scale, near_scale, bias, *marks = weights
+    (common, loss), repeat, floor = min(fitted, key=lambda found: found[0][1])
+    languages = sorted({raw.call.language for raw in calls})
+
+    def weights_of(values: Sequence[float], chosen: Sequence[int]) -> Weights:
+        far_scale, near_scale, bias, *marks = values
+        its, masses = [calls[i] for i in chosen], [call_weights[i] for i in chosen]
+        return Weights(
+            far_scale=far_scale,
+            near_scale=near_scale,
+            far_bias=bias,
+            act_weights=dict(zip(MARKS, marks, strict=True)),
+            operating_point=operating_point(its, masses, values, repeat, floor, verdict),
+        )
+
+    by_language = {}
+    for language in languages:
+        chosen = [i for i, raw in enumerate(calls) if raw.call.language == language]
+        scams = sum(calls[i].call.is_scam for i in chosen)
+        if len(languages) == 1 or min(scams, len(chosen) - scams) < MIN_CALLS_OF_LANGUAGE:
+            continue
+        its, masses = [calls[i] for i in chosen], [call_weights[i] for i in chosen]
+        by_language[language] = weights_of(fit_weights(its, masses, verdict, repeat, floor, common)[0], chosen)
     calibration = Calibration(
+        **dict(weights_of(common, range(len(calls)))),
         head_sha256=head_sha256,
-        languages=tuple(sorted({raw.call.language for raw in calls})),
-        far_scale=far_scale,
-        near_scale=near_scale,
-        far_bias=bias,
-        act_weights=dict(zip(MARKS, marks, strict=True)),
+        languages=tuple(languages),
+        by_language=by_language,
         act_floor=floor,
         act_repeat=repeat,
         stage_thresholds=stage_thresholds(calls),
-        operating_point=operating_point(calls, call_weights, weights, repeat, floor, verdict),
     )
     return calibration, loss

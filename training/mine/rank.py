@@ -104,8 +104,11 @@ def rank(calls: Iterable[KeptCall], known: Sequence[str], verdict: VerdictConfig
     """
     pool = [call for call, _ in zip(calls, range(MAX_CALLS), strict=False)]
     strange = novelty([call.words for call in pool], [normalise(text) for text in known])
-    threshold = math.log(verdict.prior / (1 - verdict.prior)) + verdict.thresholds()[0]
-    ranked = [_ranked(call, novel, threshold) for call, novel in zip(pool, strange, strict=True)]
+    prior = math.log(verdict.prior / (1 - verdict.prior))
+    ranked = [
+        _ranked(call, novel, prior + verdict.thresholds(call.language)[0])
+        for call, novel in zip(pool, strange, strict=True)
+    ]
     ranked.sort(key=lambda r: (-r.worth, r.call.id))
     chosen: list[Ranked] = []
     shown: list[frozenset[str]] = []

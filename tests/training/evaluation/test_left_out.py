@@ -7,7 +7,7 @@ from rich.console import Console
 
 from inference.errors import ConfigError
 from inference.intent.text import normalise
-from training.evaluation.left_out import families_of, leave_out, total
+from training.evaluation.left_out import families_of, grouped, leave_out, total
 from training.intent.data import read_scripts
 from training.intent.pipeline import Sources
 
@@ -30,17 +30,25 @@ def test_each_family_gets_a_model_that_never_read_it(versions, sources, tmp_path
         return {}
 
     said = []
-    results = leave_out(["tax", "romance"], sources, tmp_path / "work", train, QUIET, said.append)
-    assert trained == [("tax",), ("romance",)]
+    groups = [("tax",), ("romance", "job")]
+    results = leave_out(groups, sources, tmp_path / "work", train, QUIET, said.append)
+    assert trained == groups
     assert said == results
     calls = read_scripts(sources.scripts, ("en",))
     of_tax = [c for c in calls if c.family == "tax"]
-    assert results[0].num_scam == len(of_tax)
-    assert results[0].hits == sum(any("tax" in normalise(p.text).split() for p in c.pieces) for c in of_tax) > 0
-    assert results[0].num_genuine == sum(not c.is_scam and c.split == "test" for c in calls)
-    assert "unseen" in results[0].line()
-    assert leave_out(["tax", "romance"], sources, tmp_path / "work", None, QUIET, said.append) == results
-    assert total(results)["recall"]["n"] == sum(r.num_scam for r in results)
+    (tax,) = results[0].unseen
+    assert (tax.kind, tax.language, tax.num_calls) == ("tax", "en", len(of_tax))
+    assert tax.hits == sum(any("tax" in normalise(p.text).split() for p in c.pieces) for c in of_tax) > 0
+    assert results[0].genuine[0].num_calls == sum(not c.is_scam and c.split == "test" for c in calls)
+    assert {a.kind for a in results[1].unseen} == {"romance", "job"}
+    assert "unseen" in results[0].lines()[0]
+    assert leave_out(groups, sources, tmp_path / "work", None, QUIET, said.append) == results
+    assert total(results, "en")["recall"]["n"] == sum(a.num_calls for r in results for a in r.unseen)
+
+
+def test_families_are_dealt_into_groups():
+    assert grouped(["a", "b", "c", "d", "e"], 2) == [("a", "d"), ("b", "e"), ("c",)]
+    assert grouped(["a", "b"], 1) == [("a",), ("b",)]
 
 
 def test_a_family_without_scripts_is_named(sources):

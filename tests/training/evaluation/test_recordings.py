@@ -105,19 +105,20 @@ def test_unseen_voices_reading_unseen_scripts_are_a_slice_of_their_own():
 
 
 @pytest.mark.parametrize(
-    ("channel", "slices"),
+    ("far", "slices"),
     [
-        ({"law": "ulaw", "loss": 0.0, "snr_db": 25}, {"codec": "ulaw", "loss": "none", "SNR": "over 20 dB"}),
-        ({"codec": "amr-nb", "loss": 0.05, "snr_db": 10}, {"codec": "amr-nb", "loss": "to 5 %", "SNR": "to 10 dB"}),
-        ({"law": 3, "loss": "much"}, {}),
+        ({"codec": "pcmu", "loss": 0.0, "snr_db": 25}, {"codec": "pcmu", "loss": "none", "SNR": "over 20 dB"}),
+        (
+            {"codec": "amr>pcma", "loss": 0.05, "snr_db": 10, "concealed": False},
+            {"codec": "amr>pcma", "loss": "to 5 %", "SNR": "to 10 dB", "lost packets": "silence"},
+        ),
+        ({"gender": "female"}, {"far voice": "female"}),
+        ({}, {}),
     ],
 )
-def test_the_line_is_told_by_the_labels_beside_the_recording(tmp_path, channel, slices):
-    (tmp_path / "c.json").write_text(json.dumps({"recipe": {"channels": {"far": channel}}}))
-    assert line_slices(tmp_path / "c.wav") == slices
+def test_the_line_is_told_by_the_manifest(far, slices):
+    assert line_slices(labelled(legs={"far": far})) == slices
 
 
-@pytest.mark.parametrize("content", ["", "[]", "{}", '{"recipe": []}'])
-def test_other_json_beside_a_recording_is_left_alone(tmp_path, content):
-    (tmp_path / "c.json").write_text(content)
-    assert line_slices(tmp_path / "c.wav") == {}
+def test_a_synthetic_voice_has_its_gender_from_its_name():
+    assert line_slices(labelled(legs={"far": {"gender": "female"}}, voices=["af_nova"])) == {}

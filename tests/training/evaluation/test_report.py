@@ -80,10 +80,18 @@ def test_slices_are_by_all_that_calls_differ_in(calls):
 def test_points_lost_by_rewriting_are_of_the_same_calls():
     pairs = [outcome(f"s{i}", True, 0.9, far_s=5.0) for i in range(4)]
     told_anew = [
-        outcome(f"s{i}-rewritten", True, 0.9, far_s=None if i else 5.0, slices={"rewritten": "rewritten"})
-        for i in range(4)
+        outcome(f"s{i}-rewritten-{way}", True, 0.9, far_s=None if i else 5.0, slices={"rewritten": way})
+        for i, way in enumerate(("polite", "polite", "reordered", "reordered"))
     ]
-    assert rewriting_loss([*pairs, *told_anew]) == {"pairs": 4, "points_lost": 75.0}
+    lost = rewriting_loss(
+        [*pairs, *told_anew, outcome("t-rewritten-polite", True, 0.9, slices={"rewritten": "polite"})]
+    )
+    assert (lost["pairs"], lost["warned"], lost["warned_rewritten"], lost["points_lost"]) == (4, 4, 1, 75.0)
+    assert {way: (its["pairs"], its["points_lost"]) for way, its in lost["ways"].items()} == {
+        "polite": (2, 50.0),
+        "reordered": (2, 100.0),
+    }
+    assert "points lost by rewriting +75 of 4 pairs" in line("told", of_set([*pairs, *told_anew], PRIOR))
     assert rewriting_loss(pairs) is None
 
 

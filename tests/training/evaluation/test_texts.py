@@ -61,10 +61,10 @@ def test_a_genuine_call_has_no_ask_and_no_alarm(judged):
 
 
 def test_real_words_and_rewritten_ones_are_told_apart(judged):
-    calls = [scam("a", ("far", "danger"), real=True), scam("a-rewritten", ("far", "peril"), real=True)]
+    calls = [scam("a", ("far", "danger"), real=True), scam("a-rewritten-polite", ("far", "peril"), real=True)]
     found = judged(calls)
     assert found["a"].what == "real text"
-    assert dict(found["a-rewritten"].slices) == {"rewritten": "rewritten"}
+    assert dict(found["a-rewritten-polite"].slices) == {"rewritten": "polite"}
 
 
 def test_labels_are_read_in_more_than_one_shape(write_calls):

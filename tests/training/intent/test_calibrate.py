@@ -77,7 +77,7 @@ def test_training_and_service_weigh_alike(repeat: float) -> None:
     for index, value in enumerate(weighed(one, (*plain, *weights.values()), repeat, calibration.act_floor)):
         marks = dict(zip(MARKS, [*one.stages[index].tolist(), *one.acts[index].tolist()], strict=True))
         leg: Leg = "far" if one.is_far[index] else "near"
-        of_utterance = calibration.weigh(leg, float(one.llr[index]), marks, 3.0)
+        of_utterance = calibration.weigh("en", leg, float(one.llr[index]), marks, 3.0)
         assert of_utterance.total(held, repeat) == pytest.approx(value)
         held |= {act: part for act, part in of_utterance.acts.items() if abs(part) > abs(held.get(act, 0.0))}
 
@@ -132,6 +132,26 @@ def test_operating_point_keeps_the_stated_share_of_genuine_calls_below() -> None
     assert np.mean(np.array(peaks) >= suspect) <= 0.05
     assert np.mean(np.array(peaks) >= danger) <= 0.01
     assert calibration.operating_point.num_genuine == 100
+
+
+def test_a_language_with_calls_enough_is_weighed_by_itself() -> None:
+    rng = np.random.default_rng(4)
+    calls = []
+    for number in range(400):
+        is_scam, language = bool(number % 2), "zh" if number % 4 < 2 else "en"
+        one = raw(is_scam, 0.0)
+        acts = rng.uniform(0, 0.7, one.acts.shape)
+        tells = "secrecy" if language == "zh" else "threat"
+        acts[:, ACTS.index(tells)] += 0.3 * is_scam
+        calls.append(dataclasses.replace(one, acts=acts, call=dataclasses.replace(one.call, language=language)))
+    calibration, _ = calibrate(calls, [1.0] * 400, "0" * 64)
+    english, mandarin = calibration.of("en").act_weights, calibration.of("zh").act_weights
+    assert english["threat"] > mandarin["threat"]
+    assert mandarin["secrecy"] > english["secrecy"]
+    assert calibration.of("ko").act_weights == calibration.act_weights
+    assert calibration.of("zh").operating_point.num_genuine == 100
+    few, _ = calibrate([*calls[:100], calls[2]], [1.0] * 101, "0" * 64)
+    assert few.by_language == {}
 
 
 def test_stage_thresholds_find_the_gap() -> None:
