@@ -14,6 +14,8 @@ from pathlib import Path
 import httpx
 import pytest
 
+from inference.alerts.tone import warning_tone
+from inference.gateway.rtpengine.ear import PAD_SAMPLES
 from inference.gateway.rtpengine.follower import id_of
 
 pytestmark = [pytest.mark.gateway, pytest.mark.anyio]
@@ -23,6 +25,7 @@ PLAYING = Path(__file__).with_name("playing.py")
 NAME = id_of("c1")
 CALL_SSRC = 0x5CA
 REATTACHED_S = 5.0
+HELD_PACKETS = sum((len(warning_tone(level)) + PAD_SAMPLES) // 160 + 2 for level in ("suspect", "danger"))
 ENVIRONMENT = os.environ | {"PYTHONPATH": str(Path(__file__).parents[3])}
 CONFIG = """
 privacy: {{legal_basis: a test of our own software}}
@@ -113,7 +116,8 @@ async def test_from_the_first_packet_to_the_warned_ear(serve, call, doubles, cap
     async with httpx.AsyncClient(base_url=serving["api"], trust_env=False) as api:
         described = (await api.get(f"/v1/calls/{NAME}")).json()
     assert described["level"] != "none"
-    assert described["packets"]["far"]["lost"] == 0
+    # None; where we were slow to ask, those that the warnings themselves held back.
+    assert described["packets"]["far"]["lost"] <= HELD_PACKETS
     c1.hang_up()
     await served.until("call ends")
 
