@@ -3,8 +3,8 @@
 An opinion is weighed with the very weights that the classifier's acts are weighed with: the utterances that it is about
 are weighed again, its acts in place of the network's, and what their sums differ by is what it adds to the evidence, or
 takes from it. Everything else of an utterance (the words as a whole, its stages) stays the network's, and so does the
-rule that without an act it never speaks for a scam. All opinions of a call together move its evidence by ``max_nats`` at
-most, whatever the words have made of the model that read them.
+rule that without an act it never speaks for a scam. All opinions of a call together move its evidence by no more than
+``max_nats``, whatever the words have made of the model that read them.
 """
 
 import math

@@ -75,7 +75,10 @@ def test_no_bytes_raise(response: bytes, num_asked: int) -> None:
 
 
 entries = st.fixed_dictionaries(
-    {"utterance": st.integers(-2, 15) | st.sampled_from(["1", ""]), "acts": st.lists(st.sampled_from([*ACTS, "x"]), max_size=5)}
+    {
+        "utterance": st.integers(-2, 15) | st.sampled_from(["1", ""]),
+        "acts": st.lists(st.sampled_from([*ACTS, "x"]), max_size=5),
+    }
 )
 
 

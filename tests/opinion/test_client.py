@@ -1,4 +1,4 @@
-"""One question to a server on loopback: a right answer, every wrong one, none at all; and what is left of it in logs."""
+"""One question to a server on loopback: a right answer, every wrong one, none at all; and what logs keep of it."""
 
 import asyncio
 import gzip

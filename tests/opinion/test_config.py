@@ -75,6 +75,6 @@ def test_certificates_that_are_none(tmp_path) -> None:
     (tmp_path / "ca.pem").write_text("no certificate")
     for name in ("ca.pem", "missing.pem"):
         config = OpinionConfig.model_validate(HERE | {"ca_path": tmp_path / name})
-        with pytest.raises(ConfigError, match="opinion.ca_path"):
+        with pytest.raises(ConfigError, match="ca_path"):
             config.tls()
     assert OpinionConfig.model_validate(HERE).tls() is True

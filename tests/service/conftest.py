@@ -67,7 +67,9 @@ async def follow(api: httpx.AsyncClient, events: list, is_following: asyncio.Eve
 class Bench:
     """A watch in virtual time: packets are fed with their times of arrival, and nobody waits."""
 
-    def __init__(self, doubles, *, ports=(40000,), max_legs=16, parts=None, stages=None, opinion=None, **config) -> None:
+    def __init__(
+        self, doubles, *, ports=(40000,), max_legs=16, parts=None, stages=None, opinion=None, **config
+    ) -> None:
         self.doubles = doubles
         self.now_s = 1000.0
         self.plane = PacketPlane(PlaneConfig(ports=ports, max_legs=max_legs))

@@ -143,11 +143,10 @@ class ActScorer(Scorer):
             | {"threat": THREAT.llr, "credential": ASK.llr, "claims_authority": 2.0, "offers_callback": -2.0}
         }
     )
-    act_of = {THREAT: "threat", ASK: "credential"}
 
     def _one(self, phrase: Phrase | None) -> IntentScores:
         scores = super()._one(phrase)
-        acts = {self.act_of[phrase]: phrase.llr} if phrase in self.act_of else {}
+        acts = {"threat": phrase.llr} if phrase == THREAT else {"credential": phrase.llr} if phrase == ASK else {}
         return replace(scores, weighed=Weighed(scores.llr - sum(acts.values()), acts, True, 10.0))
 
 
