@@ -36,7 +36,8 @@ class Opinions:
 
     Args:
         config: bounds; ``config.url`` is set.
-        telemetry: what is counted: every call that is in doubt once, by what became of it.
+        telemetry: what is counted: how often a call was in doubt, by what became of it. Beside the client's own outcomes
+            ``dropped`` (too many waited), ``settled`` (in doubt no more when its turn came) and ``ended``.
         client: whom to ask; None: the endpoint of ``config``.
         clock: monotonic seconds, that of the calls.
 
