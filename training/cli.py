@@ -86,6 +86,10 @@ def intent(
     resume: Annotated[
         Path | None, typer.Option(help="Save to this file now and then, and go on from it.", show_default=False)
     ] = None,
+    runs: Annotated[Path, typer.Option(help="A folder per run is written there: tensorboard --logdir runs.")] = Path(
+        "runs"
+    ),
+    log: Annotated[bool, typer.Option(help="Whether it is.")] = True,
 ) -> None:
     """Train the scam-intent head, calibrate it, measure it, and write all of it to --out.
 
@@ -115,7 +119,10 @@ def intent(
     else:
         base = open_encoder(chosen.encoder, chosen.num_layers).read_as(chosen.reading)
     started = time.monotonic()
-    report = train(sources, out, base, chosen.fit, "int8", stderr, resume)
+    # One that goes on writes where it wrote before.
+    name = time.strftime("%Y%m%d-%H%M%S") if resume is None else resume.stem
+    folder = runs / f"{name}-{Path(chosen.encoder).name}" if log else None
+    report = train(sources, out, base, chosen.fit, "int8", stderr, resume, folder)
     report["training"]["minutes"] = round((time.monotonic() - started) / 60, 1)
     write_report(out / REPORT_FILE, report)
     seal_intent(out)

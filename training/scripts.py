@@ -118,13 +118,13 @@ def parse_turns(block: str) -> tuple[Turn, ...]:
 
 
 def load_scripts(root: Path) -> Iterator[Script]:
-    """Every call of every ``*.yaml`` under ``root``, in path order.
+    """Every call of every ``*.yaml`` under ``root`` in path order, or of the file that ``root`` is.
 
     Raises:
         ConfigError: a file or call is malformed, or an id is used twice; names file, call and field.
     """
     seen: dict[str, Path] = {}
-    for path in sorted(root.rglob("*.yaml")):
+    for path in [root] if root.is_file() else sorted(root.rglob("*.yaml")):
         try:
             calls = yaml.safe_load(path.read_text(encoding="utf-8"))
         except (yaml.YAMLError, UnicodeDecodeError) as error:

@@ -2,7 +2,7 @@
 
 import math
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 FAMILIES = (
     "authority",  # police, court, immigration, 公检法
@@ -92,3 +92,8 @@ class IntentScores:
     stages: Mapping[str, float]
     acts: Mapping[str, float] = field(default_factory=dict)
     weighed: Weighed | None = None
+
+    def plus(self, nats: float) -> "IntentScores":
+        """The same with evidence from elsewhere added, as if the words as a whole had said it."""
+        weighed = None if self.weighed is None else replace(self.weighed, base=self.weighed.base + nats)
+        return replace(self, llr=self.llr + nats if weighed is None else weighed.total({}, 1.0), weighed=weighed)

@@ -36,7 +36,7 @@ class Opinions:
 
     Args:
         config: bounds; ``config.url`` is set.
-        telemetry: what is counted: how often a call was in doubt, by what became of it. Beside the client's own outcomes
+        telemetry: what is counted: how often a call was in doubt, by what became of it: beside the outcomes of a client
             ``dropped`` (too many waited), ``settled`` (in doubt no more when its turn came) and ``ended``.
         client: whom to ask; None: the endpoint of ``config``.
         clock: monotonic seconds, that of the calls.

@@ -112,7 +112,7 @@ class Stages:
             delay_s = max(0.0, known_s - due.due_s)
             utterance = replace(heard[index], known_s=due.segment.known_s + delay_s)
             if self.fusion and index in said and utterance.leg == "far":
-                scored = replace(scored, llr=scored.llr + self.fusion * said[index])
+                scored = scored.plus(self.fusion * said[index])
             outcomes[index].events.extend(due.call.judge(utterance, scored))
         return outcomes
 

@@ -131,7 +131,8 @@ class Scorer:
         stages = dict.fromkeys(STAGES, 0.01)
         if phrase is None:
             return IntentScores(0.0, families, stages)
-        return IntentScores(phrase.llr, families, stages | {phrase.stage: 0.9})
+        weighed = Weighed(phrase.llr, {}, may_speak_for_scam=True, limit=10.0)  # as every shipped model has it
+        return IntentScores(phrase.llr, families, stages | {phrase.stage: 0.9}, weighed=weighed)
 
 
 class ActScorer(Scorer):
@@ -193,9 +194,9 @@ class GatedRecogniser(Recogniser):
         return heard
 
 
-def gated_stages(gates, clock=None) -> Stages:
+def gated_stages(gates, clock=None, fusion=0.0) -> Stages:
     more = {} if clock is None else {"clock": clock}
-    return Stages(GatedRecogniser(), Scorer(), Engine(), gates=gates, **more)  # type: ignore[arg-type]
+    return Stages(GatedRecogniser(), Scorer(), Engine(), gates=gates, fusion=fusion, **more)  # type: ignore[arg-type]
 
 
 def gated_parts() -> CallParts:

@@ -1,6 +1,7 @@
 """The cascade in virtual time: a call is read once the gate has heard enough of it, and its evidence is its own."""
 
 import asyncio
+import math
 
 import pytest
 
@@ -81,6 +82,23 @@ def test_under_overload_a_call_that_passed_before_goes_on_being_read(bench, spec
     assert ("bad", "far", threat.text) in heard
     assert ("bad", "far", fine.text) in heard
     assert [text for call, _, text in heard if call == "good"] in ([], [fine.text])  # the first came before the lag
+
+
+def test_what_the_gate_hears_is_added_to_what_the_words_say(bench, spec_of, doubles, cascade):
+    risks = []
+    for fusion in (0.0, 1.0):
+        made = cascade("overload") | {"stages": doubles.gated_stages("overload", fusion=fusion)}
+
+        async def run(made=made):
+            async with bench(**made) as b:
+                b.watch.begin(CallSpec.model_validate(spec_of("one", 30000, 30002)))
+                await b.play({30000: doubles.packets(doubles.speech(doubles.HELLO, doubles.HELLO))})
+                return (await b.watch.end("one")).risk
+
+        risks.append(asyncio.run(run()))
+    odds = [risk / (1 - risk) for risk in risks]
+    # The gate of the doubles says half of what the words do, once for each of the two.
+    assert odds[1] / odds[0] == pytest.approx(math.exp(doubles.HELLO.llr), rel=1e-3)
 
 
 def test_evidence_has_a_floor_and_the_near_leg_adds_none():

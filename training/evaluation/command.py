@@ -35,7 +35,8 @@ def evaluate(
     inputs: Annotated[
         list[Path] | None,
         typer.Argument(
-            help="Manifests, labelled texts (JSON Lines); with --drift also recordings.", show_default=False
+            help="Manifests or labelled texts (JSON Lines), call scripts (YAML); with --drift also recordings.",
+            show_default=False,
         ),
     ] = None,
     scripts: Annotated[Path, typer.Option(help="Call scripts (YAML).")] = Path("datasets/scripts"),
@@ -68,6 +69,8 @@ def evaluate(
       scamtap-train evaluate calls.jsonl --report out/
     Labelled texts, clean and with a quarter of their words wrong:
       scamtap-train evaluate texts.jsonl --errors 25
+    Call scripts that no model was trained on:
+      scamtap-train evaluate new_scripts.yaml
     Has traffic changed? Exit code 3 where calibration no longer holds:
       scamtap-train evaluate --drift traffic.jsonl recordings/*.wav
 

@@ -118,15 +118,19 @@ def _draw(pool: Sequence[Call], limit: int) -> list[Call]:
 
 
 def read_set(path: Path, split: Split | None = None) -> TextSet | RecordingSet:
-    """The calls of a file: a manifest of recordings, labelled call texts, or an outside source by its name.
+    """The calls of a file: a manifest of recordings, call texts, call scripts, or an outside source by its name.
 
     Args:
-        path: JSON Lines.
+        path: JSON Lines, or YAML for scripts.
         split: of a manifest whose calls have been dealt, only those.
 
     Raises:
         ConfigError: the file is none of these; names line, field and remedy.
     """
+    if path.suffix == ".yaml":
+        if not path.is_file():
+            raise ConfigError(f"{path}: is not there; give call scripts, see datasets/scripts/README.md")
+        return TextSet(path.stem, "written text", [script_call(script) for script in load_scripts(path)])
     outside = {**TRAINABLE, **EVALUATION_ONLY}.get(path.stem)
     if outside is not None:
         if not path.is_file():

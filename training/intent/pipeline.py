@@ -1,5 +1,6 @@
 """``scamtap-train intent`` from end to end: read, draw, fit, ship, calibrate."""
 
+import contextlib
 import dataclasses
 import hashlib
 import io
@@ -204,6 +205,7 @@ def train(
     precision: Precision,
     console: Console,
     checkpoint: Path | None = None,
+    log: Path | None = None,
 ) -> dict[str, Any]:
     """Fit a head and write ``out``: encoder.json, head.safetensors, calibration.json, and the model built from them.
 
@@ -215,13 +217,16 @@ def train(
         precision: of the served graph that is calibrated.
         console: where progress goes.
         checkpoint: file to go on from and to save to while fitting.
+        log: folder of this run for TensorBoard.
 
     Returns:
         The ``training`` and ``calibration`` parts of report.json.
     """
     # torch is imported by these two alone, so that `evaluate` works where it is not installed.
-    from training.intent.fit import fit, prepare
+    from training.intent.fit import fit
+    from training.intent.journal import Journal
     from training.intent.network import LowerLayers, count_parameters
+    from training.intent.prepare import prepare
 
     hashes = provenance(sources)  # of what is read now: files may change while the fit runs
     calls = read_sources(sources)
@@ -239,7 +244,8 @@ def train(
         def progress(text: str, done: float) -> None:
             bar.update(task, completed=int(100 * done), description=text)
 
-        network = fit(encoder.tensors, shape, prepared, recipe, progress, checkpoint)
+        with contextlib.nullcontext() if log is None else Journal(log) as journal:
+            network = fit(encoder.tensors, shape, prepared, recipe, progress, checkpoint, journal)
     unseal(out)  # only now: until here a fault or Ctrl-C leaves what was there as it was
     digest = write_head(out / HEAD_FILE, encoder.frozen(recipe.num_tuned, recipe.is_whole) | network.shipped())
     write_atomically(out / ENCODER_FILE, lambda temporary: temporary.write_text(shape.model_dump_json(indent=2) + "\n"))
@@ -255,7 +261,11 @@ def train(
         "recognised_left_out": recognised_calls(sources)[1],
         "left_out": sources.without,
     }
-    return {"training": report, "calibration": calibrate_head(out, calls, digest, precision, recipe.seed, console)}
+    calibration = calibrate_head(out, calls, digest, precision, recipe.seed, console)
+    if log is not None:
+        with Journal(log) as journal:
+            journal.conclude({"log_loss": calibration["dev_log_loss"]})
+    return {"training": report, "calibration": calibration}
 
 
 def shares_json(shares: Mapping[tuple[str, bool], Any]) -> dict[str, Any]:

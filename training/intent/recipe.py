@@ -39,14 +39,14 @@ class Share:
 
 TRAIN: dict[tuple[str, bool], Share] = {
     ("scripts", True): Share(0.34, 10_000, copies=1),
-    ("scripts-zh", True): Share(0.22, 10_000, copies=1),
+    ("scripts-zh", True): Share(0.28, 10_000, copies=1),
     (RECOGNISED, True): Share(0.12, 10_000, per_group=2, copies=0),
     ("bothbosu", True): Share(0.07, 50),
     ("youtube", True): Share(0.09, 80, per_group=2, copies=0.3),
     ("ftc", True): Share(0.10, 60, per_group=6, copies=0.3),
     ("teleantifraud", True): Share(0.06, 60),
     ("scripts", False): Share(0.34, 10_000, copies=0.5),
-    ("scripts-zh", False): Share(0.25, 10_000, copies=0.5),
+    ("scripts-zh", False): Share(0.30, 10_000, copies=0.5),
     (RECOGNISED, False): Share(0.12, 10_000, per_group=2, copies=0),
     ("bothbosu", False): Share(0.12, 50),
     ("sgd", False): Share(0.09, 40),

@@ -13,7 +13,7 @@ from inference.intent.encoder import Reading
 from training.intent.encoders import SCRATCH
 from training.intent.fit import FitConfig
 
-SHIPPED_FIT = FitConfig(num_tuned=4, layer_rate=1e-4, pieces_per_batch=96, stage_weight=2.0, act_weight=8.0)
+SHIPPED_FIT = FitConfig(epochs=2, num_tuned=4, layer_rate=1e-4, pieces_per_batch=96, stage_weight=2.0, act_weight=8.0)
 """The recipe of what is shipped."""
 
 

@@ -152,7 +152,7 @@ def _carry_out(order: Order, threads: int) -> Path:
     hear = None
     what: What = "written text"
     if order.scripts is not None:
-        written = read_new_scripts(order.scripts, folder)
+        written = read_new_scripts(order.scripts)
         labelled = from_scripts(written, order.scripts.name)
         if order.synthesiser is not None:
             hear, what = Hearing(written, folder, order.synthesiser, order.seed, stderr), VOICED

@@ -1,6 +1,5 @@
 """A new script without recordings: voiced, sent over a telephone line, heard by our own recogniser."""
 
-import shutil
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -27,18 +26,13 @@ VOICED_LANGUAGES = ("en",)
 """Scripts in others are learnt from as they are written."""
 
 
-def read_new_scripts(path: Path, work: Path) -> list[Script]:
+def read_new_scripts(path: Path) -> list[Script]:
     """Scripts of one YAML file, or of a folder of them.
 
     Raises:
         ConfigError: there is none, or one is malformed.
     """
-    folder = path
-    if path.is_file():
-        folder = work / "scripts"
-        folder.mkdir(parents=True, exist_ok=True)
-        shutil.copyfile(path, folder / f"{path.stem}.yaml")
-    if not folder.is_dir() or not (scripts := list(load_scripts(folder))):
+    if not path.exists() or not (scripts := list(load_scripts(path))):
         raise ConfigError(f"{path}: no call scripts there; see datasets/scripts/README.md")
     return scripts
 
@@ -77,7 +71,7 @@ class Hearing:
             recipe = draw_recipe(script, self.seed, voices={"far": far, "near": near})
             jobs.append((manifest_call(script, recipe), script))
         recordings = self.work / "recordings"
-        speaker = CachedSpeaker(the_speaker([job for job, _ in jobs]), default_cache())
+        speaker = CachedSpeaker(the_speaker([job for job, _ in jobs], is_fast=True), default_cache())
         voice_all(jobs, recordings, speaker, self.console)
         settings = load_settings()
         stages = build_stages(settings)

@@ -2,12 +2,13 @@
 
     voices      who may speak, and the voices reserved for the final test
     speaker     text -> 24 kHz speech (Kokoro-82M), remembered on disk
+    graph       Kokoro's graph rewritten to cost half, with editor, which looks up and replaces nodes
     espeak      the same by espeak-ng: cheap, and hard to understand
     channel     clean speech -> what a plain G.711 line leaves of it
     coding      through the codecs of a call, packets lost on the way
     sounds      music on hold, ringback, other people in the room
     line        noise, echo, pauses not sent, a chain of codecs, loss: a leg as it is today
-    presets     lines by name: mobile, voip, noisy, hold
+    presets     lines by name: mobile, voip, noisy, hold; and fixed ones to compare
     recipe      everything drawn for a call, from one seed
     placing     when each turn and sound is heard
     call        script + recipe -> recording and labels

@@ -1,7 +1,7 @@
 """Lines by name: what a mobile, an internet telephone, a noisy room or a call centre's queue does to a call."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal, TypeAlias, get_args
 
 import numpy as np
@@ -13,16 +13,27 @@ from training.voice.sounds import Sound, SoundKind
 
 OldPreset = Literal["telephone", "bad", "clean"]
 LinePreset = Literal["mobile", "voip", "noisy", "hold"]
-Preset: TypeAlias = Literal[OldPreset, LinePreset]
+FixedPreset = Literal["plain", "loss5", "noise10"]
+Preset: TypeAlias = Literal[OldPreset, LinePreset, FixedPreset]
 """``telephone``: lines drawn by seed, fair to bad, one G.711 pass. ``bad``: the same, noisier, more packets lost.
 ``clean``: one good line a leg, for a call people will listen to. ``mobile``: AMR at one or both ends, noise of a room
 or other people at 10 … 25 dB. ``voip``: Opus, G.722 or G.711 over the internet, up to 10 % of the packets lost.
-``noisy``: other people, a room, hum or hiss at 0 … 15 dB. ``hold``: music or ringback before the call or within it."""
+``noisy``: other people, a room, hum or hiss at 0 … 15 dB. ``hold``: music or ringback before the call or within it.
+``plain``, ``loss5``, ``noise10``: the same line for every call, :data:`FIXED`, to compare one thing alone."""
 
 PRESETS: tuple[Preset, ...] = get_args(Preset)
 LINE_PRESETS: tuple[LinePreset, ...] = get_args(LinePreset)
 MIXED: tuple[Preset, ...] = ("telephone", "bad", *LINE_PRESETS)
 """What ``--preset mixed`` draws from, each as often."""
+
+_PLAIN = Line(noise="room")
+FIXED: dict[FixedPreset, Line] = {
+    "plain": _PLAIN,
+    "loss5": replace(_PLAIN, loss=0.05, concealed=False),
+    "noise10": replace(_PLAIN, snr_db=10.0),
+}
+"""One line for both legs of every call: a good one, the same with 5 % of its packets lost and not filled in, the same
+with the noise of a room at 10 dB."""
 
 _MOBILE = ("amr>pcma", "amr>pcmu", "amr>pcma>amr", "amr>pcmu>amr", "amr")
 _INTERNET = ("opus", "opus>pcmu", "opus>pcma", "g722", "g722>pcma", "pcmu", "pcma")

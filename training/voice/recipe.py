@@ -12,7 +12,7 @@ from inference.errors import ConfigError
 from training.scripts import Script
 from training.voice.channel import Channel, draw_channel, worsen
 from training.voice.line import Line
-from training.voice.presets import LINE_PRESETS, MIXED, LinePreset, Preset, draw_lines, draw_sounds
+from training.voice.presets import FIXED, LINE_PRESETS, MIXED, FixedPreset, LinePreset, Preset, draw_lines, draw_sounds
 from training.voice.sounds import Sound
 from training.voice.voices import (
     ACCENTS_OF,
@@ -118,6 +118,9 @@ def draw_recipe(
         lines = draw_lines(named, babblers, generator(script.id, seed, f"{preset} lines"))
         if preset == "hold":
             sounds = draw_sounds(script, generator(script.id, seed, "sounds"))
+    elif preset in FIXED:
+        fixed: FixedPreset = preset
+        lines = dict.fromkeys(LEGS, FIXED[fixed])
     return Recipe(
         preset=preset,
         seed=seed,

@@ -3,7 +3,8 @@
 A second synthesiser is in :mod:`training.voice.espeak`.
 
 Synthesis takes about half a CPU second per second of speech on one core of a plain machine; all else here is small.
-The same text, voice and speed give the same samples: the graph draws no random numbers.
+By the rewritten graph (:mod:`training.voice.graph`) it takes half of that: the same speech, but not the same samples.
+The same text, voice, speed and graph give the same samples: neither graph draws random numbers.
 """
 
 import hashlib
@@ -19,6 +20,7 @@ import soundfile as sf
 
 from inference.errors import ScamTapError
 from inference.weights import file, load_lock
+from training.voice.graph import VERSION, fast_graph
 from training.voice.mandarin import phonemes
 from training.voice.voices import MANDARIN_CODE, phoneme_language, synthesiser_of
 
@@ -68,15 +70,19 @@ class KokoroSpeaker:
 
     Args:
         home: cache folder the weights were pulled into, by default the user's.
+        is_fast: by the rewritten graph, which is kept beside the weights, in place of the published one.
     """
 
     source = "synthetic: Kokoro-82M (int8) reading a written script, over a simulated telephone line"
 
-    def __init__(self, home: Path | None = None) -> None:
+    def __init__(self, home: Path | None = None, *, is_fast: bool = False) -> None:
         self._home = home
+        self._is_fast = is_fast
         self._kokoro: Any = None
         files = load_lock().artefact("kokoro-82m").files
         self.fingerprint = " ".join(files[name].sha256 for name in (_MODEL, _VOICES))
+        if is_fast:
+            self.fingerprint += f" fast-{VERSION}"
 
     def speak(self, text: str, voice: str, speed: float) -> PCM:
         """See :class:`Speaker`.
@@ -84,7 +90,8 @@ class KokoroSpeaker:
         Raises:
             ConfigError: the voice is reserved or unknown.
             WeightsError: the synthesiser was not pulled.
-            ScamTapError: kokoro-onnx (for Mandarin, misaki too) is not installed, or nothing in the text can be said.
+            ScamTapError: kokoro-onnx (for Mandarin, misaki too) is not installed, nothing in the text can be said, or
+                the rewritten graph cannot be kept.
         """
         language = phoneme_language(voice)
         if self._kokoro is None:
@@ -111,8 +118,10 @@ class KokoroSpeaker:
         options = onnxruntime.SessionOptions()
         options.intra_op_num_threads = options.inter_op_num_threads = 1
         options.add_session_config_entry("session.intra_op.allow_spinning", "0")
-        model = str(file("kokoro-82m", _MODEL, home=self._home))
-        session = onnxruntime.InferenceSession(model, options, providers=["CPUExecutionProvider"])
+        model = file("kokoro-82m", _MODEL, home=self._home)
+        if self._is_fast:
+            model = fast_graph(model)
+        session = onnxruntime.InferenceSession(str(model), options, providers=["CPUExecutionProvider"])
         return Kokoro.from_session(session, str(file("kokoro-82m", _VOICES, home=self._home)))
 
 

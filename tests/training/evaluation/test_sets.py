@@ -3,7 +3,7 @@
 import pytest
 
 from inference.errors import ConfigError
-from training.evaluation.sets import standing_sets
+from training.evaluation.sets import read_set, standing_sets
 from training.intent.pipeline import Sources
 from training.scripts import load_scripts
 
@@ -57,3 +57,9 @@ def test_a_rewritten_call_is_named_after_its_original(folder):
     rewrite(folder, "en-tax-1", call_id="en-tax-1-in-other-words")
     with pytest.raises(ConfigError, match="has the id en-tax-1-rewritten-<how>, not en-tax-1-in-other-words"):
         list(load_scripts(folder.parent / "rewritten"))
+
+
+def test_a_file_of_scripts_is_measured_whole(folder):
+    assert len(read_set(folder / "tax.yaml").calls) == 60
+    with pytest.raises(ConfigError, match=r"none\.yaml: is not there"):
+        read_set(folder / "none.yaml")

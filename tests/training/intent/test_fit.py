@@ -15,9 +15,12 @@ from inference.intent.context import WindowTokenizer  # noqa: E402
 from training.intent.checkpoint import load_checkpoint  # noqa: E402
 from training.intent.data import Call, Piece  # noqa: E402
 from training.intent.encoders import Encoder, scratch_encoder  # noqa: E402
-from training.intent.fit import FitConfig, Prepared, fit, prepare, run  # noqa: E402
+from training.intent.fit import FitConfig, fit  # noqa: E402
+from training.intent.journal import Journal  # noqa: E402
+from training.intent.losses import LOSSES, run  # noqa: E402
 from training.intent.network import IntentNetwork  # noqa: E402
 from training.intent.pipeline import window_tokenizer  # noqa: E402
+from training.intent.prepare import Prepared, prepare  # noqa: E402
 
 CONFIG = FitConfig(
     epochs=2, is_whole=True, dropout=0.0, pieces_per_batch=12, layer_rate=2e-3, save_every=3, head_epochs=2
@@ -159,3 +162,21 @@ def test_two_processes_learn_what_one_does(tmp_path: Path) -> None:
         np.testing.assert_array_equal(first[name], second[name])
         # Half of one step at the rate of the run: Adam makes full steps of rounding where gradients nearly vanish.
         np.testing.assert_allclose(first[name], single[name], atol=1e-3)
+
+
+def test_every_step_is_written_down_for_tensorboard(made: tuple[Encoder, list[Prepared]], tmp_path: Path) -> None:
+    from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+
+    encoder, prepared = made
+    with Journal(tmp_path / "runs" / "one") as journal:
+        config = FitConfig(epochs=12, is_whole=True, dropout=0.0, pieces_per_batch=24, layer_rate=2e-3)
+        fit(encoder.tensors, encoder.shape, prepared, config, lambda _text, _done: None, journal=journal)
+        journal.conclude({"log_loss": 0.5})
+    events = EventAccumulator(str(tmp_path / "runs" / "one"))
+    events.Reload()
+    scalars = events.Tags()["scalars"]
+    assert {f"loss/{name}" for name in LOSSES} <= set(scalars)
+    evidence = [event.value for event in events.Scalars("loss/evidence")]
+    assert [event.step for event in events.Scalars("loss/evidence")] == list(range(1, len(evidence) + 1))
+    assert evidence[-1] < evidence[0]
+    assert events.Scalars("dev/log_loss")[0].value == 0.5

@@ -60,7 +60,7 @@ def command(folder, name):
         sys.executable, "-c", "from training.cli import main; main()", "intent",
         "--settings", folder / "settings.yaml", "--scripts", folder / "scripts", "--recognised", folder / "none",
         "--out", folder / name / "scam_intent" / "1", "--resume", folder / name / "run.safetensors",
-        "--threads", "1", "--no-test",
+        "--threads", "1", "--no-test", "--runs", folder / "runs",
     ]  # fmt: skip
 
 

@@ -106,7 +106,7 @@ def test_mixed_draws_a_preset_for_each_call_and_the_manifest_holds_it(app, scrip
     monkeypatch.setattr("training.voice.sounds.BABBLE", ("Is it?",))
     kokoro = KokoroSpeaker()
     hummer = Hummer(fingerprint=kokoro.fingerprint, source=kokoro.source)
-    monkeypatch.setattr("training.voice.command.KokoroSpeaker", lambda: hummer)
+    monkeypatch.setattr("training.voice.command.KokoroSpeaker", lambda **_: hummer)
     manifest, one, two = tmp_path / "mixed.yaml", tmp_path / "one", tmp_path / "two"
     args = ("--scripts", scripts, "--seed", 5, "--preset", "mixed", "--out", one, "--write-manifest", manifest)
     made = run(app, *args)
@@ -171,7 +171,7 @@ def test_a_script_that_changed_since_is_named(app, scripts, spoken, tmp_path):
 def test_interrupted_says_so_and_keeps_what_was_spoken(scripts, tmp_path, monkeypatch, app):
     monkeypatch.setenv("SCAMTAP_HOME", str(tmp_path / "home"))
     hummer = Hummer(fingerprint=KokoroSpeaker().fingerprint, stop_after=6)
-    monkeypatch.setattr("training.voice.command.KokoroSpeaker", lambda: hummer)
+    monkeypatch.setattr("training.voice.command.KokoroSpeaker", lambda **_: hummer)
     args = ("--scripts", scripts, "--limit", 2, "--out", tmp_path / "out")
     stopped = run(app, *args)
     assert stopped.exit_code == 130

@@ -94,6 +94,15 @@ def test_sounds_come_only_on_hold_before_a_turn_of_the_far_party(script):
             assert sound.before_turn == 0 or script.turns[sound.before_turn].leg == "far"
 
 
+def test_fixed_lines_differ_in_one_thing_and_calls_over_them_in_nothing_else(script):
+    plain, lossy, noisy = (draw_recipe(script, 3, preset) for preset in ("plain", "loss5", "noise10"))
+    for other in (lossy, noisy):
+        assert replace(other, preset="plain", channels=plain.channels) == plain
+    (line,) = set(plain.channels.values())
+    assert set(lossy.channels.values()) == {replace(line, loss=0.05, concealed=False)}
+    assert set(noisy.channels.values()) == {replace(line, snr_db=10.0)}
+
+
 def test_mixed_is_every_preset_by_and_by_and_the_same_for_the_same_seed():
     scripts = [make_script(f"en-scam-{i}") for i in range(120)]
     assert {draw_preset(script, 1) for script in scripts} == set(MIXED)
