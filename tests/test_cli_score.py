@@ -90,7 +90,7 @@ def test_opinions_are_waited_for_where_they_are_configured(run, doubles, endpoin
 
     monkeypatch.setattr(models, "build_scorer", lambda _settings: doubles.ActScorer())
     config = tmp_path / "scamtap.yaml"
-    config.write_text(f"opinion: {{url: '{endpoint.url}', model: double, max_nats: 2}}")
+    config.write_text(f"opinion: {{url: '{endpoint.url}', model: double, max_taken_nats: 2}}")
     turns = [{"leg": "far", "text": phrase.text} for phrase in (doubles.HELLO, doubles.THREAT)]
     path = lines_of(tmp_path / "calls.jsonl", {"id": "scam", "turns": turns}, {"id": "fine", "text": "hello"})
     without = json.loads(run("score", "--json", path)[1].splitlines()[0])

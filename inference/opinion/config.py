@@ -62,7 +62,9 @@ class OpinionConfig(BaseModel):
         max_per_call: questions about one call.
         min_gap_s: between two questions about one call, of call time.
         max_utterances: the latest of the call that are sent, and can be weighed again.
-        max_nats: what all opinions of a call together may add to its evidence, or take from it.
+        max_added_nats: what all opinions of a call together may add to its evidence.
+        max_taken_nats: what they may take from it. Less by default: whoever talks the model round wants just that, and
+            an alarm that a good opinion would take back is worth less than one that a bad one would.
         max_failures: of this many in a row, nobody is asked for ``pause_s``; then one question tries.
         pause_s: see there.
     """
@@ -81,7 +83,8 @@ class OpinionConfig(BaseModel):
     max_per_call: int = Field(default=4, ge=1, le=100)
     min_gap_s: float = Field(default=10.0, ge=0, le=600)
     max_utterances: int = Field(default=12, ge=2, le=MAX_UTTERANCES)
-    max_nats: float = Field(default=1.5, gt=0, le=6)
+    max_added_nats: float = Field(default=1.5, ge=0, le=6)
+    max_taken_nats: float = Field(default=0.5, ge=0, le=6)
     max_failures: int = Field(default=5, ge=1, le=100)
     pause_s: float = Field(default=30.0, ge=1, le=3600)
 

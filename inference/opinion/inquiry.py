@@ -3,8 +3,8 @@
 An opinion is weighed with the very weights that the classifier's acts are weighed with: the utterances that it is about
 are weighed again, its acts in place of the network's, and what their sums differ by is what it adds to the evidence, or
 takes from it. Everything else of an utterance (the words as a whole, its stages) stays the network's, and so does the
-rule that without an act it never speaks for a scam. All opinions of a call together move its evidence by no more than
-``max_nats``, whatever the words have made of the model that read them.
+rule that without an act it never speaks for a scam. All opinions of a call together add and take no more than
+``max_added_nats`` and ``max_taken_nats``, whatever the words have made of the model that read them.
 """
 
 import math
@@ -103,8 +103,8 @@ class Inquiry:
         again = [self._again(heard, acts.get(heard.line.number)) for heard in self._recent]
         before, _ = self._sum(self._recent, repeat)
         after, held = self._sum(again, repeat)
-        bound = self._config.max_nats
-        given = min(bound, max(-bound, self._given_llr + after - before))
+        most, least = self._config.max_added_nats, -self._config.max_taken_nats
+        given = min(most, max(least, self._given_llr + after - before))
         llr = given - self._given_llr
         if llr < 0 and not may_take:
             return None

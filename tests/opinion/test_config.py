@@ -37,7 +37,7 @@ def test_loopback_needs_no_more_than_url_and_model() -> None:
         (HERE | {"url": f"http://127.0.0.1/v1?key={KEY}"}, "must hold no user"),
         (HERE | {"api_key_env": KEY}, "api_key_env"),
         (HERE | {"api_key": KEY}, "api_key"),
-        (HERE | {"max_nats": 0}, "max_nats"),
+        (HERE | {"max_added_nats": -1}, "max_added_nats"),
         (HERE | {"timeout_s": 31}, "timeout_s"),
     ],
 )

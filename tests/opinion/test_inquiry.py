@@ -26,7 +26,9 @@ CALIBRATION = Calibration(
 
 
 def config(**more) -> OpinionConfig:
-    return OpinionConfig(url="http://127.0.0.1:1/v1", model="m", **{"max_nats": 6, "min_gap_s": 0, **more})
+    return OpinionConfig(
+        url="http://127.0.0.1:1/v1", model="m", **{"max_added_nats": 6, "max_taken_nats": 6, "min_gap_s": 0, **more}
+    )
 
 
 def said(text: str = "words", leg: str = "far", language: str = "en") -> Utterance:
@@ -92,12 +94,12 @@ def test_the_second_opinion_takes_the_place_of_the_first() -> None:
 
 
 def test_all_opinions_together_are_bounded() -> None:
-    made = inquiry(weighed(), max_nats=1.0)
+    made = inquiry(weighed(), max_added_nats=1.0, max_taken_nats=0.5)
     assert revised(made, {1: ["threat", "secrecy"]})[0] == 1.0
     made.add(said(), weighed())
     assert revised(made, {1: ["threat", "secrecy"], 2: ["threat"]}, 1.0)[0] == 0.0
     made.add(said(), weighed())
-    assert revised(made, {3: ["offers_callback"]}, 1.0)[0] == -2.0
+    assert revised(made, {3: ["offers_callback"]}, 1.0)[0] == -1.5
 
 
 def test_where_it_may_not_take_it_is_forgotten() -> None:

@@ -29,7 +29,7 @@ def counted(telemetry) -> dict[str, float]:
 
 @pytest.fixture
 def asking(endpoint):
-    """``asking(max_nats=2)``: settings that ask the endpoint's double."""
+    """``asking(max_taken_nats=2)``: settings that ask the endpoint's double."""
     return lambda **more: OpinionConfig(**{**endpoint.settings, "min_gap_s": 0.0, **more})
 
 
@@ -71,7 +71,7 @@ def test_a_right_answer_lifts_a_suspect_call_to_danger(bench, spec_of, doubles, 
 
 def test_a_right_answer_clears_a_suspect_call(bench, spec_of, doubles, endpoint, asking):
     async def run():
-        async with bench(opinion=asking(max_nats=2)) as b:
+        async with bench(opinion=asking(max_taken_nats=2)) as b:
             events = collect(b.bus)
             await heard(b, doubles, spec_of, doubles.THREAT)
             await opined(b, doubles)
@@ -90,7 +90,7 @@ def test_an_opinion_alone_makes_no_danger(bench, spec_of, doubles, endpoint, ask
     endpoint.says({1: ["threat", "claims_authority", "credential"]})
 
     async def run():
-        async with bench(opinion=asking(max_nats=6)) as b:
+        async with bench(opinion=asking(max_added_nats=6)) as b:
             await heard(b, doubles, spec_of, doubles.THREAT)
             await opined(b, doubles)
             return (await b.watch.end("c1")).to_json(), counted(b.telemetry)

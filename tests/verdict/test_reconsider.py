@@ -31,7 +31,8 @@ MAX_NATS = 1.5
 
 
 def begun(max_nats: float = MAX_NATS) -> Verdict:
-    asks = OpinionConfig(url="http://127.0.0.1:1/v1", model="m", min_gap_s=0, max_per_call=100, max_nats=max_nats)
+    bounds = {"max_added_nats": max_nats, "max_taken_nats": max_nats}
+    asks = OpinionConfig(url="http://127.0.0.1:1/v1", model="m", min_gap_s=0, max_per_call=100, **bounds)
     return Verdict(CONFIG, inquiry=Inquiry(asks, CALIBRATION))
 
 
