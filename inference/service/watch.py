@@ -207,14 +207,15 @@ class Watch:
         return await asyncio.shield(self._start_ending(call_id))  # a client that hangs up must not lose the verdict
 
     def _start_ending(self, call_id: str) -> asyncio.Task[VerdictEvent]:
+        # Over now, and not when its turn comes: of many that end at once each would have all that passed while the ones
+        # before it were understood to catch up with, and the last of a thousand would never come.
         followed = self._calls.pop(call_id)
-        ending = asyncio.create_task(self._end(followed))
+        ending = asyncio.create_task(self._end(followed, self._clock()))
         self._ending[ending] = followed
         ending.add_done_callback(self._ending.pop)
         return ending
 
-    async def _end(self, followed: Followed) -> VerdictEvent:
-        now_s = self._clock()
+    async def _end(self, followed: Followed, now_s: float) -> VerdictEvent:
         # Asked for later than now, the plane gives what it still holds back against reordering.
         media = self._plane.config
         held_back_ms = media.playout_delay_ms + (media.codec_delay_ms if followed.is_decoded_apart else 0.0)
@@ -227,7 +228,7 @@ class Watch:
         except ScamTapError as error:
             self._failed(error)
         self._scheduler.hurry(followed.call)
-        counters = followed.release(self._plane, now_s)
+        counters = followed.release(self._plane, self._clock())
         self._of_ended = {leg: sum_counters(self._of_ended.get(leg), of_leg) for leg, of_leg in counters.items()}
         if followed.understanding:
             await asyncio.wait(followed.understanding)

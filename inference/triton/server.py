@@ -21,7 +21,8 @@ from typing import Self
 from inference.errors import EngineError
 
 HOST = "127.0.0.1"
-READY_TIMEOUT_S = 60.0
+READY_TIMEOUT_S = 180.0  # a busy machine needs half a minute for the smallest model
+PORT_TRIES = 3  # a port that was free may be somebody's by the time the server has loaded its models and binds it
 EXIT_TIMEOUT_S = 3  # what the server gives requests in flight when told to stop
 BACKEND_FILE = Path(__file__).with_name("backend.py")
 VENV = Path(__file__).resolve().parents[2] / ".venv-triton"
@@ -61,6 +62,18 @@ def free_ports() -> Ports:
     finally:
         for each in sockets:
             each.close()
+
+
+def is_taken(ports: Ports) -> bool:
+    """Whether somebody has one of them."""
+    for port in (ports.http, ports.grpc, ports.metrics):
+        with socket.socket() as probe:
+            probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)  # as the server has it: past connections go
+            try:
+                probe.bind((HOST, port))
+            except OSError:
+                return True
+    return False
 
 
 @dataclass(frozen=True, slots=True)
@@ -147,35 +160,50 @@ class LocalTriton:
             EngineError: not installed, a model was refused, or not ready in time; with the server's complaint.
         """
         self._installed = Installed.find(venv)
-        self.ports = ports or free_ports()
         self._dir = Path(tempfile.mkdtemp(prefix="scamtap-triton-"))
-        self._shm_prefix = f"scamtap_{os.getpid()}_{self.ports.grpc}_"
+        tries = PORT_TRIES if ports is None and is_waited_for else 1
+        try:
+            self.lay_out(self._installed, self._dir / "backends")
+            while not self._begin(models_dir, ports or free_ports(), flags, is_waited_for, is_last=tries == 1):
+                tries -= 1
+        except OSError as error:
+            shutil.rmtree(self._dir, ignore_errors=True)
+            raise EngineError(f"tritonserver cannot be started ({error.strerror}); run: make triton-install") from error
+
+    def _begin(
+        self, models_dir: Path, ports: Ports, flags: Sequence[str], is_waited_for: bool, *, is_last: bool
+    ) -> bool:
+        """Start it on ``ports``; False where it did not come up because one of them is somebody's."""
+        self.ports = ports
+        self._shm_prefix = f"scamtap_{os.getpid()}_{ports.grpc}_"
         self._command = [
             str(self._installed.program),
             f"--model-repository={models_dir}",
             f"--backend-directory={self._dir / 'backends'}",
             f"--cache-directory={self._installed.server_dir / 'caches'}",
             *(f"--{door}-address={HOST}" for door in ("http", "grpc", "metrics")),
-            f"--http-port={self.ports.http}",
-            f"--grpc-port={self.ports.grpc}",
-            f"--metrics-port={self.ports.metrics}",
+            f"--http-port={ports.http}",
+            f"--grpc-port={ports.grpc}",
+            f"--metrics-port={ports.metrics}",
             f"--backend-config=python,shm-region-prefix-name={self._shm_prefix}",
             "--pinned-memory-pool-byte-size=0",  # of a GPU
             f"--exit-timeout-secs={EXIT_TIMEOUT_S}",
             *flags,
         ]
-        try:
-            self.lay_out(self._installed, self._dir / "backends")
-            self._process = self._start()
-        except OSError as error:
-            shutil.rmtree(self._dir, ignore_errors=True)
-            raise EngineError(f"tritonserver cannot be started ({error.strerror}); run: make triton-install") from error
+        self._process = self._start()
         try:
             if is_waited_for:
                 self.wait_ready()
+        except EngineError:
+            self._reap()
+            if not is_last and is_taken(ports):
+                return False
+            self.stop()
+            raise
         except BaseException:
             self.stop()
             raise
+        return True
 
     @property
     def url(self) -> str:

@@ -112,7 +112,7 @@ def test_garbage_is_cut_and_no_call_begins(audiosocket, first):
             reader, writer = await open_(None)
             writer.write(first)
             with contextlib.suppress(ConnectionResetError):
-                await asyncio.wait_for(reader.read(), 5)
+                await asyncio.wait_for(reader.read(), 60)
             return served.watch.call_ids, len(served.gateway.connections)
 
     assert asyncio.run(call()) == ([], 0)
@@ -128,7 +128,7 @@ def test_a_dawdling_and_a_silent_connection_are_cut(audiosocket):
             served.now_s += 1
             for reader in (slow, silent):
                 with contextlib.suppress(ConnectionResetError):
-                    await asyncio.wait_for(reader.read(), 5)
+                    await asyncio.wait_for(reader.read(), 60)
             return dict(served.gateway.refused)
 
     assert asyncio.run(call()) == {"no UUID came": 1, "nothing was said": 1}
@@ -162,7 +162,7 @@ def test_a_warning_is_whispered_over_the_near_connection_alone(audiosocket, doub
             reach = Reach(via="audiosocket", call=SecretStr(CALL))
             await served.until(lambda: served.gateway.calls._calls[CALL].lines.keys() == {"far", "near"})
             await served.gateway.calls.play(reach, warning(tone))
-            heard = await asyncio.wait_for(near.readexactly(10 * 323), 5)
+            heard = await asyncio.wait_for(near.readexactly(10 * 323), 60)
             await served.gateway.calls.play(reach, warning(np.tile(tone, 50)))
             await near.readexactly(323)
             await served.gateway.calls.stop(reach)

@@ -111,10 +111,10 @@ def test_ffmpeg_packs_the_same_frames(key: str, magic: bytes, tmp_path) -> None:
     recording.write_bytes(magic + b"".join(map(bytes, frames)))
     with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as sock:
         sock.bind(("127.0.0.1", 0))
-        sock.settimeout(2)
+        sock.settimeout(30)
         url = f"rtp://127.0.0.1:{sock.getsockname()[1]}?pkt_size=200"
         command = [ffmpeg, "-v", "error", "-re", "-f", "amr", "-i", str(recording)]
-        subprocess.run([*command, "-c", "copy", "-f", "rtp", url], check=True, timeout=30, stdout=subprocess.DEVNULL)
+        subprocess.run([*command, "-c", "copy", "-f", "rtp", url], check=True, timeout=90, stdout=subprocess.DEVNULL)
         heard: list[AmrFrame] = []
         while len(heard) < 40:  # several to a packet; the last few it keeps to itself
             payload = RtpPacket.parse(sock.recv(2000)).payload

@@ -35,7 +35,14 @@ class Live:
 
     def __init__(self, keys: list[str], processes: int) -> None:
         self.plane = PacketPlane(
-            PlaneConfig(ports=(0,), max_legs=16, codec_processes=processes, ring_samples=65536, max_ahead_ms=900)
+            PlaneConfig(
+                ports=(0,),
+                max_legs=16,
+                codec_processes=processes,
+                ring_samples=65536,
+                max_ahead_ms=900,
+                codec_delay_ms=1000,  # all it takes: our turn and theirs may come late
+            )
         )
         self.plane.start()
         (self.port,) = self.plane.ports
@@ -105,7 +112,9 @@ def all_codecs_are_heard(keys: list[str], processes: int) -> None:
             fidelity, _ = likeness(samples[begin : begin + num], present[begin : begin + num], voice(), range(100))
             assert (key, fidelity > VOICES[key].fidelity - 0.1) == (key, True)
             counters = live.plane.counters(leg)
-            assert (key, counters.received, counters.undecoded, counters.lost) == (key, 40, 0, 0)
+            assert (key, counters.received, counters.lost) == (key, 40, 0)
+            if counters.undecoded:  # a packet that no decoder makes sense of is so at every attempt
+                raise StarvedError(f"{counters.undecoded} packets of {key} were not decoded, or too late")
         assert live.plane.plane_counters().decoder_restarts == 0
 
 

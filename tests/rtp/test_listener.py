@@ -9,6 +9,7 @@ from pydantic import ValidationError
 from inference.errors import ConfigError
 from inference.rtp.packet import RtpPacket
 from inference.rtp.plane import PacketPlane, PlaneConfig
+from tests.peers import free_ports
 
 
 def packet(number: int, ssrc: int = 1) -> bytes:
@@ -19,23 +20,11 @@ def packet(number: int, ssrc: int = 1) -> bytes:
 
 def free_range(num: int) -> tuple[int, int]:
     """The first and last of some ports in a row that nobody has."""
-    for first in range(20000, 60000, 97):
-        socks = []
-        try:
-            for port in range(first, first + num):
-                socks.append(socket.socket(socket.AF_INET, socket.SOCK_DGRAM))
-                socks[-1].bind(("127.0.0.1", port))
-        except OSError:
-            continue
-        else:
-            return first, first + num - 1
-        finally:
-            for sock in socks:
-                sock.close()
-    pytest.skip("no free ports in a row")
+    first = free_ports(num)
+    return first, first + num - 1
 
 
-def wait_for(condition, limit_s: float = 20) -> None:
+def wait_for(condition, limit_s: float = 60) -> None:
     deadline = time.monotonic() + limit_s
     while not condition():
         assert time.monotonic() < deadline, "the datagrams did not arrive"

@@ -81,7 +81,7 @@ class plane_stopped_after:  # noqa: N801 - reads as a sentence
         self.plane.stop()
 
 
-def wait_for(condition, limit_s: float = 20) -> None:
+def wait_for(condition, limit_s: float = 60) -> None:
     deadline = time.monotonic() + limit_s
     while not condition():
         assert time.monotonic() < deadline, "the datagrams did not arrive"

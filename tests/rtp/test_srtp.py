@@ -2,7 +2,6 @@
 
 import base64
 import shutil
-import socket
 import subprocess
 import time
 from dataclasses import dataclass
@@ -17,6 +16,7 @@ from inference.rtp import g711
 from inference.rtp.packet import RtpPacket
 from inference.rtp.plane import Datagram, PacketPlane, PlaneConfig
 from inference.rtp.srtp import MAX_SSRCS, SrtpSession
+from tests.peers import free_port
 from tests.rtp.voices import PAYLOAD_TYPE, VOICES, likeness, packets, voice
 
 PORT = 40000
@@ -203,9 +203,7 @@ def test_ffmpeg_as_the_sender() -> None:
         pytest.skip("needs ffmpeg")
     key = Key.of(9)
     with PacketPlane(PlaneConfig(ports=(0,), max_legs=2)) as plane:
-        with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as taken:
-            taken.bind(("127.0.0.1", 0))
-            local = taken.getsockname()[1]
+        local = free_port()
         leg = plane.register(plane.ports[0], ("127.0.0.1", local), srtp=key)
         command = [
             *(ffmpeg, "-v", "error", "-re", "-f", "lavfi", "-i", "sine=frequency=440:sample_rate=8000:duration=1"),
@@ -213,8 +211,10 @@ def test_ffmpeg_as_the_sender() -> None:
             *("-srtp_out_params", key.key.get_secret_value()),
             f"srtp://127.0.0.1:{plane.ports[0]}?localport={local}&pkt_size=200",
         ]
-        subprocess.run(command, check=True, timeout=30, stdout=subprocess.DEVNULL)
-        time.sleep(0.1)
+        subprocess.run(command, check=True, timeout=90, stdout=subprocess.DEVNULL)
+        until_s = time.monotonic() + 60
+        while plane.counters(leg).received <= 30 and time.monotonic() < until_s:
+            time.sleep(0.01)
         counters = plane.counters(leg)
         assert counters.received > 30
         assert (counters.unverified, counters.lost, counters.unknown_payload) == (0, 0, 0)

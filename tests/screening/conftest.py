@@ -3,8 +3,6 @@
 import datetime
 import shutil
 import socket
-import subprocess
-import time
 
 import jwt
 import pytest
@@ -14,6 +12,7 @@ from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import NameOID, ObjectIdentifier
 
 from inference.screening.passport import PassportVerifier
+from tests.peers import Peer, free_port, listens, started
 
 NOW_S = 1_800_000_000.0
 X5U = "https://certificates.example/shaken.pem"
@@ -98,29 +97,17 @@ class RedisServer:
     """A real redis-server on loopback, nothing kept on disk."""
 
     def __init__(self, folder) -> None:
-        with socket.socket() as free:
-            free.bind(("127.0.0.1", 0))
-            self.port = free.getsockname()[1]
+        self.port = free_port()
         self.url = f"redis://127.0.0.1:{self.port}/0"
-        self._command = ["redis-server", "--port", str(self.port), "--bind", "127.0.0.1", "--save", "", "--dir", folder]
-        self.process = None
+        self._folder = folder
         self.start()
 
     def start(self) -> None:
-        self.process = subprocess.Popen(self._command, stdout=subprocess.DEVNULL)
-        until_s = time.monotonic() + 10
-        while True:
-            try:
-                socket.create_connection(("127.0.0.1", self.port), 0.2).close()
-            except OSError:
-                assert time.monotonic() < until_s, "redis-server did not start"
-                time.sleep(0.02)
-            else:
-                return
+        command = ["redis-server", "--port", self.port, "--bind", "127.0.0.1", "--save", "", "--dir", self._folder]
+        self._peer = Peer(command, self._folder / "redis.log", lambda: listens(self.port))
 
     def stop(self) -> None:
-        self.process.kill()
-        self.process.wait()
+        self._peer.kill()
 
     def flush(self) -> None:
         with socket.create_connection(("127.0.0.1", self.port), 2) as sock:
@@ -132,6 +119,7 @@ class RedisServer:
 def redis_server(tmp_path_factory):
     if shutil.which("redis-server") is None:
         pytest.skip("redis-server is not installed: apt install redis-server")
-    server = RedisServer(str(tmp_path_factory.mktemp("redis")))
+    folder = tmp_path_factory.mktemp("redis")
+    server = started(lambda: RedisServer(folder))
     yield server
     server.stop()

@@ -54,7 +54,7 @@ async def settle(server):
     for _ in range(20):
         await asyncio.sleep(0)
     if server._deciding:
-        await asyncio.wait(server._deciding, timeout=1)
+        await asyncio.wait(server._deciding, timeout=60)
         await asyncio.sleep(0)
 
 
@@ -288,7 +288,7 @@ async def question(address, data, *, tcp=False):
         reader, writer = await asyncio.open_connection(*address)
         writer.write(data)
         try:
-            return await asyncio.wait_for(reader.read(4096), 1)
+            return await asyncio.wait_for(reader.read(4096), 60)
         finally:
             writer.close()
     loop = asyncio.get_running_loop()

@@ -56,7 +56,7 @@ class Gateway:
 
 async def follow(api: httpx.AsyncClient, events: list, is_following: asyncio.Event) -> None:
     """Collect server-sent events until the stream ends."""
-    async with api.stream("GET", "/v1/events", timeout=30) as response:
+    async with api.stream("GET", "/v1/events", timeout=60) as response:
         assert response.headers["content-type"].startswith("text/event-stream")
         async for line in response.aiter_lines():
             is_following.set()
@@ -193,7 +193,7 @@ def following():
         events, is_following = [], asyncio.Event()
         task = asyncio.create_task(follow(api, events, is_following))
         try:
-            async with asyncio.timeout(10):
+            async with asyncio.timeout(60):
                 await is_following.wait()
             yield events
         finally:

@@ -234,7 +234,7 @@ def packets(samples, *, payload_type: int = 0, ssrc: int = 0xCAFE, first: int = 
     ]
 
 
-async def until(condition, timeout_s: float = 10) -> None:
+async def until(condition, timeout_s: float = 60) -> None:
     """Wait until ``condition()`` holds, at most ``timeout_s``."""
     async with asyncio.timeout(timeout_s):
         while not condition():  # noqa: ASYNC110

@@ -7,6 +7,7 @@ import pytest
 from structlog.testing import capture_logs
 
 from inference.errors import ScamTapError
+from tests.peers import free_port
 
 LEG_COUNTERS = {"received", "lost", "late", "duplicate", "foreign", "gap_s"}
 
@@ -133,12 +134,7 @@ def test_configured_calls_are_there_from_the_start(live, doubles):
         async with live(calls=[spec], media=PlaneConfig(ports=(port,), max_legs=4)) as (_, api, _gateway):
             return (await api.get("/v1/calls")).json()
 
-    import socket
-
-    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as probe:
-        probe.bind(("127.0.0.1", 0))
-        port = probe.getsockname()[1]
-    (call,) = asyncio.run(run(port))
+    (call,) = asyncio.run(run(free_port()))
     assert call["id"] == "line-1"
 
 

@@ -9,7 +9,6 @@ import signal
 import socket
 import subprocess
 import sys
-import time
 from pathlib import Path
 
 import httpx
@@ -18,6 +17,7 @@ from redis import Redis
 
 from inference.screening.config import ScreeningConfig
 from inference.screening.rules import RulesConfig
+from tests.peers import Peer, free_port, listens, started
 
 CALLER, CALLEES = "+441212345678", ["+442079460000", "+442079460007", "+442079460021"]
 
@@ -97,7 +97,7 @@ def test_a_label_is_said_when_the_call_is_answered_and_only_to_whom_it_was_shown
             return decided
 
     async def doubles_until(worker):
-        async with asyncio.timeout(5):
+        async with asyncio.timeout(60):
             while worker.screened._telling or worker.warner._tasks:  # noqa: ASYNC110
                 await asyncio.sleep(0.01)
 
@@ -152,29 +152,15 @@ def redis_url(tmp_path):
     """A real redis-server on loopback, nothing kept on disk."""
     if shutil.which("redis-server") is None:
         pytest.skip("redis-server is not installed: apt install redis-server")
-    port = free_port()
-    command = ["redis-server", "--port", str(port), "--bind", "127.0.0.1", "--save", "", "--dir", str(tmp_path)]
-    with subprocess.Popen(command, stdout=subprocess.DEVNULL) as process:
-        try:
-            until_s = time.monotonic() + 10
-            while True:
-                try:
-                    socket.create_connection(("127.0.0.1", port), 0.2).close()
-                except OSError:
-                    assert time.monotonic() < until_s, "redis-server did not start"
-                    time.sleep(0.02)
-                else:
-                    break
-            yield f"redis://127.0.0.1:{port}/0"
-        finally:
-            process.kill()
 
+    def start():
+        port = free_port()
+        command = ["redis-server", "--port", port, "--bind", "127.0.0.1", "--save", "", "--dir", tmp_path]
+        return port, Peer(command, tmp_path / "redis.log", lambda: listens(port))
 
-def free_port():
-    """Free just now."""
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        return free.getsockname()[1]
+    port, server = started(start)
+    with server:
+        yield f"redis://127.0.0.1:{port}/0"
 
 
 @pytest.mark.gateway
@@ -220,7 +206,7 @@ def test_a_worker_that_only_screens_answers_counts_and_remembers(alone, tmp_path
         metrics = api.get("/metrics").text
         assert 'scamtap_screening_total{category="spoofed",reason="NUMBER_IMPOSSIBLE",what="challenge"} 1.0' in metrics
     process.send_signal(signal.SIGTERM)
-    assert process.wait(10) == 0
+    assert process.wait(60) == 0
     assert (tmp_path / "j.db").is_file()
 
 

@@ -272,3 +272,30 @@ def test_a_draining_worker_takes_no_calls(bench, spec_of):
                 b.watch.begin(CallSpec.model_validate(spec_of()))
 
     asyncio.run(run())
+
+
+def test_calls_that_end_together_end_at_one_moment(bench, spec_of, monkeypatch):
+    """Reading takes time: the last of many must not have to catch up with what passed while the others were read."""
+
+    async def run():
+        async with bench(max_legs=256) as b:
+            for number in range(100):
+                b.watch.begin(CallSpec.model_validate(spec_of(f"c{number}", 30000 + 4 * number, 30002 + 4 * number)))
+            b.now_s += 1.0
+            await b.tick()
+            read, num_read = b.plane.read, []
+
+            def slow_read(legs, *, now_s):
+                batch = read(legs, now_s=now_s)
+                num_read.append(batch.num_samples.max(initial=0))
+                b.now_s += 0.05 * batch.num_samples.sum() / 8000  # a machine that needs a tenth of real time for a call
+                return batch
+
+            monkeypatch.setattr(b.plane, "read", slow_read)
+            b.now_s += 0.1
+            await b.watch.drain()
+            return num_read, b.plane.config.playout_delay_ms
+
+    num_read, held_back_ms = asyncio.run(run())
+    assert max(num_read) <= (100 + held_back_ms) * 8
+    assert sum(num_read) >= 100 * 800

@@ -22,7 +22,8 @@ from inference.engine.pbtxt import write_configs
 from inference.engine.repository import write_model
 from inference.engine.triton import TritonEngine
 from inference.errors import EngineError
-from inference.triton.server import Installed, LocalTriton
+from inference.triton.server import Installed, LocalTriton, Ports
+from tests.peers import free_port
 
 ADMIN = {"triton-grpc-protocol-admin-key": "sesame"}
 CONTROLLED = (
@@ -31,6 +32,13 @@ CONTROLLED = (
     "--grpc-restricted-protocol=shared-memory,model-repository,statistics,trace,logging:admin-key=sesame",
 )
 STAT_STATE, STAT_SESSION = 0, 3  # of the fields after the program's name in /proc/PID/stat
+
+
+def pytest_collection_modifyitems(items):
+    """Each starts a server or two, of which a busy machine takes half a minute."""
+    for item in items:
+        if item.path.parent == Path(__file__).parent:
+            item.add_marker(pytest.mark.timeout(400))
 
 
 def scaled(factor, *, head="a", num_trips=0):
@@ -88,7 +96,8 @@ def serve(installed, until):
     with contextlib.ExitStack() as exits:
 
         def start(models_dir, *flags, **more):
-            server = LocalTriton(models_dir, flags=flags, **more)
+            ports = Ports(*(free_port() for _ in range(3)))  # of the tests' own: it is started again on them
+            server = LocalTriton(models_dir, flags=flags, **{"ports": ports} | more)
 
             def stop():
                 with contextlib.suppress(ProcessLookupError):  # it has ended already
@@ -174,7 +183,7 @@ def load():
 def until():
     """``until(condition)``: wait for it, at most ``timeout_s``."""
 
-    def wait(condition, timeout_s=20):
+    def wait(condition, timeout_s=60):
         end_s = time.monotonic() + timeout_s
         while not condition():
             assert time.monotonic() < end_s, "it did not happen"

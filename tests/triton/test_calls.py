@@ -26,7 +26,7 @@ SERVED = ("speech_text", "scam_intent")
 FLAGS = ("--model-control-mode=explicit", *(f"--load-model={name}" for name in SERVED))
 NUM_CALLS = 3
 LENGTH_S = 40  # to the first alert and beyond
-RECOVERY_S = 2.0
+RECOVERY_S = 15.0
 
 
 @pytest.fixture
@@ -41,7 +41,7 @@ def settings_of():
     """Settings with the models on ``server``."""
     if not all(find_versions(MODELS / name) for name in SERVED):
         pytest.skip("needs the models: scamtap models pull")
-    return lambda server: Settings(engine={"url": server.url})
+    return lambda server: Settings(engine={"url": server.url, "timeout_s": 60})
 
 
 class Outage:

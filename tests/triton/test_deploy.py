@@ -13,7 +13,8 @@ from pathlib import Path
 import pytest
 import yaml
 
-from inference.triton.server import LocalTriton, free_ports
+from inference.triton.server import LocalTriton, Ports
+from tests.peers import free_port
 
 ROOT = Path(__file__).resolve().parents[2]
 DOCKERFILE = ROOT / "Dockerfile.gpu"
@@ -67,7 +68,7 @@ def test_without_a_key_it_does_not_start():
 @pytest.mark.parametrize("is_tls", [False, True])
 def test_the_server_takes_every_flag(installed, repository, tmp_path, is_tls, certificates):
     """The script runs a real server; only where it listens and finds its backends is this machine's affair."""
-    ports = free_ports()
+    ports = Ports(*(free_port() for _ in range(3)))
     layout = LocalTriton.lay_out(installed, tmp_path / "layout")
     flags = [
         f"--backend-directory={layout}",
@@ -90,7 +91,7 @@ def test_the_server_takes_every_flag(installed, repository, tmp_path, is_tls, ce
             [SERVE, *flags], env=environment, stdout=log, stderr=subprocess.STDOUT, start_new_session=True
         )
     try:
-        until_s = time.monotonic() + 30
+        until_s = time.monotonic() + 90
         while True:
             assert process.poll() is None, (tmp_path / "log").read_text()
             assert time.monotonic() < until_s, (tmp_path / "log").read_text()
@@ -101,7 +102,7 @@ def test_the_server_takes_every_flag(installed, repository, tmp_path, is_tls, ce
                 time.sleep(0.1)
         index = urllib.request.Request(f"http://127.0.0.1:{ports.http}/v2/repository/index", method="POST")
         with pytest.raises(urllib.error.HTTPError, match="403"):
-            urllib.request.urlopen(index, timeout=2)
+            urllib.request.urlopen(index, timeout=30)
     finally:
         os.killpg(process.pid, signal.SIGKILL)
         process.wait()

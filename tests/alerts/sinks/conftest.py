@@ -1,11 +1,8 @@
 """Real servers on loopback, and what sinks are given."""
 
-import contextlib
 import shutil
-import socket
 import subprocess
 import sys
-import time
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,12 +10,7 @@ from pathlib import Path
 import pytest
 
 from inference.alerts.notice import Envelope, Notice
-
-
-def free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return probe.getsockname()[1]
+from tests.peers import Peer, free_port, listens, started
 
 
 class Server:
@@ -34,23 +26,15 @@ class Server:
         self.port = port
         self._command = list(command)
         self._log = log
-        self._process: subprocess.Popen[bytes] | None = None
+        self._peer: Peer | None = None
 
     def start(self) -> None:
-        with self._log.open("ab") as log:
-            self._process = subprocess.Popen(self._command, stdout=log, stderr=log)
-        until_s = time.monotonic() + 15
-        while time.monotonic() < until_s and self._process.poll() is None:
-            with contextlib.suppress(OSError), socket.create_connection(("127.0.0.1", self.port), 1):
-                return
-            time.sleep(0.02)
-        raise AssertionError(self._log.read_text(errors="replace"))
+        self._peer = Peer(self._command, self._log, lambda: listens(self.port))
 
     def kill(self) -> None:
-        if self._process is not None:
-            self._process.kill()
-            self._process.wait(10)
-            self._process = None
+        if self._peer is not None:
+            self._peer.kill()
+            self._peer = None
 
 
 def program(name: str) -> str:
@@ -91,11 +75,9 @@ def certificates(tmp_path_factory) -> Certificates:
 @pytest.fixture
 def redis_server(tmp_path) -> Iterator[Server]:
     """Keeps what it acknowledged through a kill."""
-    port = free_port()
     durable = ("--appendonly", "yes", "--appendfsync", "always", "--save", "")
-    command = [program("redis-server"), "--bind", "127.0.0.1", "--port", str(port), "--dir", str(tmp_path), *durable]
-    server = Server(command, port, tmp_path / "redis.log")
-    server.start()
+    command = [program("redis-server"), "--bind", "127.0.0.1", "--dir", str(tmp_path), *durable]
+    server = started(lambda: begun([*command, "--port"], tmp_path / "redis.log"))
     yield server
     server.kill()
 
@@ -103,12 +85,18 @@ def redis_server(tmp_path) -> Iterator[Server]:
 @pytest.fixture
 def nats_server(tmp_path) -> Iterator[Server]:
     """With JetStream, on disk."""
-    port = free_port()
-    command = [program("nats-server"), "-a", "127.0.0.1", "-p", str(port), "-js", "-sd", str(tmp_path / "nats")]
-    server = Server(command, port, tmp_path / "nats.log")
-    server.start()
+    command = [program("nats-server"), "-a", "127.0.0.1", "-js", "-sd", str(tmp_path / "nats")]
+    server = started(lambda: begun([*command, "-p"], tmp_path / "nats.log"))
     yield server
     server.kill()
+
+
+def begun(command: Sequence[str], log: Path) -> Server:
+    """A server whose command ends with its port."""
+    port = free_port()
+    server = Server([*command, str(port)], port, log)
+    server.start()
+    return server
 
 
 @pytest.fixture

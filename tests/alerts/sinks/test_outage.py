@@ -25,7 +25,7 @@ def alert(number: int) -> Alert:
     return Alert(f"call-{number}", "danger", 1.0, 0.9, "tax", "ask", (), 1_700_000_000.0, "m")
 
 
-async def until(condition, timeout_s: float = 30) -> None:
+async def until(condition, timeout_s: float = 60) -> None:
     async with asyncio.timeout(timeout_s):
         while not await condition():  # noqa: ASYNC110
             await asyncio.sleep(0.02)

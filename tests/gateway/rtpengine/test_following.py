@@ -17,7 +17,7 @@ pytestmark = [pytest.mark.gateway, pytest.mark.anyio]
 NAME = id_of("c1")
 
 
-async def until(condition, timeout_s: float = 5) -> None:
+async def until(condition, timeout_s: float = 60) -> None:
     async with asyncio.timeout(timeout_s):
         while not condition():  # noqa: ASYNC110
             await asyncio.sleep(0.005)
@@ -252,7 +252,7 @@ async def test_encrypted_forks_come_with_their_keys(call, service, gateway):
 
     with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as sock:
         sock.bind(("127.0.0.1", 0))
-        sock.settimeout(2)
+        sock.settimeout(30)
         call()
         service.begin = lambda spec: service.specs.update({spec.id: spec})
         service.end = lambda name: asyncio.sleep(0)

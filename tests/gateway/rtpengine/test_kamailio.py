@@ -23,12 +23,14 @@ from inference.gateway.rtpengine.ear import PAD_SAMPLES
 from inference.rtp.plane import PlaneConfig
 from inference.service.api import ApiConfig
 from inference.service.worker import Worker
+from tests.peers import Peer, free_port, free_ports, started
 
 pytestmark = [pytest.mark.gateway, pytest.mark.anyio]
 
 HERE = Path(__file__).parent
 CONFIG = Path(__file__).parents[3] / "configs" / "deploy" / "kamailio" / "kamailio.cfg"
 TONE = warning_tone("danger")
+NUM_MEDIA_PORTS = 20
 
 
 def program(name: str) -> str:
@@ -38,12 +40,6 @@ def program(name: str) -> str:
     if found is None:
         pytest.fail(f"{name} is not installed: apt-get install kamailio kamailio-utils-modules sip-tester")
     return found
-
-
-def free_port(kind: int = socket.SOCK_DGRAM) -> int:
-    with socket.socket(socket.AF_INET, kind) as sock:
-        sock.bind(("127.0.0.1", 0))
-        return sock.getsockname()[1]
 
 
 class Proxy:
@@ -56,16 +52,12 @@ class Proxy:
             "RTPENGINE": f'"udp:127.0.0.1:{ng_port}"',
             "SUBSCRIBERS": f'"sip:127.0.0.1:{self.subscribers_port}"',
         }
-        self.log = (folder / "kamailio.log").open("wb")
-        self.process = subprocess.Popen(
-            [program("kamailio"), "-DD", "-E", "-m", "32", "-M", "4", "-f", str(CONFIG), "-Y", str(folder),
+        self._peer = Peer(
+            [program("kamailio"), "-DD", "-E", "-m", "32", "-M", "4", "-f", CONFIG, "-Y", folder,
              *(part for name, value in definitions.items() for part in ("-A", f"{name}={value}"))],
-            stderr=self.log, stdout=self.log,
+            folder / "kamailio.log", self._answers,
         )  # fmt: skip
-        deadline_s = time.monotonic() + 15
-        while not self._answers():
-            assert time.monotonic() < deadline_s, (folder / "kamailio.log").read_text()
-            assert self.process.poll() is None, (folder / "kamailio.log").read_text()
+        self.close = self._peer.close
 
     def _answers(self) -> bool:
         with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as sock:
@@ -83,15 +75,10 @@ class Proxy:
                 return sock.recv(4096).startswith(b"SIP/2.0 405")
         return False
 
-    def close(self) -> None:
-        self.process.terminate()
-        self.process.wait(10)
-        self.log.close()
-
 
 @pytest.fixture
 def proxy(daemon, tmp_path):
-    with contextlib.closing(Proxy(daemon.ng_port, tmp_path)) as made:
+    with contextlib.closing(started(lambda: Proxy(daemon.ng_port, tmp_path))) as made:
         yield made
 
 
@@ -102,28 +89,28 @@ class Baresip:
         self.folder = folder / "baresip"
         self.folder.mkdir()
         modules = Path("/usr/lib/baresip/modules")
+        first = free_ports(NUM_MEDIA_PORTS)
         wanted = ["g711", "sndfile", "aubridge"]
         (self.folder / "config").write_text(
-            f"sip_listen 127.0.0.1:{proxy.subscribers_port}\nrtp_ports 50000-50100\nmodule_path {modules}\n"
+            f"sip_listen 127.0.0.1:{proxy.subscribers_port}\nrtp_ports {first}-{first + NUM_MEDIA_PORTS - 1}\n"
+            f"module_path {modules}\n"
             "audio_player aubridge,x\naudio_source aubridge,x\naudio_alert aubridge,x\naudio_buffer 20-160\n"
             + "".join(f"module {name}.so\n" for name in wanted)
             + f"module_app account.so\nmodule_app menu.so\nsnd_path {self.folder}\n"
         )
         account = f"<sip:subscriber@127.0.0.1:{proxy.subscribers_port}>;regint=0;answermode=auto;audio_codecs=PCMU\n"
         (self.folder / "accounts").write_text(account)
-        self.process = subprocess.Popen(
-            [program("baresip"), "-f", str(self.folder)],
-            stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL,
-        )  # fmt: skip
+        self.log = self.folder / "log"
+        self._peer = Peer([program("baresip"), "-f", self.folder], self.log, self._is_ready)
+        self.close = self._peer.close
+
+    def _is_ready(self) -> bool:
+        return self.log.exists() and "baresip is ready" in self.log.read_text(errors="replace")
 
     def heard(self) -> np.ndarray:
         """int16 ``[num_samples]`` at 8 kHz, once it has ended."""
         (path,) = self.folder.glob("dump-*-dec.wav")
         return soundfile.read(path, dtype="int16")[0]
-
-    def close(self) -> None:
-        self.process.terminate()
-        self.process.wait(10)
 
 
 class Phones:
@@ -133,8 +120,9 @@ class Phones:
         self.daemon = daemon
         self.caller, self.callee = phone(0xCA11E4), phone(0xCA11EE)
         common = ["-i", "127.0.0.1", "-m", "1", "-nostdin", "-timeout", "60", "-timeout_error"]
-        callee = ["-sf", str(HERE / "uas.xml"), "-p", str(proxy.subscribers_port), "-mp", str(free_port())]
-        caller = ["-sf", str(HERE / "uac.xml"), "-p", str(free_port()), "-mp", str(free_port()), "-d", str(talk_ms)]
+        media_ports = [str(free_ports(4)) for _ in range(2)]  # SIPp takes the one after the next as well
+        callee = ["-sf", str(HERE / "uas.xml"), "-p", str(proxy.subscribers_port), "-mp", media_ports[0]]
+        caller = ["-sf", str(HERE / "uac.xml"), "-p", str(free_port()), "-mp", media_ports[1], "-d", str(talk_ms)]
         self.sipps = [
             subprocess.Popen(
                 [program("sipp"), f"127.0.0.1:{proxy.port}", *of, *common, "-key", "rtp_port", str(phone.port)],
@@ -187,7 +175,7 @@ class Phones:
             sipp.wait()
 
 
-async def until(condition, timeout_s: float = 15) -> None:
+async def until(condition, timeout_s: float = 60) -> None:
     async with asyncio.timeout(timeout_s):
         while not condition():  # noqa: ASYNC110
             await asyncio.sleep(0.02)
@@ -226,14 +214,13 @@ async def test_a_sip_call_is_heard_warned_and_ended(daemon, proxy, phone, servic
             assert [p for p in phones.caller.got if p.ssrc not in own] == []
             assert service.ended == []
             await until(lambda: service.ended == [name])
-            assert [sipp.wait(10) for sipp in phones.sipps] == [0, 0], "SIPp saw the call as it should be"
+            assert [sipp.wait(60) for sipp in phones.sipps] == [0, 0], "SIPp saw the call as it should be"
     assert daemon.ng(command="list")["calls"] == []
 
 
 async def test_a_real_phone_plays_the_whole_warning(daemon, proxy, phone, service, gateway, doubles, tmp_path):
     """In the default mode. With the caller not held, baresip 1.0 changes streams 130 times and plays no tone at all."""
     with contextlib.closing(Baresip(proxy, tmp_path)) as baresip:
-        await asyncio.sleep(1)  # it says nowhere that it listens
         async with gateway(poll_s=0.2) as g:
             with contextlib.closing(Phones(daemon, proxy, phone, 5000, tmp_path, has_callee=False)) as phones:
                 await until(phones.answered)
@@ -281,25 +268,23 @@ async def test_kamailio_tells_of_a_call_which_is_warned_and_of_its_end(daemon, p
 
 
 def test_the_shipped_rtpengine_conf_is_read(tmp_path):
-    ports = {"listen-ng": free_port(), "listen-tcp-ng": free_port(socket.SOCK_STREAM)}
-    moved = [f"--{name}=127.0.0.1:{port}" for name, port in ports.items()]
-    process = subprocess.Popen(
-        [program("rtpengine"), f"--config-file={CONFIG.with_name('rtpengine.conf')}", *moved, "--foreground",
-         "--log-stderr", "--log-level=3"],
-        stderr=subprocess.DEVNULL,
-    )  # fmt: skip
-    try:
-        with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as sock:
-            sock.connect(("127.0.0.1", ports["listen-ng"]))
-            sock.settimeout(0.2)
-            answer = b""
-            for _ in range(25):
-                with contextlib.suppress(OSError):
-                    sock.send(b"c1 d7:command4:pinge")
-                    answer = sock.recv(100)
-                    break
-                time.sleep(0.1)
-        assert answer == b"c1 d6:result4:ponge"
-    finally:
-        process.kill()
-        process.wait()
+    def start():
+        ports = {"listen-ng": free_port(), "listen-tcp-ng": free_port()}
+        moved = [f"--{name}=127.0.0.1:{port}" for name, port in ports.items()]
+        return Peer(
+            [program("rtpengine"), f"--config-file={CONFIG.with_name('rtpengine.conf')}", *moved, "--foreground",
+             "--log-stderr", "--log-level=3"],
+            tmp_path / "rtpengine.log", lambda: pings(ports["listen-ng"]),
+        )  # fmt: skip
+
+    started(start).close()
+
+
+def pings(port: int) -> bool:
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as sock:
+        sock.connect(("127.0.0.1", port))
+        sock.settimeout(1)
+        with contextlib.suppress(OSError):
+            sock.send(b"c1 d7:command4:pinge")
+            return sock.recv(100) == b"c1 d6:result4:ponge"
+    return False

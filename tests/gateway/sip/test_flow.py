@@ -54,14 +54,14 @@ class Port:
 async def closed(reader):
     """Whether the other side closes the connection."""
     try:
-        async with asyncio.timeout(2):
+        async with asyncio.timeout(60):
             return await reader.read() == b""
     except ConnectionError:
         return True
 
 
 async def until(condition):
-    async with asyncio.timeout(5):
+    async with asyncio.timeout(60):
         while not condition():  # noqa: ASYNC110
             await asyncio.sleep(0.002)
 

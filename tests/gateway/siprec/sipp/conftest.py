@@ -173,7 +173,7 @@ async def _following(worker):
 
     task = asyncio.create_task(follow())
     try:
-        await asyncio.wait_for(is_following.wait(), 10)
+        await asyncio.wait_for(is_following.wait(), 60)
         yield events
     finally:
         task.cancel()

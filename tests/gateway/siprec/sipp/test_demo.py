@@ -42,7 +42,7 @@ def test_the_demo_scam_over_siprec_with_the_real_models(
             (_, _, port) = worker.gateways[0].addresses[0]
             length_ms = 1000 * len(sound) // rate_hz + 1500
             sipp = asyncio.create_task(src.run("src", port, length_ms=length_ms, timeout_s=300))
-            async with asyncio.timeout(10):
+            async with asyncio.timeout(60):
                 while not worker.watch.call_ids:  # noqa: ASYNC110
                     await asyncio.sleep(0.01)
             await src.play_near(worker.watch.media_ports[0], packets)

@@ -9,26 +9,38 @@ import pytest
 
 from inference.rtp.plane import PlaneConfig
 
+# SIPp drops 30 % of what it sends and of what it receives. A call is not as it should be where
+# - none of 7 copies of its INVITE (0 to 31.5 s) arrives: .3^7 = 2.2e-4. It never was for us; two of 20 may be so, and a
+#   third is once in 10^8 runs;
+# - we have it and SIPp hears no 200 until it gives up, 32 s after its last INVITE: timer G alone sends 11 of them in
+#   that time, and each later INVITE brings one more: 5e-8 a call, summed over which INVITE came first;
+# - no BYE of 31 is both received and answered: (1 - .7^2)^31 = 9e-10. (8, its own limit, all fail in one of 11 runs.)
+# Together 1e-6 a run. That a copy of the INVITE's 200 is none of the BYE's needs "transactions" of SIPp's (load.xml):
+# without them one call in 17 was over for SIPp though its BYE had been lost.
+PATIENT = ("-max_retrans", 30, "-max_invite_retrans", 6, "-max_non_invite_retrans", 30)
+
 
 @pytest.mark.gateway
+@pytest.mark.timeout(300)
 def test_a_third_of_all_datagrams_lost(live, src, source_ports):
     """Both sides send again until it arrives; no call is left behind, none is counted twice."""
 
     async def run():
         async with live() as (worker, ports):
-            code = await src.run(
-                "load", ports["udp"], "-inf", source_ports, "-lost", 30, "-r", 10, calls=20, length_ms=300
-            )
+            more = ["-inf", source_ports, "-lost", 30, "-r", 10, *PATIENT, "-T2", 500]
+            code = await src.run("load", ports["udp"], *more, calls=20, length_ms=300, timeout_s=150)
             gateway = worker.gateways[0]
-            async with asyncio.timeout(40):
-                while gateway.num_recordings:  # noqa: ASYNC110 -- a BYE of which every copy was lost: its session was not acknowledged
+            async with asyncio.timeout(60):
+                while gateway.num_recordings:  # noqa: ASYNC110 -- one that SIPp gave up: it was not acknowledged
                     await asyncio.sleep(0.1)
             return code, gateway.agent.counts, worker.watch.call_ids
 
-    _code, counts, call_ids = asyncio.run(run())
+    code, counts, call_ids = asyncio.run(run())
     assert call_ids == []
-    assert sum(number for what, number in counts.items() if what.startswith("ended")) == 20
-    assert counts["ended: bye"] >= 18
+    num_begun = sum(number for what, number in counts.items() if what.startswith("ended"))
+    assert 18 <= num_begun <= 20
+    assert counts["ended: bye"] == num_begun
+    assert code == 0 or num_begun < 20, "what was answered arrived, however often it was lost"
 
 
 def resident_mib():
@@ -40,6 +52,7 @@ def descriptors():
 
 
 @pytest.mark.gateway
+@pytest.mark.timeout(400)
 @pytest.mark.parametrize("transport", ["u1", "t1"])
 def test_fifty_calls_a_second_leave_nothing_behind(live, src, transport, record_property, source_ports):
     load(live, src, transport, 8, record_property, source_ports)
@@ -57,12 +70,16 @@ def load(live, src, transport, seconds, record_property, source_ports):
     # transactions are remembered: what grows then is a leak.
     rate, num_warm = 50, 2000 if seconds > 60 else 600
     media = PlaneConfig(ports=(0,), max_legs=1024)
+    # A worker that its machine holds up refuses calls, rightly; here each is to be taken and to leave nothing behind.
+    never = {"overload": dict.fromkeys(("long_hop_from_s", "gate_only_from_s", "refuse_from_s"), 600.0)}
 
     async def run():
-        async with live({"media": media}) as (worker, ports):
+        async with live({"media": media, "watch": {"max_calls": 512, "scheduler": never}}) as (worker, ports):
             gateway, port = worker.gateways[0], ports["udp" if transport == "u1" else "tcp"]
-            more = ["-inf", source_ports, "-r", rate, "-l", 500]
-            how = {"transport": transport, "length_ms": 1000, "timeout_s": 2 * seconds + 60}
+            # No more than twice as many at once as there are of a second each: a machine that is too busy for the rate
+            # has fewer calls, and not ever more of them that are asked for again.
+            more = ["-inf", source_ports, "-r", rate, "-l", 2 * rate, *PATIENT]
+            how = {"transport": transport, "length_ms": 1000, "timeout_s": 2 * seconds + 120}
             began_s = time.process_time()
             warm = await src.run("load", port, *more, calls=num_warm, **how)
             await asyncio.sleep(6)
