@@ -6,6 +6,7 @@ import os
 import sys
 from collections.abc import Callable
 from enum import StrEnum
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
@@ -126,6 +127,7 @@ def replay(
     capture are paired into calls; the calls' SIP in the same capture says who is who, else --far does.
     """
     from inference.gateway.recording import open_recording
+    from inference.service.asked import asked
     from inference.service.models import build_parts, build_stages, default_language
     from inference.service.progress import replay_progress
     from inference.service.replay import replay as replay_call
@@ -143,16 +145,16 @@ def replay(
                     stderr.print(printable(notice), style="dim", markup=False)
             bar = None if as_json else stderr
             with replay_progress(bar, printable(recorded.id), recorded.duration_s) as on_progress:
-                for event in replay_call(
-                    recorded, parts, stages, language=spoken, realtime=realtime, on_progress=on_progress
-                ):
+                follow = partial(replay_call, recorded, parts, stages, language=spoken, realtime=realtime)
+                for event in follow(on_progress=on_progress, opinions=opinions):
                     if as_json:
                         _print_json(event.to_json())
                     else:
                         stdout.print(event_line(event))
 
     try:
-        _each_file(files, run)
+        with asked(settings.opinion, stderr) as opinions:
+            _each_file(files, run)
     finally:
         stages.close()
 
@@ -169,6 +171,7 @@ def score(
     One call a line: {"id", "lang", "turns": [{"leg": "far", "text"}]} or {"id", "lang", "text"} (all of it the other
     party). Prints the risk after each turn, the turn of the first alert, the family and the stage.
     """
+    from inference.service.asked import asked
     from inference.service.models import build_scorer
     from inference.service.score import read_texts, score_line, score_text
 
@@ -178,13 +181,14 @@ def score(
 
     def run(path: Path) -> None:
         for call in read_texts(path):
-            scored = score_text(scorer, verdict, call)
+            scored = score_text(scorer, verdict, call, opinions)
             if as_json:
                 _print_json(scored)
             else:
                 stdout.print(score_line(scored))
 
-    _each_file(files, run)
+    with asked(settings.opinion, stderr) as opinions:
+        _each_file(files, run)
 
 
 @app.command()

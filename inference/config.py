@@ -17,6 +17,7 @@ from inference.errors import ConfigError
 from inference.gateway.open import GatewaysConfig
 from inference.gateway.spec import CallSpec
 from inference.intent.scorer import IntentConfig
+from inference.opinion.config import OpinionConfig
 from inference.rtp.plane import PlaneConfig
 from inference.screening.config import ScreeningConfig
 from inference.service.api import ApiConfig
@@ -73,6 +74,7 @@ class Settings(BaseSettings):
     speech: RecogniserConfig = RecogniserConfig()
     cascade: CascadeConfig = CascadeConfig()
     intent: IntentConfig = IntentConfig()
+    opinion: OpinionConfig = OpinionConfig()
     verdict: VerdictConfig = VerdictConfig()
     alerts: AlertsConfig = AlertsConfig()
     warnings: WarningsConfig = WarningsConfig()

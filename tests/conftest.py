@@ -13,6 +13,7 @@ from inference.errors import ScamTapError
 
 ROOT = Path(__file__).resolve().parents[1]
 DOUBLES = Path(__file__).with_name("service") / "doubles.py"
+ENDPOINT = Path(__file__).with_name("opinion") / "endpoint.py"
 
 
 def _load(path: Path) -> ModuleType:
@@ -27,6 +28,13 @@ def _load(path: Path) -> ModuleType:
 def doubles() -> ModuleType:
     """tests/service/doubles.py; test modules cannot import each other (import-mode=importlib)."""
     return _load(DOUBLES)
+
+
+@pytest.fixture
+def endpoint():
+    """An OpenAI-compatible server on loopback that answers as a test says; see tests/opinion/endpoint.py."""
+    with _load(ENDPOINT).Endpoint() as served:
+        yield served
 
 
 @pytest.fixture

@@ -83,3 +83,39 @@ def test_an_empty_file_is_one_line(run, tmp_path, content):
     code, out, err = run("score", "--json", tmp_path / "calls.jsonl")
     assert (code, out, err.count("\n")) == (1, "", 1)
     assert "the file is empty" in err
+
+
+def test_opinions_are_waited_for_where_they_are_configured(run, doubles, endpoint, tmp_path, monkeypatch):
+    from inference.service import models
+
+    monkeypatch.setattr(models, "build_scorer", lambda _settings: doubles.ActScorer())
+    config = tmp_path / "scamtap.yaml"
+    config.write_text(f"opinion: {{url: '{endpoint.url}', model: double, max_taken_nats: 2}}")
+    turns = [{"leg": "far", "text": phrase.text} for phrase in (doubles.HELLO, doubles.THREAT)]
+    path = lines_of(tmp_path / "calls.jsonl", {"id": "scam", "turns": turns}, {"id": "fine", "text": "hello"})
+    without = json.loads(run("score", "--json", path)[1].splitlines()[0])
+    assert (without["level"], without["acts"], endpoint.seen) == ("suspect", {"threat": 3.2}, [])
+    endpoint.says({1: ["claims_authority"], 2: ["threat"]})
+    code, out, err = run("score", "--json", "--config", config, path)
+    risen, fine = map(json.loads, out.splitlines())
+    assert (code, err, len(endpoint.seen)) == (0, "", 1)
+    assert (risen["level"], risen["acts"]) == ("danger", {"threat": 3.2, "claims_authority": 2.0})
+    assert fine["level"] == "none"
+    endpoint.says({})
+    cleared = json.loads(run("score", "--json", "--config", config, path)[1].splitlines()[0])
+    assert (cleared["level"], cleared["first_alert_turn"]) == ("suspect", 1)  # it was, for a moment
+    assert cleared["risk"][-1] < 0.3 < without["risk"][-1]
+    endpoint.status = 500
+    code, out, err = run("score", "--json", "--config", config, path)
+    assert (code, json.loads(out.splitlines()[0])) == (0, without)
+    assert err.strip() == "1 opinion(s) asked for: 1 refused"
+
+
+def test_a_key_that_is_not_there_is_one_line(run, endpoint, tmp_path, monkeypatch):
+    monkeypatch.delenv("SCAMTAP_TEST_KEY", raising=False)
+    config = tmp_path / "scamtap.yaml"
+    config.write_text(f"opinion: {{url: '{endpoint.url}', model: double, api_key_env: SCAMTAP_TEST_KEY}}")
+    path = lines_of(tmp_path / "calls.jsonl", {"id": "x", "text": "hello"})
+    code, out, err = run("score", "--config", config, path)
+    assert (code, out) == (2, "")
+    assert err == "scamtap: opinion.api_key_env: SCAMTAP_TEST_KEY is not set; put the key there, or leave it out\n"

@@ -74,6 +74,16 @@ def test_ways_back_that_the_shipped_file_only_mentions_exist_too(load):
         assert getattr(warnings, way) is not None
 
 
+def test_the_opinion_that_the_shipped_file_only_mentions_can_be_asked_for(load):
+    text = SHIPPED.read_text()
+    block = text[text.index("opinion:\n") : text.index("\n# When the models")]
+    assert not load(block).opinion.is_on
+    named = re.sub(r"(?m)^  # ", "  ", block).replace("model: null", "model: m")
+    named = named.replace("url: null", "url: http://192.0.2.1/v1")
+    opinion = load(named).opinion
+    assert (opinion.is_on, opinion.api_key_env, opinion.plaintext) == (True, "SCAMTAP_OPINION_KEY", True)
+
+
 def test_variables_that_the_shipped_file_names_exist(monkeypatch, load):
     for name in re.findall(r"SCAMTAP__\w+", SHIPPED.read_text()):
         monkeypatch.setenv(name, SECRET)

@@ -43,13 +43,14 @@ def logged(monkeypatch):
     structlog.reset_defaults()
 
 
-async def session(doubles, folder, **alerts):
+async def session(doubles, folder, opinion=None, **alerts):
     """A whole session with one call that is warned of; returns what /metrics and the API said."""
     settings = Settings(
         privacy=PrivacyConfig(legal_basis="a test of our own software"),
         media=PlaneConfig(ports=(0,), max_legs=4),
         api=ApiConfig(port=0),
         segmenter=doubles.SEGMENTS,
+        opinion=opinion or {},
         alerts={"jsonl_path": folder / "alerts.jsonl", "outbox_path": folder / "outbox.db", **alerts},
     )
     asyncio.get_running_loop().set_exception_handler(log_failure)
@@ -101,6 +102,24 @@ def test_words_are_in_alerts_where_the_operator_wants_them(scripted, doubles, tm
     assert doubles.ASK.text in [item["text"] for item in alerts[-1]["data"]["evidence"]]
     assert doubles.PLANTED not in logged.getvalue()
     assert doubles.PLANTED not in told
+
+
+@pytest.mark.parametrize("status", [200, 500])
+def test_an_opinion_leaves_neither_words_nor_key(scripted, doubles, endpoint, tmp_path, logged, monkeypatch, status):
+    """Of what is sent and what comes back, which may repeat both, nothing is left."""
+    monkeypatch.setenv("SCAMTAP_TEST_KEY", "sk-plantedkey")
+    scripted.scorer = doubles.ActScorer()
+    endpoint.status = status
+    endpoint.writes(f"{doubles.THREAT.text}, and your key is sk-plantedkey")
+    opinion = {**endpoint.settings, "api_key_env": "SCAMTAP_TEST_KEY", "max_failures": 1}
+    told = asyncio.run(session(doubles, tmp_path, opinion=opinion))
+    assert doubles.THREAT.text in str(endpoint.seen[0].body)
+    assert endpoint.seen[0].headers["authorization"] == "Bearer sk-plantedkey"
+    assert f'scamtap_opinions_total{{outcome="{"refused" if status == 500 else "malformed"}"}} 1.0' in told
+    assert ("opinions paused" in logged.getvalue()) == (status == 500)
+    heap = logged.getvalue() + told + all_bytes(tmp_path).decode("utf-8", "replace")
+    assert doubles.PLANTED not in heap
+    assert "sk-planted" not in heap
 
 
 @pytest.mark.parametrize("kind", [EngineError, RuntimeError])

@@ -67,6 +67,12 @@ class Weighed:
             value = min(0.0, value)
         return min(self.limit, max(-self.limit, value))
 
+    def note(self, held: dict[str, float]) -> None:
+        """Remember in ``held`` what the utterance shows, where the call has not shown it as surely before."""
+        for act, part in self.acts.items():
+            if abs(part) > abs(held.get(act, 0.0)):
+                held[act] = part
+
 
 @dataclass(frozen=True, slots=True)
 class IntentScores:

@@ -32,6 +32,8 @@ _NUMBER_WORD = (
 )
 _NUMBER_WORDS = re.compile(rf"\b(?:{_NUMBER_WORD})(?: (?:and )?(?:{_NUMBER_WORD}))+\b")
 _DIGITS = re.compile(r"\d[\d,.:/-]*\d")
+_SPACED_DIGITS = re.compile(r"\d(?:[\s,.:/()+-]*\d)+")
+_SPOKEN_DIGITS = re.compile(rf"\b(?:{_NUMBER_WORD})(?:[\s,.-]+(?:and\s+)?(?:{_NUMBER_WORD}))+\b", re.IGNORECASE)
 _CURRENCY = {"$": " dollars ", "£": " pounds ", "€": " euros ", "%": " percent "}
 _NOT_WORD = re.compile(r"[^\w' ]+", re.UNICODE)
 _APOSTROPHE = re.compile(r"[’‘`]")
@@ -89,6 +91,16 @@ def normalise(text: str) -> str:
     text = " ".join(text.split())
     text = _NUMBER_WORDS.sub("number", text)
     return re.sub(r"\bnumber(?: (?:and )?number)+\b", "number", text)
+
+
+def mask_numbers(text: str) -> str:
+    """``text`` with every number of two digits or more as ``number``, written or spoken; all else as it was.
+
+    Codes, cards, accounts and telephone numbers tell nothing about what is being done, and belong to somebody.
+    """
+    text = _SPACED_DIGITS.sub(" number ", unicodedata.normalize("NFKC", text))
+    text = _SPOKEN_DIGITS.sub(" number ", text)
+    return " ".join(_HAN_NUMBER.sub(_han_number, text).split())
 
 
 def is_filler(text: str) -> bool:

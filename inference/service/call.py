@@ -6,9 +6,13 @@ A call does no heavy work of its own: it cuts speech into segments, remembers wh
 models run between :meth:`Call.hear` and :meth:`Call.judge`, over the due segments of all calls at once
 (:mod:`inference.service.stages`). It reads no clock: time is the call's own, so a recording replayed in a second and a
 live call give the same events.
+
+Of a call at ``suspect`` a language model may be asked for its opinion, where that is configured: :meth:`Call.question`,
+:meth:`Call.reconsider`. Nothing above waits for it.
 """
 
 import math
+import threading
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -21,9 +25,11 @@ from inference.gate.evidence import GateEvidence
 from inference.intent.context import ContextWindow, RollingContext
 from inference.intent.scorer import IntentScorer
 from inference.intent.scores import IntentScores
-from inference.service.events import AlertEvent, Event, UtteranceEvent, VerdictEvent
+from inference.opinion.answer import Shown
+from inference.opinion.question import Question
+from inference.service.events import AlertEvent, Event, OpinionEvent, UtteranceEvent, VerdictEvent
 from inference.speech.utterance import Utterance
-from inference.verdict.verdict import LEVELS, Level, Verdict
+from inference.verdict.verdict import LEVELS, Assessment, Level, Verdict
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,6 +71,8 @@ class Call:
         self._segmenters = {leg: parts.segmenter(leg) for leg in LEGS}
         self._context = RollingContext()
         self._verdict = parts.verdict()
+        self._weighing = threading.Lock()  # scores come from the models' thread, an opinion from the loop's
+        self.is_over = False
         self._gate = None if parts.gate is None else parts.gate()
         self._speech_s: dict[Leg, float] = dict.fromkeys(LEGS, 0.0)
         self._highest: Level = "none"
@@ -128,19 +136,47 @@ class Call:
         Returns:
             The utterance with the risk after it, and an alert where it made the level rise.
         """
-        before = self._verdict.assessment.level
-        now = self._verdict.update(utterance, scores)
-        events: list[Event] = [UtteranceEvent(self.id, utterance, now.risk)]
-        if LEVELS.index(now.level) > LEVELS.index(before) and LEVELS.index(now.level) > LEVELS.index(self._highest):
-            self._highest = now.level
-            self._first_alert_s = utterance.known_s if self._first_alert_s is None else self._first_alert_s
-            looks_like = (now.risk, now.family, now.stage, now.evidence)
-            alert = Alert(self.id, now.level, utterance.known_s, *looks_like, self.begun_at_s, self._model)
-            events.append(AlertEvent(alert))
-        return events
+        with self._weighing:
+            before = self._verdict.assessment.level
+            now = self._verdict.update(utterance, scores)
+            return [UtteranceEvent(self.id, utterance, now.risk), *self._risen(before, now, utterance.known_s)]
+
+    def is_in_doubt(self, at_s: float) -> bool:
+        """Whether an opinion of it is to be asked for; ``at_s`` is call time."""
+        return not self.is_over and self._verdict.is_in_doubt(at_s)
+
+    def question(self, at_s: float) -> Question | None:
+        """What to ask about it at ``at_s``, call time; None where there is no doubt (any more)."""
+        with self._weighing:
+            return self._verdict.question(at_s)
+
+    def reconsider(self, question: Question, shown: Shown, at_s: float) -> list[Event]:
+        """Weigh an opinion that came at ``at_s``, call time.
+
+        Args:
+            question: what was asked.
+            shown: the acts that were seen in it.
+            at_s: call time.
+
+        Returns:
+            The opinion with the risk after it, and an alert where it made the level rise.
+        """
+        with self._weighing:
+            before = self._verdict.assessment.level
+            now = self._verdict.reconsider(question, shown)
+            return [OpinionEvent(self.id, at_s, now.level, now.risk, now.acts), *self._risen(before, now, at_s)]
+
+    def _risen(self, before: Level, now: Assessment, at_s: float) -> list[Event]:
+        if not LEVELS.index(now.level) > max(LEVELS.index(before), LEVELS.index(self._highest)):
+            return []
+        self._highest = now.level
+        self._first_alert_s = at_s if self._first_alert_s is None else self._first_alert_s
+        looks_like = (now.risk, now.family, now.stage, now.evidence)
+        return [AlertEvent(Alert(self.id, now.level, at_s, *looks_like, self.begun_at_s, self._model))]
 
     def close(self, packets: Mapping[str, Any] | None = None) -> VerdictEvent:
         """The last word on the call: the highest level it reached, the risk it ended with."""
+        self.is_over = True
         return VerdictEvent(
             self.id,
             self._highest,

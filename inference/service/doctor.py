@@ -63,6 +63,7 @@ def examine(settings: "Settings") -> Iterator[Finding]:
             yield Finding(f"weights {held.name}: {held.state}", held.state == "ok", remedy, is_needed=True)
     yield _engine(settings)
     yield _detector(settings)
+    yield _opinion(settings)
     yield Finding(
         "privacy.legal_basis " + ("is set" if settings.privacy.legal_basis else "is not set"),
         settings.privacy.legal_basis is not None,
@@ -92,6 +93,31 @@ def _detector(settings: "Settings") -> Finding:
     is_network = settings.segmenter.detector == "network"
     decides = "the network" if is_network else f"WebRTC's detector in mode {settings.segmenter.webrtc_mode}"
     return Finding(f"{decides} decides what is speech (segmenter.detector)", True)
+
+
+def _opinion(settings: "Settings") -> Finding:
+    """Ask about two made-up sentences, as a call would be asked about."""
+    from inference.opinion.client import WaitingClient
+    from inference.opinion.question import Line, Question
+
+    config = settings.opinion
+    if not config.is_on:
+        return Finding("no language model is asked for opinions (opinion.url)", True)
+    question = Question((Line(1, "far", "This is your bank."), Line(2, "far", "Read me the code that we sent you.")))
+    try:
+        with WaitingClient(config) as client:
+            answer = client.ask(question)
+    except ScamTapError as error:
+        return Finding("opinions cannot be asked for", False, str(error), is_needed=True)
+    remedy = {
+        "malformed": "it answers something other than the schema's JSON; serve it with structured outputs",
+        "timeout": f"no answer within opinion.timeout_s {config.timeout_s:g}; use a faster model, or more time",
+        "refused": "it answers with an error: check opinion.model and the key",
+        "unreachable": "nobody answers at opinion.url; start it there. Calls go on without",
+    }.get(answer.outcome, "")
+    return Finding(
+        f"opinions: {answer.outcome} in {answer.took_s:.1f} s at opinion.url", answer.outcome == "answered", remedy
+    )
 
 
 def _engine(settings: "Settings") -> Finding:

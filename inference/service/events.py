@@ -48,6 +48,34 @@ class AlertEvent:
 
 
 @dataclass(frozen=True, slots=True)
+class OpinionEvent:
+    """A language model's opinion of the call was weighed (:mod:`inference.opinion`); nothing of its own words is here.
+
+    Attributes:
+        at_s: call time at which it came.
+        level, risk: of the call, after it.
+        acts: nats per act that the call has shown, as they are held now; those that weigh most first.
+    """
+
+    call: str
+    at_s: float
+    level: Level
+    risk: float
+    acts: tuple[tuple[str, float], ...]
+
+    def to_json(self) -> Mapping[str, Any]:
+        """Between two utterances, before the alert that it may have raised."""
+        return {
+            "type": "opinion",
+            "call": self.call,
+            "at_s": round(self.at_s, 3),
+            "level": self.level,
+            "risk": round(self.risk, 4),
+            "acts": dict(self.acts),
+        }
+
+
+@dataclass(frozen=True, slots=True)
 class VerdictEvent:
     """The call is over.
 
@@ -80,4 +108,4 @@ class VerdictEvent:
         }
 
 
-Event: TypeAlias = UtteranceEvent | AlertEvent | VerdictEvent
+Event: TypeAlias = UtteranceEvent | OpinionEvent | AlertEvent | VerdictEvent

@@ -38,6 +38,7 @@ from inference.intent.install import (
 )
 from inference.intent.install import tokenizer_path as intent_tokenizer_path
 from inference.intent.scorer import IntentScorer
+from inference.opinion.inquiry import Inquiry
 from inference.service.call import CallParts
 from inference.service.engines import build_engine
 from inference.service.sealed import check_intent, check_speech
@@ -279,6 +280,10 @@ def build_parts(settings: "Settings", stages: Stages) -> CallParts:
     calibration = stages.scorer.calibration
     verdict = settings.verdict.calibrated(calibration)
 
+    def judge() -> Verdict:
+        inquiry = Inquiry(settings.opinion, calibration) if settings.opinion.is_on else None
+        return Verdict(verdict, calibration.stage_thresholds, inquiry)
+
     gate = None
     if settings.cascade.gate is not None:
         models_dir = settings.models_dir or default_models_dir()
@@ -286,9 +291,7 @@ def build_parts(settings: "Settings", stages: Stages) -> CallParts:
         gate = partial(GateEvidence, gate_calibration, settings.cascade.pass_llr)
     judges = hashlib.sha256(calibration.model_dump_json().encode()).hexdigest()  # the head's own hash is in it
     model = f"{settings.intent.model}:{judges[:MODEL_HEX_DIGITS]}"
-    return CallParts(
-        lambda leg: Segmenter(leg, bank), lambda: Verdict(verdict, calibration.stage_thresholds), model, gate
-    )
+    return CallParts(lambda leg: Segmenter(leg, bank), judge, model, gate)
 
 
 def default_language(settings: "Settings") -> str | None:

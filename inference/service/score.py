@@ -11,6 +11,8 @@ from rich.text import Text
 from inference.audio import Leg
 from inference.errors import MediaError
 from inference.intent.scorer import IntentScorer
+from inference.opinion.inquiry import Inquiry
+from inference.service.asked import Asked
 from inference.service.terminal import STYLE, meter, printable
 from inference.verdict.offline import score_call
 from inference.verdict.verdict import VerdictConfig
@@ -93,15 +95,21 @@ def _parse(line: str, where: str) -> CallText:
         raise MediaError(f"{where}: holds a number too long to read") from None
 
 
-def score_text(scorer: IntentScorer, verdict: VerdictConfig, call: CallText) -> dict[str, Any]:
+def score_text(
+    scorer: IntentScorer, verdict: VerdictConfig, call: CallText, opinions: Asked | None = None
+) -> dict[str, Any]:
     """Score one call; the line ``scamtap score --json`` prints.
 
     Args:
         scorer: the intent model.
         verdict: settings with the model's operating point.
         call: what was said.
+        opinions: who is asked while it is in doubt, and waited for; None: nobody.
     """
-    result = score_call(scorer, verdict, call.all_turns(), call.lang, scorer.calibration.stage_thresholds)
+    calibration = scorer.calibration
+    inquiry = None if opinions is None else Inquiry(opinions.config, calibration)
+    judged_by = (calibration.stage_thresholds, inquiry, opinions)
+    result = score_call(scorer, verdict, call.all_turns(), call.lang, *judged_by)
     return {
         "id": call.id,
         "level": result.level,

@@ -88,6 +88,19 @@ class Telemetry:
             ["ear", "outcome"],
             registry=self.registry,
         )
+        self.asked = Counter("scamtap_opinions_asked", "Questions to a language model", registry=self.registry)
+        self.opinions = Counter(
+            "scamtap_opinions", "Opinions wanted of a language model, by outcome", ["outcome"], registry=self.registry
+        )
+        self.opinion_changes = Counter(
+            "scamtap_opinion_changes", "Levels that an opinion changed", ["to"], registry=self.registry
+        )
+        self.opinion_s = Histogram(
+            "scamtap_opinion_seconds",
+            "From a question to a language model to its answer",
+            buckets=(0.1, 0.25, 0.5, 1.0, 1.5, 2.0, 3.0, 4.0, 6.0, 10.0, 30.0),
+            registry=self.registry,
+        )
         self.delay_s = Histogram(
             "scamtap_understanding_delay_seconds",
             "From the end of an utterance to its words and risk",

@@ -13,7 +13,7 @@ from rich.table import Table
 from rich.text import Text
 
 from inference.alerts.alert import Alert
-from inference.service.events import AlertEvent, Event, UtteranceEvent, VerdictEvent
+from inference.service.events import AlertEvent, Event, OpinionEvent, UtteranceEvent, VerdictEvent
 from inference.verdict.verdict import Level
 
 STYLE: dict[Level, str] = {"none": "green", "suspect": "yellow", "danger": "bold red"}
@@ -44,6 +44,11 @@ def alert_line(alert: Alert) -> Text:
     return Text(words, style=STYLE[alert.level])
 
 
+def opinion_line(event: OpinionEvent) -> Text:
+    """One line of what a language model made of the call."""
+    return Text(f"{clock(event.at_s):>5} opinion asked for: {event.level}, risk {event.risk:.0%}", style="dim")
+
+
 def event_line(event: Event) -> Text:
     """One line for a plain terminal or a pipe."""
     match event:
@@ -54,6 +59,8 @@ def event_line(event: Event) -> Text:
                 printable(u.text),
                 (f"  {risk:.0%}", "dim"),
             )
+        case OpinionEvent():
+            return opinion_line(event)
         case AlertEvent(alert=alert):
             return alert_line(alert)
         case VerdictEvent() as verdict:
@@ -89,6 +96,9 @@ class CallView:
                         printable(u.text),
                     )
                 )
+            case OpinionEvent(risk=risk):
+                self.risk = risk
+                self.lines.append(opinion_line(event))
             case AlertEvent(alert=alert):
                 self.level = alert.level
                 self.lines.append(alert_line(alert))

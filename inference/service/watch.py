@@ -28,6 +28,7 @@ from inference.rtp.plane import PacketPlane
 from inference.service.call import Call, CallParts
 from inference.service.events import Event, VerdictEvent
 from inference.service.followed import Followed, hear_followed, packet_counters
+from inference.service.opinions import Opinions
 from inference.service.pace import Pace
 from inference.service.publisher import Publisher
 from inference.service.scheduler import Scheduler, SchedulerConfig
@@ -71,6 +72,7 @@ class Watch:
         default_language: ISO code, or None to detect, for calls that do not say.
         clock: monotonic seconds, the plane's own.
         wall_clock: seconds since the epoch.
+        opinions: whom to ask about calls at ``suspect``; None: nobody.
     """
 
     def __init__(
@@ -84,6 +86,7 @@ class Watch:
         default_language: str | None = "en",
         clock: Callable[[], float] = time.monotonic,
         wall_clock: Callable[[], float] = time.time,
+        opinions: Opinions | None = None,
     ) -> None:
         self._plane = plane
         self._parts = parts
@@ -93,6 +96,7 @@ class Watch:
         self._default_language = default_language
         self._clock = clock
         self._wall_clock = wall_clock
+        self._opinions = opinions
         self._calls: dict[str, Followed] = {}
         self._ending: dict[asyncio.Task[VerdictEvent], Followed] = {}
         self._standing = StandingCalls(self.begin)
@@ -369,6 +373,8 @@ class Watch:
             followed.held_s += speech_s
         for event in outcome.events:
             self._publish(followed, event)
+        if self._opinions is not None and outcome.events:
+            self._opinions.consider(followed.call, followed.begun_s, partial(self._publish, followed))
 
     def _publish(self, followed: Followed, event: Event) -> None:
         self._publisher.publish(event, followed.spec.reach, followed.call.language)

@@ -29,6 +29,7 @@ from inference.service.bus import EventBus
 from inference.service.events import VerdictEvent
 from inference.service.kept import KeptTranscripts
 from inference.service.models import build_parts, build_stages, default_language
+from inference.service.opinions import Opinions
 from inference.service.process import Server, calm_collector, listen, log_failure, stopping
 from inference.service.publisher import Publisher
 from inference.service.renewal import Renewal
@@ -88,6 +89,7 @@ class Worker:
         # Before the slow part: a mistake in the settings of alerts is said at once.
         self._dispatcher = dispatcher = self._make_dispatcher()
         self._exit.push_async_callback(dispatcher.aclose)
+        opinions = self._make_opinions()
         self.screened = await self._open_screening(dispatcher)
         announcements, self.warner = await asyncio.to_thread(self._make_warner)
         self._exit.push_async_callback(self.warner.aclose)
@@ -110,11 +112,14 @@ class Worker:
                 keep=self._kept.take,
             ),
             default_language=default_language(settings),
+            opinions=opinions,
         )
         # While calls drain the API still answers (no new calls) and followers see how each call ends.
         self._exit.push_async_callback(self._close_api)
         self._exit.callback(self.bus.close)
         self._exit.push_async_callback(self.watch.drain)
+        if opinions is not None:
+            self._exit.push_async_callback(opinions.aclose)
         plane.start()
         if plane.granted_buffer_bytes < settings.media.receive_buffer_bytes:
             log.warning(
@@ -148,6 +153,9 @@ class Worker:
         screened = await ScreenedWorker.open(self.settings.screening, dispatcher, self._exit)
         self.telemetry.registry.register(DecisionMetrics(screened))
         return screened
+
+    def _make_opinions(self) -> Opinions | None:
+        return Opinions(self.settings.opinion, self.telemetry) if self.settings.opinion.is_on else None
 
     def _on_verdict(self, verdict: VerdictEvent, reach: Reach | None) -> None:
         if self.screened is not None:

@@ -8,8 +8,10 @@ from inference.audio import Leg
 from inference.intent.context import ContextWindow, RollingContext
 from inference.intent.scores import IntentScores
 from inference.intent.text import atoms, split_utterances, weight
+from inference.opinion.answer import Asks
+from inference.opinion.inquiry import Inquiry
 from inference.speech.utterance import Utterance
-from inference.verdict.verdict import Level, Verdict, VerdictConfig, highest
+from inference.verdict.verdict import Assessment, Level, Verdict, VerdictConfig, highest
 
 WORDS_PER_S = 2.5
 """Pace of telephone talk: gives utterances of a text their times, so that evidence can be put in order."""
@@ -40,7 +42,7 @@ class CallScore:
         level: the highest level reached.
         risk: after each turn given, in order.
         levels: level after each turn.
-        llr: evidence that each utterance added, per turn.
+        llr: evidence that each utterance added by itself, per turn.
         first_alert_turn: index of the first turn after which the level was not ``none``; None: never.
         first_danger_turn: likewise for ``danger``.
         family, stage: as named when the highest level was first reached; None where it is ``none``.
@@ -66,12 +68,23 @@ def score_call(
     turns: Sequence[TurnText],
     language: str = "en",
     stage_thresholds: dict[str, float] | None = None,
+    inquiry: Inquiry | None = None,
+    opinions: Asks | None = None,
 ) -> CallScore:
     """Run ``turns`` through intent and verdict.
 
     Each turn is cut into the utterances in which it would be heard
     (:func:`inference.intent.text.split_utterances`). The alert turn is that of the utterance that raised it, even if
     the level fell again within the turn.
+
+    Args:
+        scorer: the intent model.
+        config: settings, with its operating point.
+        turns: what was said.
+        language: ISO 639-1 code.
+        stage_thresholds: the model's own.
+        inquiry: what may be asked about the call.
+        opinions: who is asked while it is in doubt, and waited for; None: nobody.
 
     Raises:
         EngineError: the scorer's engine failed.
@@ -85,21 +98,23 @@ def score_call(
             now_s = end_s
     context = RollingContext()
     scores = scorer.score([context.add(utterance) for _, utterance in spoken])
-    verdict = Verdict(config, stage_thresholds)
+    verdict = Verdict(config, stage_thresholds, inquiry)
     risk = [verdict.assessment.risk] * len(turns)
     levels: list[Level] = ["none"] * len(turns)
     llr: list[list[float]] = [[] for _ in turns]
     reached: dict[Level, int] = {}
     named = verdict.assessment
     for (number, utterance), scored in zip(spoken, scores, strict=True):
-        now = verdict.update(utterance, scored)
+        judged = [verdict.update(utterance, scored), *_reconsidered(verdict, opinions, utterance.known_s)]
+        now = judged[-1]
         risk[number:] = [now.risk] * (len(turns) - number)
         levels[number:] = [now.level] * (len(turns) - number)
         llr[number].append(scored.llr)
-        if now.level != "none" and now.level not in reached:
-            if now.level == highest([*reached, now.level]):
-                named = now
-            reached[now.level] = number
+        for then in judged:
+            if then.level != "none" and then.level not in reached:
+                if then.level == highest([*reached, then.level]):
+                    named = then
+                reached[then.level] = number
     return CallScore(
         level=highest(list(reached)),
         risk=tuple(risk),
@@ -112,3 +127,12 @@ def score_call(
         evidence=named.evidence,
         acts=verdict.assessment.acts,
     )
+
+
+def _reconsidered(verdict: Verdict, opinions: Asks | None, now_s: float) -> list[Assessment]:
+    """What is thought of the call after an opinion; nothing where none was asked for, or came."""
+    if opinions is None or opinions.is_paused:
+        return []
+    question = verdict.question(now_s)
+    shown = None if question is None else opinions.ask(question).shown
+    return [] if question is None or shown is None else [verdict.reconsider(question, shown)]

@@ -16,6 +16,9 @@ from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from inference.intent.calibration import Calibration, OperatingPoint, load_calibration
 from inference.intent.scores import FAMILIES, STAGES, IntentScores
+from inference.opinion.answer import Shown
+from inference.opinion.inquiry import Inquiry
+from inference.opinion.question import Question
 from inference.speech.utterance import Utterance
 
 Level: TypeAlias = Literal["none", "suspect", "danger"]
@@ -132,14 +135,22 @@ class _Mover:
 class Verdict:
     """Judges ONE call; bounded memory however long it lasts."""
 
-    def __init__(self, config: VerdictConfig | None = None, stage_thresholds: dict[str, float] | None = None) -> None:
+    def __init__(
+        self,
+        config: VerdictConfig | None = None,
+        stage_thresholds: dict[str, float] | None = None,
+        inquiry: Inquiry | None = None,
+    ) -> None:
         """Begin a call.
 
         Args:
             config: settings.
             stage_thresholds: the model's own (``scorer.calibration.stage_thresholds``).
+            inquiry: what may be asked about this call; None: nobody is asked for an opinion.
         """
         self.config = config or VerdictConfig()
+        self._inquiry = inquiry
+        self._repeat = 1.0 if self.config.act_repeat is None else self.config.act_repeat
         self._act_from = {act: (stage_thresholds or {}).get(act, self.config.act_probability) for act in ACTS}
         self._prior_logit = math.log(self.config.prior / (1 - self.config.prior))
         self._evidence_llr = 0.0
@@ -171,13 +182,47 @@ class Verdict:
 
     def update(self, utterance: Utterance, scores: IntentScores) -> Assessment:
         """Weigh the next utterance of the call; returns the new :attr:`assessment`."""
-        config = self.config
         self._number += 1
         self._language = utterance.language
         llr = self._added(scores)
-        self._evidence_llr = min(config.ceiling_llr, max(-config.floor_llr, self._evidence_llr + llr))
+        if self._inquiry is not None:
+            self._inquiry.add(utterance, scores.weighed)
         if llr > 0:
             self._note(utterance, scores, llr)
+        return self._add(llr)
+
+    def is_in_doubt(self, now_s: float) -> bool:
+        """Whether an opinion of the call is to be asked for: it is at ``suspect``, and something new was said.
+
+        Args:
+            now_s: call time.
+        """
+        return self._inquiry is not None and self._level == "suspect" and self._inquiry.is_due(now_s)
+
+    def question(self, now_s: float) -> Question | None:
+        """What to ask about the call; None where it is not :meth:`in doubt <is_in_doubt>` (any more)."""
+        return self._inquiry.question(now_s) if self._inquiry is not None and self.is_in_doubt(now_s) else None
+
+    def reconsider(self, question: Question, shown: Shown) -> Assessment:
+        """Weigh an opinion (:mod:`inference.opinion.inquiry`); returns the new :attr:`assessment`.
+
+        The level may rise or fall by it, but not out of ``danger``; and it rises to ``danger`` only where the
+        classifier itself has found utterances and acts enough, as without it.
+
+        Args:
+            question: one that :meth:`question` gave.
+            shown: the acts that were seen in it.
+        """
+        if self._inquiry is None:
+            return self._assessment
+        revision = self._inquiry.revise(question, shown, self._repeat, may_take=self._level != "danger")
+        if revision is None:
+            return self._assessment
+        self._held = revision.held
+        return self._add(revision.llr)
+
+    def _add(self, llr: float) -> Assessment:
+        self._evidence_llr = min(self.config.ceiling_llr, max(-self.config.floor_llr, self._evidence_llr + llr))
         self._level = self._next_level()
         self._assessment = self._assess()
         return self._assessment
@@ -186,11 +231,8 @@ class Verdict:
         """Nats that the utterance adds, what was shown before counting for less; remembers what it shows."""
         if scores.weighed is None:
             return scores.llr
-        repeat = 1.0 if self.config.act_repeat is None else self.config.act_repeat
-        llr = scores.weighed.total(self._held, repeat)
-        for act, part in scores.weighed.acts.items():
-            if abs(part) > abs(self._held.get(act, 0.0)):
-                self._held[act] = part
+        llr = scores.weighed.total(self._held, self._repeat)
+        scores.weighed.note(self._held)
         return llr
 
     def _note(self, utterance: Utterance, scores: IntentScores, llr: float) -> None:

@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from inference.intent.text import MAX_UTTERANCE_WORDS, is_filler, normalise, split_utterances
+from inference.intent.text import MAX_UTTERANCE_WORDS, is_filler, mask_numbers, normalise, split_utterances
 
 
 @pytest.mark.parametrize(
@@ -79,3 +79,16 @@ def test_normalising_twice_changes_nothing_more(text: str) -> None:
     assert normalise(once) == once
     assert once == once.strip()
     assert MAX_UTTERANCE_WORDS >= 1
+
+
+@pytest.mark.parametrize(
+    ("text", "masked"),
+    [
+        ("Call 020 7946-0958, now.", "Call number , now."),
+        ("The code is Four, two seven one!", "The code is number !"),
+        ("验证码是一二三四五六。", "验证码是 number 。"),
+        ("Press 1 for one thing; 千万别说。", "Press 1 for one thing; 千万别说。"),
+    ],
+)
+def test_numbers_are_masked_and_all_else_stays(text: str, masked: str) -> None:
+    assert mask_numbers(text) == masked

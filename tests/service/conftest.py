@@ -14,6 +14,7 @@ from inference.config import PrivacyConfig, Settings
 from inference.rtp.plane import Datagram, PacketPlane, PlaneConfig
 from inference.service.api import ApiConfig
 from inference.service.bus import EventBus
+from inference.service.opinions import Opinions
 from inference.service.publisher import Publisher
 from inference.service.telemetry import Telemetry
 from inference.service.watch import Watch, WatchConfig
@@ -66,13 +67,19 @@ async def follow(api: httpx.AsyncClient, events: list, is_following: asyncio.Eve
 class Bench:
     """A watch in virtual time: packets are fed with their times of arrival, and nobody waits."""
 
-    def __init__(self, doubles, *, ports=(40000,), max_legs=16, parts=None, stages=None, **config) -> None:
+    def __init__(
+        self, doubles, *, ports=(40000,), max_legs=16, parts=None, stages=None, opinion=None, **config
+    ) -> None:
         self.doubles = doubles
         self.now_s = 1000.0
         self.plane = PacketPlane(PlaneConfig(ports=ports, max_legs=max_legs))
         self.stages = stages or doubles.stages(self.clock)
         self.bus = EventBus()
         self.telemetry = Telemetry()
+        self.opinions = None
+        if opinion is not None:
+            self.stages.scorer, parts = doubles.ActScorer(), doubles.parts(opinion=opinion)
+            self.opinions = Opinions(opinion, self.telemetry, clock=self.clock)
         self.outbox = Outbox(None)
         self.watch = Watch(
             self.plane,
@@ -81,6 +88,7 @@ class Bench:
             WatchConfig(**config),
             publisher=Publisher(self.telemetry, self.bus, Dispatcher(self.outbox, [])),
             clock=self.clock,
+            opinions=self.opinions,
         )
 
     def clock(self) -> float:
@@ -107,6 +115,8 @@ class Bench:
         await self.doubles.until(lambda: not self.watch.num_waiting)
 
     async def close(self) -> None:
+        if self.opinions is not None:
+            await self.opinions.aclose()
         await self.watch.drain()
         self.outbox.close()
 

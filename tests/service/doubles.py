@@ -18,6 +18,8 @@ from inference.gate import calibration as gate_calibration
 from inference.gate.evidence import GateEvidence
 from inference.intent.calibration import Calibration, OperatingPoint
 from inference.intent.scores import FAMILIES, STAGES, IntentScores, Weighed
+from inference.opinion.config import OpinionConfig
+from inference.opinion.inquiry import Inquiry
 from inference.rtp.g711 import encode_alaw, encode_ulaw
 from inference.rtp.packet import RtpPacket
 from inference.service.call import CallParts
@@ -133,6 +135,22 @@ class Scorer:
         return IntentScores(phrase.llr, families, stages | {phrase.stage: 0.9}, weighed=weighed)
 
 
+class ActScorer(Scorer):
+    """Says too what acts it sees: a threat in the threat, a request for a code in the ask, and none in the rest."""
+
+    calibration = CALIBRATION.model_copy(
+        update={
+            "act_weights": CALIBRATION.act_weights
+            | {"threat": THREAT.llr, "credential": ASK.llr, "claims_authority": 2.0, "offers_callback": -2.0}
+        }
+    )
+
+    def _one(self, phrase: Phrase | None) -> IntentScores:
+        scores = super()._one(phrase)
+        acts = {"threat": phrase.llr} if phrase == THREAT else {"credential": phrase.llr} if phrase == ASK else {}
+        return replace(scores, weighed=Weighed(scores.llr - sum(acts.values()), acts, True, 10.0))
+
+
 class Engine:
     """Has no models."""
 
@@ -147,9 +165,14 @@ def stages(clock=None) -> Stages:
     return Stages(Recogniser(), Scorer(), Engine(), **more)  # type: ignore[arg-type]
 
 
-def parts(segments: SegmenterConfig = SEGMENTS) -> CallParts:
+def parts(segments: SegmenterConfig = SEGMENTS, opinion: OpinionConfig | None = None) -> CallParts:
     bank, verdict = SegmenterBank(segments, EnergyVad()), VerdictConfig().calibrated(CALIBRATION)
-    return CallParts(lambda leg: Segmenter(leg, bank), lambda: Verdict(verdict, CALIBRATION.stage_thresholds))
+
+    def judge() -> Verdict:
+        inquiry = Inquiry(opinion, ActScorer.calibration) if opinion is not None and opinion.is_on else None
+        return Verdict(verdict, CALIBRATION.stage_thresholds, inquiry)
+
+    return CallParts(lambda leg: Segmenter(leg, bank), judge)
 
 
 class GatedRecogniser(Recogniser):
@@ -225,7 +248,7 @@ def install(setattr_=setattr) -> Stages:
     made = stages()
     for module in (models, worker):
         setattr_(module, "build_stages", lambda _settings: made)
-        setattr_(module, "build_parts", lambda settings, _stages: parts(settings.segmenter))
+        setattr_(module, "build_parts", lambda settings, _stages: parts(settings.segmenter, settings.opinion))
     setattr_(models, "build_scorer", lambda _settings, _engine=None, _speech=None: Scorer())
     return made
 

@@ -96,3 +96,24 @@ def test_a_clone_without_models_says_what_to_do(scamtap, doubles, tmp_path):
     assert ran.exit_code == 1
     assert ran.err.count("\n") == 1
     assert "run: scamtap models pull" in ran.err
+
+
+def test_who_is_asked_for_opinions_and_whether_it_answers(endpoint, monkeypatch):
+    from inference.config import Settings
+
+    def line(**opinion) -> str:
+        return doctor._opinion(Settings(opinion=opinion)).line().plain
+
+    assert line() == "ok   no language model is asked for opinions (opinion.url)"
+    assert line(**endpoint.settings).startswith("ok   opinions: answered in ")
+    assert endpoint.seen[0].said[0]["words"] == "This is your bank."
+    endpoint.writes("Certainly! Here are the acts:")
+    assert line(**endpoint.settings).endswith("serve it with structured outputs")
+    endpoint.status = 401
+    assert line(**endpoint.settings).endswith("check opinion.model and the key")
+    endpoint.hold()
+    assert "opinion.timeout_s 0.2" in line(**endpoint.settings, timeout_s=0.2)
+    assert line(url="http://127.0.0.1:9/v1", model="m").startswith("slow opinions: unreachable in ")
+    monkeypatch.delenv("SCAMTAP_TEST_KEY", raising=False)
+    fix = line(**endpoint.settings, api_key_env="SCAMTAP_TEST_KEY")
+    assert fix.startswith("FIX  opinions cannot be asked for: opinion.api_key_env: SCAMTAP_TEST_KEY is not set")

@@ -108,3 +108,32 @@ def test_damage_midway_is_told_after_what_was_heard(doubles):
     assert next(events).to_json()["text"] == doubles.HELLO.text
     with pytest.raises(MediaError):
         next(events)
+
+
+def test_opinions_are_waited_for_where_they_are_configured(run, scripted, doubles, endpoint, tmp_path):
+    import json
+
+    import soundfile
+
+    scripted.scorer = doubles.ActScorer()
+    wav, config = tmp_path / "call.wav", tmp_path / "scamtap.yaml"
+    soundfile.write(wav, doubles.speech(doubles.HELLO, doubles.THREAT, doubles.FINE), 8000, subtype="PCM_16")
+    config.write_text(
+        f"{{segmenter: {{end_silence_s: 0.2, tail_s: 0.1, lead_in_s: 0.1}}, "
+        f"opinion: {{url: '{endpoint.url}', model: double}}}}"
+    )
+    endpoint.says({1: ["claims_authority"], 2: ["threat"]})
+    code, out, err = run("replay", "--json", "--config", config, wav)
+    events = [json.loads(line) for line in out.splitlines()]
+    assert (code, err) == (0, "")
+    assert [event["type"] for event in events] == [
+        *("utterance", "utterance", "alert", "opinion", "alert", "utterance", "verdict")
+    ]
+    suspect, opinion, danger = events[2:5]
+    assert (suspect["level"], opinion["level"], danger["level"]) == ("suspect", "danger", "danger")
+    assert suspect["at_s"] <= opinion["at_s"] == danger["at_s"]
+    assert "opinion asked for: danger" in run("replay", "--config", config, wav)[1]
+    endpoint.writes("no")
+    code, out, err = run("replay", "--json", "--config", config, wav)
+    assert json.loads(out.splitlines()[-1])["level"] == "suspect"
+    assert err.strip() == "1 opinion(s) asked for: 1 malformed"
