@@ -39,15 +39,17 @@ class Gateway:
         }
         return {"id": call_id, **legs, **more}
 
-    async def send(self, **legs) -> None:
-        """``far=packets, near=packets``: one packet each 20 ms."""
+    async def send(self, **legs) -> float:
+        """``far=packets, near=packets``: one packet each 20 ms; by how much the latest was late, seconds."""
         loop = asyncio.get_running_loop()
-        began_s = loop.time()
+        began_s, latest_s = loop.time(), 0.0
         for number in range(max(map(len, legs.values()))):
+            latest_s = max(latest_s, loop.time() - began_s - 0.02 * number)
             for leg, packets in legs.items():
                 if number < len(packets):
                     self.sockets[leg].sendto(packets[number], self.media)
             await asyncio.sleep(max(0.0, began_s + 0.02 * (number + 1) - loop.time()))
+        return latest_s
 
     def close(self) -> None:
         for sock in self.sockets.values():

@@ -9,6 +9,7 @@ from structlog.testing import capture_logs
 from inference.errors import ScamTapError
 from tests.peers import free_port
 
+STALL_S = 0.1
 LEG_COUNTERS = {"received", "lost", "late", "duplicate", "foreign", "gap_s"}
 
 
@@ -31,7 +32,7 @@ def test_a_call_from_register_to_verdict(live, following, doubles, tmp_path, pay
             begun = await api.post("/v1/calls", json=gateway.spec("call-1"))
             assert begun.status_code == 201
             assert begun.json()["id"] == "call-1"
-            await gateway.send(far=far, near=near)
+            late_s = await gateway.send(far=far, near=near)
             listed = (await api.get("/v1/calls")).json()
             shown = (await api.get("/v1/calls/call-1")).json()
             ended = await api.delete("/v1/calls/call-1")
@@ -40,9 +41,14 @@ def test_a_call_from_register_to_verdict(live, following, doubles, tmp_path, pay
             assert (await api.get("/v1/calls/call-1")).status_code == 404
             assert (await api.delete("/v1/calls/call-1")).status_code == 404
             metrics = (await api.get("/metrics")).text
-        return events, listed, shown, ended, metrics
+        return late_s, events, listed, shown, ended, metrics
 
-    events, listed, shown, ended, metrics = asyncio.run(run())
+    # What a machine that stood still sends late is late, and rightly not heard. That shows nothing, and is tried again.
+    for _ in range(5):
+        jsonl.unlink(missing_ok=True)
+        late_s, events, listed, shown, ended, metrics = asyncio.run(run())
+        if late_s < STALL_S:
+            break
     said = [(e["leg"], e["text"]) for e in events if e["type"] == "utterance"]
     assert sorted(said) == sorted(
         [("far", p.text) for p in (doubles.HELLO, doubles.THREAT, doubles.ASK)] + [("near", doubles.FINE.text)]

@@ -24,7 +24,7 @@ stderr = Console(stderr=True, highlight=False, soft_wrap=True)
 
 INTERRUPTED_EXIT_CODE = 130
 DIGITS = 8
-NUM_DEV = 240
+NUM_DEV = 5000  # all there are
 QUICK_CALLS, QUICK_GOLD = 40, 12
 
 
@@ -48,7 +48,7 @@ def retrain(
     work: Annotated[Path | None, typer.Option(help="Folder of this run.", show_default="retrain/<hash of NEW>")] = None,
     speaker: Annotated[str, typer.Option(help="Voices of --scripts: kokoro, or espeak (cheap).")] = "kokoro",
     epochs: Annotated[int, typer.Option(min=1, max=50)] = 2,
-    rehearse: Annotated[int, typer.Option(min=0, help="Old training calls beside the new ones.")] = 400,
+    rehearse: Annotated[int, typer.Option(min=0, help="Old training calls beside the new ones.")] = 1000,
     gold: Annotated[
         int | None, typer.Option(min=1, help="At most so many gold calls per label.", show_default="all")
     ] = None,
