@@ -49,7 +49,7 @@ class WarmStart:
     num_rehearsed: int = 1000
     num_dev: int = 5000
     head_epochs: int = 0
-    rate: float = 0.25
+    rate: float = 0.1
     seed: int = 1
 
 
