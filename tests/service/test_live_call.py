@@ -49,10 +49,12 @@ def test_a_call_from_register_to_verdict(live, following, doubles, tmp_path, pay
         late_s, events, listed, shown, ended, metrics = asyncio.run(run())
         if late_s < STALL_S:
             break
+    else:
+        pytest.skip(f"this machine stood still for {late_s:.2f} s while a call was sent, five times over")
     said = [(e["leg"], e["text"]) for e in events if e["type"] == "utterance"]
     assert sorted(said) == sorted(
         [("far", p.text) for p in (doubles.HELLO, doubles.THREAT, doubles.ASK)] + [("near", doubles.FINE.text)]
-    )
+    ), (late_s, ended.json()["packets"])
     alerts = [event for event in events if event["type"] == "alert"]
     assert [alert["level"] for alert in alerts] == ["suspect", "danger"]
     assert alerts[0]["family"] == "card_otp"
