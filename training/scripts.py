@@ -136,6 +136,7 @@ def load_scripts(root: Path) -> Iterator[Script]:
                 script = Script.model_validate({**call, "turns": parse_turns(call["turns"])})
             except (ValidationError, ValueError, TypeError, KeyError) as error:
                 reason = error.errors()[0]["msg"] if isinstance(error, ValidationError) else str(error)
+                reason = f"lacks {reason}" if isinstance(error, KeyError) else reason
                 raise ConfigError(f"{path}: call {number}: {reason}") from error
             if script.id in seen:
                 raise ConfigError(f"{path}: call {number}: id {script.id} is already used in {seen[script.id]}")

@@ -130,7 +130,9 @@ def read_set(path: Path, split: Split | None = None) -> TextSet | RecordingSet:
     if path.suffix == ".yaml":
         if not path.is_file():
             raise ConfigError(f"{path}: is not there; give call scripts, see datasets/scripts/README.md")
-        return TextSet(path.stem, "written text", [script_call(script) for script in load_scripts(path)])
+        if not (written := [script_call(script) for script in load_scripts(path)]):
+            raise ConfigError(f"{path}: no call in it; give call scripts, see datasets/scripts/README.md")
+        return TextSet(path.stem, "written text", written)
     outside = {**TRAINABLE, **EVALUATION_ONLY}.get(path.stem)
     if outside is not None:
         if not path.is_file():

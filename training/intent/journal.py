@@ -8,6 +8,7 @@ from typing import Self
 from torch import Tensor
 from torch.utils.tensorboard import SummaryWriter
 
+from inference.errors import ConfigError
 from training.intent.losses import LOSSES
 
 FLUSH_S = 10
@@ -18,10 +19,18 @@ class Journal:
 
     Args:
         folder: of this run; its siblings are compared with it. A run that goes on after a break writes into the same.
+
+    Raises:
+        ConfigError: the folder cannot be written.
     """
 
     def __init__(self, folder: Path) -> None:
-        self._writer = SummaryWriter(str(folder), flush_secs=FLUSH_S)
+        try:
+            self._writer = SummaryWriter(str(folder), flush_secs=FLUSH_S)
+        except OSError as error:
+            raise ConfigError(
+                f"{folder}: cannot be written ({error.strerror}); give another folder with --runs, or --no-log"
+            ) from error
 
     def note(self, step: int, losses: Tensor, gradient_norm: Tensor, learning_rate: float, num_pieces: int) -> None:
         """One step: ``losses`` [4] as :data:`training.intent.losses.LOSSES` names them, before they are weighed."""

@@ -55,6 +55,7 @@ from training.scripts import load_scripts
 if TYPE_CHECKING:
     from training.intent.encoders import Encoder
     from training.intent.fit import FitConfig
+    from training.intent.journal import Journal
 
 REPORT_FILE = "report.json"
 Tensors = Mapping[str, np.ndarray]
@@ -222,9 +223,29 @@ def train(
     Returns:
         The ``training`` and ``calibration`` parts of report.json.
     """
-    # torch is imported by these two alone, so that `evaluate` works where it is not installed.
-    from training.intent.fit import fit
+    # torch is imported by these alone, so that `evaluate` works where it is not installed.
     from training.intent.journal import Journal
+
+    # Opened before any work: a folder that cannot be written is to be said now.
+    with contextlib.nullcontext() if log is None else Journal(log) as journal:
+        report = _train(sources, out, encoder, recipe, precision, console, checkpoint, journal)
+        if journal is not None:
+            journal.conclude({"log_loss": report["calibration"]["dev_log_loss"]})
+    return report
+
+
+def _train(
+    sources: Sources,
+    out: Path,
+    encoder: "Encoder",
+    recipe: "FitConfig",
+    precision: Precision,
+    console: Console,
+    checkpoint: Path | None,
+    journal: "Journal | None",
+) -> dict[str, Any]:
+    """:func:`train` with its journal open."""
+    from training.intent.fit import fit
     from training.intent.network import LowerLayers, count_parameters
     from training.intent.prepare import prepare
 
@@ -244,8 +265,7 @@ def train(
         def progress(text: str, done: float) -> None:
             bar.update(task, completed=int(100 * done), description=text)
 
-        with contextlib.nullcontext() if log is None else Journal(log) as journal:
-            network = fit(encoder.tensors, shape, prepared, recipe, progress, checkpoint, journal)
+        network = fit(encoder.tensors, shape, prepared, recipe, progress, checkpoint, journal)
     unseal(out)  # only now: until here a fault or Ctrl-C leaves what was there as it was
     digest = write_head(out / HEAD_FILE, encoder.frozen(recipe.num_tuned, recipe.is_whole) | network.shipped())
     write_atomically(out / ENCODER_FILE, lambda temporary: temporary.write_text(shape.model_dump_json(indent=2) + "\n"))
@@ -261,11 +281,7 @@ def train(
         "recognised_left_out": recognised_calls(sources)[1],
         "left_out": sources.without,
     }
-    calibration = calibrate_head(out, calls, digest, precision, recipe.seed, console)
-    if log is not None:
-        with Journal(log) as journal:
-            journal.conclude({"log_loss": calibration["dev_log_loss"]})
-    return {"training": report, "calibration": calibration}
+    return {"training": report, "calibration": calibrate_head(out, calls, digest, precision, recipe.seed, console)}
 
 
 def shares_json(shares: Mapping[tuple[str, bool], Any]) -> dict[str, Any]:

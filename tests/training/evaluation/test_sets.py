@@ -63,3 +63,9 @@ def test_a_file_of_scripts_is_measured_whole(folder):
     assert len(read_set(folder / "tax.yaml").calls) == 60
     with pytest.raises(ConfigError, match=r"none\.yaml: is not there"):
         read_set(folder / "none.yaml")
+    (folder / "empty.yaml").write_text("[]")
+    with pytest.raises(ConfigError, match=r"empty\.yaml: no call in it"):
+        read_set(folder / "empty.yaml")
+    (folder / "bare.yaml").write_text("- {id: en-x, label: scam}")
+    with pytest.raises(ConfigError, match=r"call 1: lacks 'turns'"):
+        read_set(folder / "bare.yaml")

@@ -180,3 +180,9 @@ def test_every_step_is_written_down_for_tensorboard(made: tuple[Encoder, list[Pr
     assert [event.step for event in events.Scalars("loss/evidence")] == list(range(1, len(evidence) + 1))
     assert evidence[-1] < evidence[0]
     assert events.Scalars("dev/log_loss")[0].value == 0.5
+
+
+def test_a_journal_that_cannot_be_written_says_what_to_do(tmp_path: Path) -> None:
+    (tmp_path / "runs").write_text("a file, no folder")
+    with pytest.raises(ConfigError, match="--no-log"):
+        Journal(tmp_path / "runs" / "one")
