@@ -41,8 +41,8 @@ class WarmStart:
         head_epochs: further passes of the heads alone.
         rate: factor on the learning rates of training from the published encoder: less is to be learnt. With .4, six
             passes of the heads alone, 400 calls rehearsed and 240 calibrated on, fifty new calls cost 3.3 points of old
-            recall, and false alarms rose from 27 to 35 of 316; as it is now 2.2 points, and none more. With .1 it is 3.0
-            points: most of it comes of calibrating anew.
+            recall, and false alarms rose from 27 to 35 of 316; as it is now 2.2 points, and none more. With .1 it
+            is 3.0 points: most of it comes of calibrating anew.
         seed: of every draw.
     """
 

@@ -11,6 +11,7 @@ import pytest
 
 torch = pytest.importorskip("torch")
 
+from inference.errors import ConfigError  # noqa: E402
 from inference.intent.context import WindowTokenizer  # noqa: E402
 from training.intent.checkpoint import load_checkpoint  # noqa: E402
 from training.intent.data import Call, Piece  # noqa: E402
@@ -115,8 +116,6 @@ def test_a_run_that_was_killed_goes_on_where_it_was(made: tuple[Encoder, list[Pr
 
 
 def test_a_checkpoint_of_another_network_is_refused(made: tuple[Encoder, list[Prepared]], tmp_path: Path) -> None:
-    from inference.errors import ConfigError
-
     path = tmp_path / "bad.safetensors"
     path.write_bytes(b"not safetensors")
     network = IntentNetwork(made[0].tensors, made[0].shape, 0, is_whole=True)
