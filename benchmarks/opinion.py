@@ -99,7 +99,7 @@ def main() -> None:
     judged: dict[tuple[str, str], list[CallScore]] = defaultdict(list)
     asked: Counter[str] = Counter()
     for script in chosen(arguments.calls):
-        about = (remembering, verdict, script.turns, script.lang, calibration.stage_thresholds)
+        about = (remembering, verdict, script.turns, script.lang)
         judged[script.label, "nobody asked"].append(score_call(*about))
         stand_ins: dict[str, Sees] = {
             "marks of the script": marked(script),

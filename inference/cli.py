@@ -16,7 +16,7 @@ from rich.console import Console
 from inference import __version__, cli_lists, cli_simulate
 from inference import cli_alerts as alerts
 from inference import cli_screening as screening
-from inference.errors import ScamTapError
+from inference.errors import ConfigError, ScamTapError
 
 if TYPE_CHECKING:
     from inference.config import Settings
@@ -330,28 +330,40 @@ def verify() -> None:
         stdout.print(line, markup=False)
 
 
+IntentModelOption = Annotated[
+    str, typer.Option("--model", help="Which intent model: scam_intent, or a language's own, as scam_intent_en.")
+]
+
+
+def _intent_model(name: str) -> Path:
+    from inference.intent.install import intent_models
+    from inference.service.models import default_models_dir
+
+    models_dir = default_models_dir()
+    if name not in (there := intent_models(models_dir)):
+        raise ConfigError(f"--model {name!r} is no intent model here; there are {', '.join(there)}")
+    return models_dir
+
+
 @models_app.command()
-def seal() -> None:
-    """Accept the newest intent model as it is: record what it was evaluated with, list its digests.
+def seal(model: IntentModelOption = "scam_intent") -> None:
+    """Accept the newest version of an intent model as it is: record what it was evaluated with, list its digests.
 
     For a model that you trained or corrected by hand; training, retraining and promoting seal by themselves.
     """
     from inference.engine.repository import version_dir
-    from inference.intent.install import INTENT_MODEL
-    from inference.service.models import default_models_dir
     from inference.service.sealed import seal_intent
 
-    stdout.print(f"sealed {seal_intent(version_dir(default_models_dir(), INTENT_MODEL))}", markup=False)
+    stdout.print(f"sealed {seal_intent(version_dir(_intent_model(model), model))}", markup=False)
 
 
 @models_app.command()
-def rollback() -> None:
-    """Go back to the intent model before the newest one. A running worker follows within renewal.every_s seconds."""
+def rollback(model: IntentModelOption = "scam_intent") -> None:
+    """Go back to the version before an intent model's newest. A running worker follows within renewal.every_s s."""
     from inference.intent.versions import rollback as roll_back
-    from inference.service.models import default_models_dir
 
-    left, now = roll_back(default_models_dir())
-    stdout.print(f"version {now} serves; {left} is kept as {left}.retired", markup=False)
+    left, now = roll_back(_intent_model(model), model)
+    stdout.print(f"version {now} of {model} serves; {left} is kept as {left}.retired", markup=False)
 
 
 def _version(wanted: bool) -> None:

@@ -3,6 +3,7 @@
 import os
 import sys
 import time
+from dataclasses import replace
 from pathlib import Path
 from typing import Annotated
 
@@ -102,7 +103,7 @@ def intent(
     import torch
 
     from inference.service.sealed import seal_intent
-    from training.evaluation.run import judge_all, report_of
+    from training.evaluation.run import judge_all, languages_of, report_of
     from training.evaluation.sets import standing_sets
     from training.intent.encoders import SCRATCH, open_encoder, scratch_encoder
     from training.intent.pipeline import REPORT_FILE, Sources, read_sources, train, write_report
@@ -127,7 +128,8 @@ def intent(
     write_report(out / REPORT_FILE, report)
     seal_intent(out)
     if test:
-        judged = judge_all(out, standing_sets(sources, 40), stderr, lambda text: stdout.print(text, markup=False))
+        sets = standing_sets(replace(sources, languages=languages_of(out)), 40)
+        judged = judge_all(out, sets, stderr, lambda text: stdout.print(text, markup=False))
         report["test"] = report_of(out, judged).sets
         write_report(out / REPORT_FILE, report)
     stdout.print(f"wrote {out}")
@@ -145,11 +147,13 @@ def calibrate(
 
     A few minutes, no torch. Updates calibration.json, report.json and the built model.
     """
+    from inference.intent.calibration import CALIBRATION_FILE, load_calibration
     from inference.service.sealed import seal_intent
     from training.intent.pipeline import REPORT_FILE, Sources, read_report, recalibrate, write_report
 
     report = read_report(model / REPORT_FILE)
-    report["calibration"] = recalibrate(Sources(scripts, data, recognised), model, "int8", seed, stderr)
+    languages = load_calibration(model / CALIBRATION_FILE).languages
+    report["calibration"] = recalibrate(Sources(scripts, data, recognised, languages), model, "int8", seed, stderr)
     report.pop("test", None)
     write_report(model / REPORT_FILE, report)
     seal_intent(model)

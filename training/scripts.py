@@ -16,6 +16,9 @@ The marks in brackets are stages (:data:`inference.intent.scores.STAGES`) and ac
 that turn, in any order. ``ask`` marks asking for a payment, code, credential, secrecy or remote access, in genuine
 calls too (a collector does ask for money).
 
+Calls that were written as a pair (the same situation, one a scam and one genuine) carry the same ``pair: <name>``, and
+stand on one side of the split, so that neither teaches what the other is tested on.
+
 A rewritten call (the same plot in another wording, under ``datasets/rewritten/<lang>/``) names the one that it tells
 anew, ``of: en-parcel-lost-deposit``, and stands on its side of the split; its id is that id and ``-rewritten-<how>``.
 """
@@ -60,6 +63,7 @@ class Script(BaseModel):
     family: str | None = None
     topic: str
     manner: str = ""
+    pair: str | None = Field(default=None, pattern=r"^[a-z]{2}-[a-z0-9-]+$")
     of: str | None = None
     turns: tuple[Turn, ...] = Field(min_length=2)
 
@@ -67,6 +71,8 @@ class Script(BaseModel):
     def _check(self) -> "Script":
         if (self.label == "scam") != (self.family is not None):
             raise ValueError("family is for scam calls, and every scam call has one")
+        if self.of is not None and self.pair is not None:
+            raise ValueError("a call told anew stands where the one it tells stands; leave out 'pair'")
         if self.of is not None and not re.fullmatch(re.escape(self.of) + r"-rewritten-[a-z]+", self.id):
             raise ValueError(f"a call of {self.of} told anew has the id {self.of}-rewritten-<how>, not {self.id}")
         if self.family is not None and self.family not in FAMILIES:
@@ -93,8 +99,8 @@ class Script(BaseModel):
 
     @property
     def split(self) -> Split:
-        """Where the call belongs: a stable hash of its id, so that adding calls moves none (70/15/15 %)."""
-        bucket = int.from_bytes(hashlib.sha256((self.of or self.id).encode()).digest()[:4], "big") % 100
+        """Where the call belongs: a stable hash of its id or pair, so that adding calls moves none (70/15/15 %)."""
+        bucket = int.from_bytes(hashlib.sha256((self.of or self.pair or self.id).encode()).digest()[:4], "big") % 100
         return "train" if bucket < 70 else "dev" if bucket < 85 else "test"
 
 

@@ -336,7 +336,7 @@ class GraphBuilder:
             value: as ``key``.
             num_heads: ``width = num_heads * head_width``.
             padding_mask: int32 ``[batch, keys]``, 1 = attend, 0 = padding.
-            bias: ``[batch, 1, queries, keys]``, added to the scores of every head.
+            bias: ``[batch, 1 or heads, queries, keys]``, added to the scores.
             past: keys and values of earlier steps, ``[batch, heads, past, head_width]`` each.
             is_causal: a query sees the past and the keys up to its own.
 

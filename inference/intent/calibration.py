@@ -8,6 +8,7 @@ from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from inference.audio import Leg
 from inference.engine.repository import read_beside
+from inference.errors import WeightsError
 from inference.intent.acts import ACTS, FAR_ACTS, GENUINE_ACTS, SUBSCRIBER_ACTS
 from inference.intent.scores import STAGES, Weighed
 
@@ -46,6 +47,7 @@ class Weights(BaseModel):
             reassures (:data:`REASSURING`), never negative for the rest. What a caller does tells more than how it
             sounds: on calls kept apart the acts ranked better than the raw ratio.
         operating_point: thresholds for the verdict.
+        stage_thresholds: probability from which a stage counts as present, per stage; None: as in all languages.
     """
 
     model_config = ConfigDict(extra="forbid", frozen=True)
@@ -55,6 +57,7 @@ class Weights(BaseModel):
     far_bias: float = Field(le=0)
     act_weights: dict[str, float]
     operating_point: OperatingPoint
+    stage_thresholds: dict[str, float] | None = None
 
     @model_validator(mode="after")
     def _check_weights(self) -> Self:
@@ -64,6 +67,8 @@ class Weights(BaseModel):
             raise ValueError(f"act_weights has an unknown {min(unknown)}")
         if any((weight > 0) if act in REASSURING else (weight < 0) for act, weight in self.act_weights.items()):
             raise ValueError("act_weights has a wrong sign")
+        if self.stage_thresholds is not None and (missing := set(STAGES) - set(self.stage_thresholds)):
+            raise ValueError(f"stage_thresholds lacks {min(missing)}")
         return self
 
 
@@ -81,7 +86,6 @@ class Calibration(Weights):
             sounds: an hour of small talk must not add up to an alarm.
         act_repeat: share that an act counts for which the call has shown before: saying the same thing again is hardly
             news.
-        stage_thresholds: probability from which a stage counts as present, per stage.
     """
 
     head_sha256: str = Field(pattern=r"^[0-9a-f]{64}$")
@@ -89,12 +93,11 @@ class Calibration(Weights):
     by_language: dict[str, Weights] = Field(default_factory=dict)
     act_floor: float = Field(default=0.0, ge=0, lt=1)
     act_repeat: float = Field(default=1.0, ge=0, le=1)
-    stage_thresholds: dict[str, float]
 
     @model_validator(mode="after")
     def _check(self) -> Self:
-        if missing := set(STAGES) - set(self.stage_thresholds):
-            raise ValueError(f"stage_thresholds lacks {min(missing)}")
+        if self.stage_thresholds is None:
+            raise ValueError("stage_thresholds is missing")
         if unknown := set(self.by_language) - set(self.languages):
             raise ValueError(f"by_language has an unknown {min(unknown)}")
         return self
@@ -102,6 +105,24 @@ class Calibration(Weights):
     def of(self, language: str) -> Weights:
         """The weights that utterances in ``language`` are weighed with."""
         return self.by_language.get(language, self)
+
+    def with_own(self, own: Mapping[str, "Calibration"]) -> "Calibration":
+        """This one with the weights of languages that have a model of their own.
+
+        Raises:
+            WeightsError: one of them does not know its language, or counts acts otherwise.
+        """
+        by_language = dict(self.by_language)
+        for language, other in own.items():
+            if language not in other.languages:
+                raise WeightsError(f"the intent model for {language} was not trained on it; retrain it, or remove it")
+            if (other.act_floor, other.act_repeat) != (self.act_floor, self.act_repeat):
+                raise WeightsError(f"the intent model for {language} counts acts otherwise; calibrate both again")
+            weights = other.of(language).model_dump(include=set(Weights.model_fields))
+            thresholds = weights["stage_thresholds"] or other.stage_thresholds
+            by_language[language] = Weights.model_validate(weights | {"stage_thresholds": thresholds})
+        languages = tuple(dict.fromkeys((*self.languages, *own)))
+        return self.model_copy(update={"by_language": by_language, "languages": languages})
 
     def weigh(self, language: str, leg: Leg, raw: float, marks: Mapping[str, float], limit: float) -> Weighed:
         """What one utterance that says something is worth.

@@ -28,6 +28,7 @@ from inference.intent.acts import ACTS
 from inference.intent.context import CONTEXT_UTTERANCES
 from inference.intent.encoder import EncoderShape
 from inference.intent.scores import FAMILIES, STAGES
+from inference.weights.mpnet import DISTANCE_BIAS, MAX_DISTANCE, buckets_of
 from inference.weights.safetensors import read_safetensors
 
 HIDDEN = 192
@@ -43,6 +44,8 @@ CURRENT = 1
 """Value of ``part`` of the current utterance; those before it count on from there, 0 is padding."""
 
 MAX_UTTERANCES = 1 + CONTEXT_UTTERANCES
+
+TYPES = "embeddings.token_type_embeddings.weight"
 
 LOWEST = -1e4
 """Stands for minus infinity under a maximum; float16 holds it."""
@@ -97,6 +100,9 @@ class _Merged:
     def __init__(self, base: Tensors, head: Tensors) -> None:
         self._base, self._head = base, head
 
+    def __contains__(self, name: str) -> bool:
+        return name in self._head or name in self._base
+
     def get(self, name: str, shape: tuple[int | None, ...]) -> npt.NDArray[np.float32]:
         """A tensor of ``shape``, where None is any number."""
         tensor = self._head.get(name)
@@ -128,6 +134,8 @@ def _read_utterances(
     is_same = graph.cast(is_same, graph.dtype)  # [batch, tokens, tokens]
     x = _embed(graph, tensors, input_ids, _positions(graph, is_same, input_ids), encoder)
     apart = _unless(graph, graph.op("Unsqueeze", is_same, graph.ints(1)))
+    if nearness := _nearness(graph, tensors, input_ids, encoder):
+        apart = graph.op("Add", apart, nearness)
     for number in range(encoder.num_layers):
         x = _layer(graph, tensors, f"encoder.layer.{number}", x, ("", apart), encoder)
     means, is_there = _means(graph, x, part)
@@ -144,8 +152,9 @@ def _read_window(
     length = graph.reshape(graph.size(input_ids, 1))
     places = graph.op("Range", graph.constant(np.int64(0)), length, graph.constant(np.int64(1)))
     x = _embed(graph, tensors, input_ids, places, encoder)
+    nearness = _nearness(graph, tensors, input_ids, encoder)
     for number in range(encoder.num_layers):
-        x = _layer(graph, tensors, f"encoder.layer.{number}", x, (is_word, ""), encoder)
+        x = _layer(graph, tensors, f"encoder.layer.{number}", x, (is_word, nearness), encoder)
     means, _ = _means(graph, x, part)
     width = tensors.rows("embeddings.position_embeddings.weight").shape[1]
     before, current = (graph.reshape(graph.slice(means, i, i + 1, axis=1), 0, width) for i in range(2))
@@ -163,6 +172,24 @@ def _positions(graph: GraphBuilder, is_same: str, input_ids: str) -> str:
     return graph.cast(graph.op("ReduceSum", counted, graph.ints(2), keepdims=0), np.int64)
 
 
+def _nearness(graph: GraphBuilder, tensors: _Merged, input_ids: str, encoder: EncoderShape) -> str:
+    """MPNet's bias on how near two tokens are, ``[1, heads, tokens, tokens]``; empty for an encoder without one."""
+    if DISTANCE_BIAS not in tensors:
+        return ""
+    table = tensors.get(DISTANCE_BIAS, (None, encoder.num_heads))
+    # By distance, from the farthest left to the farthest right that still makes a difference.
+    by_distance = table[buckets_of(2 * MAX_DISTANCE + 1, len(table))[MAX_DISTANCE]]
+    length = graph.reshape(graph.size(input_ids, 1))
+    places = graph.op("Range", graph.constant(np.int64(0)), length, graph.constant(np.int64(1)))
+    distance = graph.op(
+        "Sub", graph.op("Unsqueeze", places, graph.ints(0)), graph.op("Unsqueeze", places, graph.ints(1))
+    )
+    limits = (graph.constant(np.int64(-MAX_DISTANCE)), graph.constant(np.int64(MAX_DISTANCE)))
+    index = graph.op("Add", graph.op("Clip", distance, *limits), graph.constant(np.int64(MAX_DISTANCE)))
+    bias = graph.op("Gather", graph.floats(by_distance), index)
+    return graph.op("Unsqueeze", graph.op("Transpose", bias, perm=[2, 0, 1]), graph.ints(0))
+
+
 def _unless(graph: GraphBuilder, holds: str) -> str:
     """0 where ``holds`` is 1, nearly minus infinity where it is 0."""
     return graph.op("Mul", graph.op("Sub", graph.floats(1), holds), graph.floats(LOWEST))
@@ -170,8 +197,9 @@ def _unless(graph: GraphBuilder, holds: str) -> str:
 
 def _embed(graph: GraphBuilder, tensors: _Merged, input_ids: str, places: str, encoder: EncoderShape) -> str:
     positions = tensors.rows("embeddings.position_embeddings.weight")
-    # The encoder was trained on single texts: every token has type 0, whose embedding is folded into the positions.
-    positions = positions + tensors.get("embeddings.token_type_embeddings.weight", (None, positions.shape[1]))[0]
+    if TYPES in tensors:
+        # It was trained on single texts: every token has type 0, whose embedding is folded into the positions.
+        positions = positions + tensors.get(TYPES, (None, positions.shape[1]))[0]
     words = graph.embedding(input_ids, tensors.get("embeddings.word_embeddings.weight", (None, positions.shape[1])))
     x = graph.op("Add", words, graph.op("Gather", graph.floats(positions), places))
     gain, bias = (tensors.get(f"embeddings.LayerNorm.{kind}", (positions.shape[1],)) for kind in ("weight", "bias"))

@@ -1,7 +1,14 @@
-"""Windows of the transcript -> calibrated scam-intent scores, for all calls at once."""
+"""Windows of the transcript -> calibrated scam-intent scores, for all calls at once.
 
+A language that has a model of its own (:func:`inference.intent.install.own_models`) is judged by that one, every other
+by the one for all languages.
+"""
+
+import hashlib
 import math
-from collections.abc import Sequence
+from collections import defaultdict
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +20,7 @@ from tokenizers import Tokenizer
 from inference.engine.base import Engine
 from inference.errors import EngineError, WeightsError
 from inference.intent.acts import ACTS, FAR_ACTS, SUBSCRIBER_ACTS
-from inference.intent.calibration import load_calibration
+from inference.intent.calibration import Calibration, load_calibration
 from inference.intent.context import ContextWindow, WindowTokenizer
 from inference.intent.encoder import Reading
 from inference.intent.scores import FAMILIES, STAGES, IntentScores
@@ -26,7 +33,7 @@ class IntentConfig(BaseModel):
     """Settings of the intent stage.
 
     Attributes:
-        model: name in the model repository.
+        model: name in the model repository; ``<model>_<language>`` beside it is that language's own.
         max_batch: windows per request.
         max_tokens: longest window; what was said longer ago is not read.
         llr_limit: natural-log units; no single utterance adds or takes more than this.
@@ -40,42 +47,83 @@ class IntentConfig(BaseModel):
     llr_limit: float = Field(default=3.0, gt=0, le=10)
 
 
-class IntentScorer:
-    """Scores utterances in their context.
+@dataclass(frozen=True, slots=True)
+class Reader:
+    """One intent model, ready to be asked.
+
+    Attributes:
+        model: name in the model repository.
+        tokenizer: makes its windows.
+        calibration: of the same version.
+    """
+
+    model: str
+    tokenizer: WindowTokenizer
+    calibration: Calibration
+
+
+def open_reader(engine: Engine, model: str, tokenizer_path: Path, calibration_path: Path, max_tokens: int) -> Reader:
+    """Open the newest version of ``model``.
 
     Args:
-        engine: serves ``config.model``.
+        engine: serves it.
+        model: its name.
         tokenizer_path: the encoder's tokenizer.json.
-        calibration_path: calibration.json of the same model version.
-        config: settings.
+        calibration_path: calibration.json of the same version.
+        max_tokens: longest window.
 
     Raises:
         EngineError: the model is not there, or not one of ours.
         WeightsError: tokenizer or calibration is missing, malformed, or belongs to another head.
     """
+    calibration = load_calibration(calibration_path)
+    metadata = engine.spec(model).metadata
+    has_acts = metadata.get("acts", "")  # a head of an earlier training knows none
+    known = metadata.get("families") == ",".join(FAMILIES) and metadata.get("stages") == ",".join(STAGES)
+    if not known or has_acts not in ("", ",".join(ACTS)):
+        raise EngineError(f"model {model} has other labels than this code; run: scamtap models pull")
+    if metadata.get("head_sha256") != calibration.head_sha256:
+        raise WeightsError(f"{calibration_path}: belongs to another head than model {model}; run: scamtap models pull")
+    try:
+        tokenizer = Tokenizer.from_file(str(tokenizer_path))
+        reading: Reading = "utterances" if metadata.get("reading") == "utterances" else "window"
+        return Reader(model, WindowTokenizer(tokenizer, max_tokens, reading=reading), calibration)
+    # The tokenizers library raises plain Exception for every fault of the file.
+    except Exception as error:
+        raise WeightsError(f"{tokenizer_path}: not a BERT tokenizer; run: scamtap models pull") from error
+
+
+class IntentScorer:
+    """Scores utterances in their context.
+
+    Args:
+        engine: serves the models.
+        reader: the model for all languages.
+        config: settings.
+        own: language -> the model that knows it better.
+
+    Raises:
+        WeightsError: a model of a language was not trained on it, or counts acts otherwise.
+    """
 
     def __init__(
-        self, engine: Engine, tokenizer_path: Path, calibration_path: Path, config: IntentConfig | None = None
+        self,
+        engine: Engine,
+        reader: Reader,
+        config: IntentConfig | None = None,
+        own: Mapping[str, Reader] | None = None,
     ) -> None:
         self.config = config or IntentConfig()
         self._engine = engine
-        self.calibration = load_calibration(calibration_path)
-        metadata = engine.spec(self.config.model).metadata
-        has_acts = metadata.get("acts", "")  # a head of an earlier training knows none
-        known = metadata.get("families") == ",".join(FAMILIES) and metadata.get("stages") == ",".join(STAGES)
-        if not known or has_acts not in ("", ",".join(ACTS)):
-            raise EngineError(f"model {self.config.model} has other labels than this code; run: scamtap models pull")
-        if metadata.get("head_sha256") != self.calibration.head_sha256:
-            raise WeightsError(
-                f"{calibration_path}: belongs to another head than model {self.config.model}; run: scamtap models pull"
-            )
-        try:
-            tokenizer = Tokenizer.from_file(str(tokenizer_path))
-            reading: Reading = "utterances" if metadata.get("reading") == "utterances" else "window"
-            self._tokenizer = WindowTokenizer(tokenizer, self.config.max_tokens, reading=reading)
-        # The tokenizers library raises plain Exception for every fault of the file.
-        except Exception as error:
-            raise WeightsError(f"{tokenizer_path}: not a BERT tokenizer; run: scamtap models pull") from error
+        self._reader, self._own = reader, dict(own or {})
+        self.calibration = reader.calibration.with_own({code: own.calibration for code, own in self._own.items()})
+
+    @property
+    def fingerprint(self) -> str:
+        """Hex digest of what judges: every head and its calibration."""
+        readers = (self._reader, *(self._own[code] for code in sorted(self._own)))
+        text = "".join(reader.calibration.model_dump_json() for reader in readers)  # a head's own hash is in it
+        return hashlib.sha256(text.encode()).hexdigest()
 
     def score(self, items: Sequence[ContextWindow]) -> list[IntentScores]:
         """Score the current utterance of every window, in order.
@@ -86,14 +134,20 @@ class IntentScorer:
         Raises:
             EngineError: the engine failed.
         """
-        out: list[IntentScores] = []
-        for start in range(0, len(items), self.config.max_batch):
-            out += self._score_batch(items[start : start + self.config.max_batch])
-        return out
+        places: dict[str, list[int]] = defaultdict(list)
+        for place, item in enumerate(items):
+            places[item.language if item.language in self._own else ""].append(place)
+        out: dict[int, IntentScores] = {}
+        for language, chosen in places.items():
+            reader = self._own.get(language, self._reader)
+            for start in range(0, len(chosen), self.config.max_batch):
+                batch = chosen[start : start + self.config.max_batch]
+                out |= zip(batch, self._score_batch(reader, [items[place] for place in batch]), strict=True)
+        return [out[place] for place in range(len(items))]
 
-    def _score_batch(self, items: Sequence[ContextWindow]) -> list[IntentScores]:
-        tokens = self._tokenizer.batch(items)
-        raw = self._engine.infer(self.config.model, {"input_ids": tokens.input_ids, "part": tokens.part})
+    def _score_batch(self, reader: Reader, items: Sequence[ContextWindow]) -> list[IntentScores]:
+        tokens = reader.tokenizer.batch(items)
+        raw = self._engine.infer(reader.model, {"input_ids": tokens.input_ids, "part": tokens.part})
         families = _softmax(np.asarray(raw["families"], np.float64))
         stages = _sigmoid(raw["stages"]).tolist()
         acts = _sigmoid(raw["acts"]).tolist() if "acts" in raw else [[] for _ in items]

@@ -1,4 +1,4 @@
-"""Versions of the intent model: ``models/scam_intent/<number>/``, the highest is the one that serves.
+"""Versions of an intent model: ``models/scam_intent/<number>/``, the highest is the one that serves.
 
     promote    a finished folder becomes the next number: copied beside, proved, moved into place in one step
     rollback   the highest becomes ``<number>.retired``: the one before serves again, nothing is copied or deleted
@@ -140,15 +140,15 @@ _PULL = "scamtap models pull"
 _AGAIN = "evaluate them together (scamtap-train evaluate), then: scamtap models seal"
 
 
-def numbers(models_dir: Path) -> list[int]:
+def numbers(models_dir: Path, model: str = INTENT_MODEL) -> list[int]:
     """Every version number in use or retired, lowest first."""
-    folder = models_dir / INTENT_MODEL
+    folder = models_dir / model
     names = [path.name.removesuffix(RETIRED) for path in folder.iterdir()] if folder.is_dir() else []
     return sorted(int(name) for name in names if name.isdecimal())
 
 
-def promote(candidate: Path, models_dir: Path) -> int:
-    """Make a sealed folder the next version; returns its number.
+def promote(candidate: Path, models_dir: Path, model: str = INTENT_MODEL) -> int:
+    """Make a sealed folder the next version of ``model``; returns its number.
 
     Raises:
         WeightsError: the candidate is damaged, not sealed, or the repository cannot be written; nothing changes then.
@@ -157,8 +157,8 @@ def promote(candidate: Path, models_dir: Path) -> int:
     record = read_record(candidate)
     if record.head_sha256 != sha256_of_file(candidate / HEAD_FILE):
         raise WeightsError(f"{candidate}: version.json is of another head; make the candidate again")
-    number = max(numbers(models_dir), default=0) + 1
-    target = models_dir / INTENT_MODEL / str(number)
+    number = max(numbers(models_dir, model), default=0) + 1
+    target = models_dir / model / str(number)
     temporary = target.with_name(f".{number}.{os.getpid()}.tmp")
     try:
         target.parent.mkdir(parents=True, exist_ok=True)
@@ -174,16 +174,16 @@ def promote(candidate: Path, models_dir: Path) -> int:
     return number
 
 
-def rollback(models_dir: Path) -> tuple[int, int]:
-    """Retire the newest version; returns its number and that of the one that serves now.
+def rollback(models_dir: Path, model: str = INTENT_MODEL) -> tuple[int, int]:
+    """Retire the newest version of ``model``; returns its number and that of the one that serves now.
 
     Raises:
         ConfigError: there is none before it.
         WeightsError: the one before is damaged, or the folder cannot be renamed; the newest stays then.
     """
-    newest = newest_version(models_dir, INTENT_MODEL)
-    folder = version_dir(models_dir, INTENT_MODEL)
-    before = max((n for n in _serving(models_dir) if n < newest), default=None)
+    newest = newest_version(models_dir, model)
+    folder = version_dir(models_dir, model)
+    before = max((n for n in _serving(folder.parent) if n < newest), default=None)
     if before is None:
         raise ConfigError(f"{folder}: there is no version before it; promote one first")
     check_sums(folder.with_name(str(before)), (*SHIPPED, *BUILT))
@@ -195,8 +195,8 @@ def rollback(models_dir: Path) -> tuple[int, int]:
     return newest, before
 
 
-def _serving(models_dir: Path) -> list[int]:
-    return [int(path.name) for path in (models_dir / INTENT_MODEL).iterdir() if path.name.isdecimal()]
+def _serving(folder: Path) -> list[int]:
+    return [int(path.name) for path in folder.iterdir() if path.name.isdecimal()]
 
 
 def _sync(folder: Path) -> None:

@@ -30,14 +30,15 @@ from inference.gate.install import GATE_MODEL, drawn_gate, gate_calibration_path
 from inference.intent.encoder import load_encoder
 from inference.intent.install import (
     HEAD_FILE,
-    INTENT_MODEL,
     TOKENIZER_FILE,
     calibration_path,
     encoder_path,
     install_intent,
+    intent_models,
+    own_models,
 )
 from inference.intent.install import tokenizer_path as intent_tokenizer_path
-from inference.intent.scorer import IntentScorer
+from inference.intent.scorer import IntentScorer, Reader, open_reader
 from inference.opinion.inquiry import Inquiry
 from inference.service.call import CallParts
 from inference.service.engines import build_engine
@@ -89,7 +90,7 @@ def default_models_dir() -> Path:
     return folder
 
 
-def _builds(models_dir: Path) -> tuple[_Built, _Built]:
+def _builds(models_dir: Path) -> tuple[_Built, ...]:
     shared = Path(graph.__file__)
     return (
         _Built(
@@ -97,15 +98,18 @@ def _builds(models_dir: Path) -> tuple[_Built, _Built]:
             (ENCODER, DECODER, WHOLE),
             (shared, *sorted(Path(speech.__path__[0]).glob("[gmvw]*.py")), *gate_sources(models_dir)),
         ),
-        _Built(
-            load_encoder(encoder_path(models_dir)).artefact,
-            (INTENT_MODEL,),
-            (
-                shared,
-                Path(intent.__path__[0]) / "graph.py",
-                encoder_path(models_dir),
-                version_dir(models_dir, INTENT_MODEL) / HEAD_FILE,
-            ),
+        *(
+            _Built(
+                load_encoder(encoder_path(models_dir, name)).artefact,
+                (name,),
+                (
+                    shared,
+                    Path(intent.__path__[0]) / "graph.py",
+                    encoder_path(models_dir, name),
+                    version_dir(models_dir, name) / HEAD_FILE,
+                ),
+            )
+            for name in intent_models(models_dir)
         ),
     )
 
@@ -119,7 +123,8 @@ def _held_precision(models_dir: Path, built: _Built) -> Precision:
 
 def _wanted(precision: Precision | None, models_dir: Path, built: _Built) -> Precision:
     """What to build the model in: the classifier only in what it was calibrated for."""
-    return CALIBRATED if INTENT_MODEL in built.names else precision or _held_precision(models_dir, built)
+    is_intent = built.names[0] in intent_models(models_dir)
+    return CALIBRATED if is_intent else precision or _held_precision(models_dir, built)
 
 
 def _build_key(built: _Built, precision: Precision) -> str:
@@ -185,15 +190,16 @@ def pull_models(
 
 
 def _build(models_dir: Path, built: _Built, precision: Precision) -> None:
+    name = built.names[0]
     if built.artefact is None:
-        install_intent(models_dir, {}, intent_tokenizer_path(models_dir), precision)
+        install_intent(models_dir, {}, intent_tokenizer_path(models_dir, name), precision, name)
     else:
         tensors, tokenizer = open_tensors(built.artefact), file(built.artefact, "tokenizer.json")
         if built.artefact == SPEECH_WEIGHTS:
             gate = drawn_gate(models_dir, tensors, precision)
             install_speech(models_dir, tensors, tokenizer, precision, gate)
         else:
-            install_intent(models_dir, tensors, tokenizer, precision)
+            install_intent(models_dir, tensors, tokenizer, precision, name)
     for folder in (version_dir(models_dir, name) for name in built.names):
         write_sums(folder, [name for name in _BUILT_FILES if (folder / name).is_file()], BUILT_SUMS_FILE)
     key = _build_key(built, precision)
@@ -249,7 +255,7 @@ def build_stages(settings: "Settings") -> Stages:
 def build_scorer(
     settings: "Settings", engine: Engine | None = None, speech: Mapping[str, str] | None = None
 ) -> IntentScorer:
-    """Load the newest version of the intent model alone.
+    """Load the newest versions of the intent models alone.
 
     Args:
         settings: where it is.
@@ -261,11 +267,17 @@ def build_scorer(
     """
     models_dir = settings.models_dir or default_models_dir()
     engine = engine or build_engine(settings.engine, models_dir)
-    folder = version_dir(models_dir, INTENT_MODEL)
-    require_precision(engine, settings.intent.model, CALIBRATED)
-    scorer = IntentScorer(engine, intent_tokenizer_path(models_dir), calibration_path(models_dir), settings.intent)
-    check_intent(folder, engine.spec(settings.intent.model).metadata, speech)
-    return scorer
+
+    def opened(name: str) -> Reader:
+        require_precision(engine, name, CALIBRATED)
+        files = (intent_tokenizer_path(models_dir, name), calibration_path(models_dir, name))
+        reader = open_reader(engine, name, *files, settings.intent.max_tokens)
+        check_intent(version_dir(models_dir, name), engine.spec(name).metadata, speech)
+        return reader
+
+    own = own_models(models_dir, settings.intent.model)
+    readers = {language: opened(name) for language, name in own.items()}
+    return IntentScorer(engine, opened(settings.intent.model), settings.intent, readers)
 
 
 def build_parts(settings: "Settings", stages: Stages) -> CallParts:
@@ -282,15 +294,14 @@ def build_parts(settings: "Settings", stages: Stages) -> CallParts:
 
     def judge() -> Verdict:
         inquiry = Inquiry(settings.opinion, calibration) if settings.opinion.is_on else None
-        return Verdict(verdict, calibration.stage_thresholds, inquiry)
+        return Verdict(verdict, inquiry)
 
     gate = None
     if settings.cascade.gate is not None:
         models_dir = settings.models_dir or default_models_dir()
         gate_calibration = load_gate_calibration(gate_calibration_path(models_dir, settings.cascade.gate))
         gate = partial(GateEvidence, gate_calibration, settings.cascade.pass_llr)
-    judges = hashlib.sha256(calibration.model_dump_json().encode()).hexdigest()  # the head's own hash is in it
-    model = f"{settings.intent.model}:{judges[:MODEL_HEX_DIGITS]}"
+    model = f"{settings.intent.model}:{stages.scorer.fingerprint[:MODEL_HEX_DIGITS]}"
     return CallParts(lambda leg: Segmenter(leg, bank), judge, model, gate)
 
 

@@ -1,4 +1,4 @@
-"""A promoted model reaches a running worker: new calls begin with it, others end with the one they began with.
+"""A promoted intent model reaches a running worker: new calls begin with it, others end with the one they began with.
 
 A version is a folder that appears (or, rolled back, goes away) in one step, so looking at names is enough. It is loaded
 beside the one in use, in a thread of its own; what does not load, or is no pair with the recogniser here, changes
@@ -16,6 +16,7 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from inference.engine.repository import newest_version
 from inference.errors import ScamTapError
+from inference.intent.install import intent_models
 from inference.service.call import CallParts
 from inference.service.models import build_parts, build_scorer, default_models_dir
 from inference.service.stages import Stages
@@ -64,10 +65,12 @@ class Renewal:
         self._load = load or self._from_repository
         self._models_dir: Path = settings.models_dir or default_models_dir()
         self._seen = self._version()
-        self._refused = 0
+        self._refused = ""
 
-    def _version(self) -> int:
-        return newest_version(self._models_dir, self._settings.intent.model)
+    def _version(self) -> str:
+        """Newest version of every intent model, as the log has it: ``scam_intent 3, scam_intent_en 1``."""
+        names = intent_models(self._models_dir, self._settings.intent.model)
+        return ", ".join(f"{name} {newest_version(self._models_dir, name)}" for name in names)
 
     def _from_repository(self) -> CallParts:
         encoder = ENCODER if self._settings.engine.url is None else WHOLE

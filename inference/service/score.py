@@ -106,10 +106,8 @@ def score_text(
         call: what was said.
         opinions: who is asked while it is in doubt, and waited for; None: nobody.
     """
-    calibration = scorer.calibration
-    inquiry = None if opinions is None else Inquiry(opinions.config, calibration)
-    judged_by = (calibration.stage_thresholds, inquiry, opinions)
-    result = score_call(scorer, verdict, call.all_turns(), call.lang, *judged_by)
+    inquiry = None if opinions is None else Inquiry(opinions.config, scorer.calibration)
+    result = score_call(scorer, verdict, call.all_turns(), call.lang, inquiry, opinions)
     return {
         "id": call.id,
         "level": result.level,

@@ -8,7 +8,7 @@ from inference.engine.base import Engine
 from inference.engine.onnx import OnnxEngine
 from inference.engine.repository import MODEL_FILE, version_dir
 from inference.engine.sums import check_sums
-from inference.intent.install import INTENT_MODEL
+from inference.intent.install import intent_models
 from inference.intent.versions import (
     BUILT,
     RECORD_FILE,
@@ -61,9 +61,10 @@ def verify_models(models_dir: Path) -> Iterator[str]:
         check_speech(engine, models_dir)
         for name in (ENCODER, DECODER):
             yield f"{version_dir(models_dir, name)}: whole"
-        folder = version_dir(models_dir, INTENT_MODEL)
-        check_intent(folder, engine.spec(INTENT_MODEL).metadata, engine.spec(ENCODER).metadata)
-        yield f"{folder}: whole, and evaluated with the speech model here"
+        for name in intent_models(models_dir):
+            folder = version_dir(models_dir, name)
+            check_intent(folder, engine.spec(name).metadata, engine.spec(ENCODER).metadata)
+            yield f"{folder}: whole, and evaluated with the speech model here"
     finally:
         engine.close()
 
@@ -74,7 +75,7 @@ def seal_intent(folder: Path, record: VersionRecord | None = None) -> Path:
     Where a recogniser lies beside it, it counts as evaluated with that, and with those it was sealed with before.
 
     Args:
-        folder: ``<models>/scam_intent/<version>``.
+        folder: ``<models>/<intent model>/<version>``.
         record: what is known of it; head and precision are the graph's own.
 
     Raises:
@@ -85,7 +86,7 @@ def seal_intent(folder: Path, record: VersionRecord | None = None) -> Path:
     unseal(folder)
     engine = OnnxEngine(models_dir)
     try:
-        intent = engine.spec(INTENT_MODEL).metadata
+        intent = engine.spec(folder.parent.name).metadata
         has_speech = (version_dir(models_dir, ENCODER) / MODEL_FILE).is_file()
         seen = (speech_used(engine.spec(ENCODER).metadata),) if has_speech else ()
     finally:

@@ -67,7 +67,6 @@ def score_call(
     config: VerdictConfig,
     turns: Sequence[TurnText],
     language: str = "en",
-    stage_thresholds: dict[str, float] | None = None,
     inquiry: Inquiry | None = None,
     opinions: Asks | None = None,
 ) -> CallScore:
@@ -82,7 +81,6 @@ def score_call(
         config: settings, with its operating point.
         turns: what was said.
         language: ISO 639-1 code.
-        stage_thresholds: the model's own.
         inquiry: what may be asked about the call.
         opinions: who is asked while it is in doubt, and waited for; None: nobody.
 
@@ -98,7 +96,7 @@ def score_call(
             now_s = end_s
     context = RollingContext()
     scores = scorer.score([context.add(utterance) for _, utterance in spoken])
-    verdict = Verdict(config, stage_thresholds, inquiry)
+    verdict = Verdict(config, inquiry)
     risk = [verdict.assessment.risk] * len(turns)
     levels: list[Level] = ["none"] * len(turns)
     llr: list[list[float]] = [[] for _ in turns]

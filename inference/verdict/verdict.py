@@ -40,6 +40,8 @@ class VerdictConfig(BaseModel):
         suspect_llr, danger_llr: nats of evidence at which the levels begin; None: the model's operating point, or
             Wald's bound.
         language_llr: both of them in a language that has its own; filled from the model where none is set by hand.
+        stage_probability: probability from which a stage counts, per language and stage; "" is every other language.
+            Filled from the model where none is set by hand.
         hysteresis_llr: a level is left only this far below where it began.
         floor_llr: nats below the start that harmless talk can bring the evidence to.
         ceiling_llr: nats that the evidence is held to, so that a mistaken alarm can still be taken back.
@@ -57,6 +59,7 @@ class VerdictConfig(BaseModel):
     suspect_llr: float | None = Field(default=None, gt=0)
     danger_llr: float | None = Field(default=None, gt=0)
     language_llr: dict[str, tuple[float, float]] = Field(default_factory=dict)
+    stage_probability: dict[str, dict[str, float]] = Field(default_factory=dict)
     hysteresis_llr: float = Field(default=1.0, ge=0)
     floor_llr: float = Field(default=3.0, ge=0)
     ceiling_llr: float = Field(default=12.0, gt=0)
@@ -93,8 +96,23 @@ class VerdictConfig(BaseModel):
         suspect, danger = self._merged(calibration.operating_point)
         own = {code: self._merged(weights.operating_point) for code, weights in calibration.by_language.items()}
         repeat = calibration.act_repeat if self.act_repeat is None else self.act_repeat
-        changed = {"suspect_llr": suspect, "danger_llr": danger, "act_repeat": repeat}
-        return VerdictConfig.model_validate(self.model_dump() | changed | {"language_llr": own | self.language_llr})
+        by_language = {"": calibration.stage_thresholds} | {
+            code: weights.stage_thresholds for code, weights in calibration.by_language.items()
+        }
+        stages = {code: stages for code, stages in by_language.items() if stages}
+        changed = {
+            "suspect_llr": suspect,
+            "danger_llr": danger,
+            "act_repeat": repeat,
+            "language_llr": own | self.language_llr,
+            "stage_probability": stages | self.stage_probability,
+        }
+        return VerdictConfig.model_validate(self.model_dump() | changed)
+
+    def shows(self, stage: str, language: str | None = None) -> float:
+        """Probability from which ``stage`` counts as shown in ``language`` (ISO 639-1)."""
+        known = self.stage_probability.get(language or "", self.stage_probability.get("", {}))
+        return known.get(stage, self.act_probability)
 
     def _merged(self, point: OperatingPoint) -> tuple[float, float]:
         """A model's thresholds, where none is set by hand."""
@@ -138,20 +156,17 @@ class Verdict:
     def __init__(
         self,
         config: VerdictConfig | None = None,
-        stage_thresholds: dict[str, float] | None = None,
         inquiry: Inquiry | None = None,
     ) -> None:
         """Begin a call.
 
         Args:
             config: settings.
-            stage_thresholds: the model's own (``scorer.calibration.stage_thresholds``).
             inquiry: what may be asked about this call; None: nobody is asked for an opinion.
         """
         self.config = config or VerdictConfig()
         self._inquiry = inquiry
         self._repeat = 1.0 if self.config.act_repeat is None else self.config.act_repeat
-        self._act_from = {act: (stage_thresholds or {}).get(act, self.config.act_probability) for act in ACTS}
         self._prior_logit = math.log(self.config.prior / (1 - self.config.prior))
         self._evidence_llr = 0.0
         self._language: str | None = None
@@ -239,10 +254,11 @@ class Verdict:
         """Remember an utterance that speaks for a scam: its act, its family, itself."""
         if utterance.leg == "far" and llr >= self.config.min_far_llr:
             self._far_utterances += 1
-            acts = [act for act in ACTS if scores.stages[act] >= self._act_from[act]]
+            beyond = {act: scores.stages[act] - self.config.shows(act, self._language) for act in ACTS}
+            acts = [act for act, excess in beyond.items() if excess >= 0]
             self._acts.update(acts)
             if acts:
-                self._stage = max(acts, key=lambda act: scores.stages[act] - self._act_from[act])
+                self._stage = max(acts, key=beyond.__getitem__)
         for family, probability in scores.families.items():
             self._family_logs[family] += llr * math.log(max(probability, 1e-4))
         self._movers.append(_Mover(llr, self._number, utterance))

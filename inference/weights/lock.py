@@ -104,7 +104,7 @@ class Artefact(_Model):
     homepage: str
     licence: str
     training_only: bool = False
-    recipe: Literal["whisper", "verbatim", "kokoro", "e5"]
+    recipe: Literal["whisper", "verbatim", "kokoro", "e5", "mpnet"]
     dtype: Literal["float16", "float32"] | None
     tensors: Pinned | None
     files: dict[FileName, Pinned]

@@ -211,7 +211,8 @@ def test_fewer_layers_may_be_used(base: Tensors, head: Path) -> None:
 def test_torch_and_graph_are_the_same_network(base: Tensors, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     torch = pytest.importorskip("torch")
     monkeypatch.setenv("SCAMTAP_FLOAT32", "1")
-    from training.intent.network import IntentNetwork, LowerLayers, pad_ids
+    from training.intent.layers import LowerLayers, pad_ids
+    from training.intent.network import IntentNetwork
 
     torch.manual_seed(0)
     network = IntentNetwork(base, ENCODER, num_tuned=2).eval()

@@ -170,7 +170,7 @@ def parts(segments: SegmenterConfig = SEGMENTS, opinion: OpinionConfig | None = 
 
     def judge() -> Verdict:
         inquiry = Inquiry(opinion, ActScorer.calibration) if opinion is not None and opinion.is_on else None
-        return Verdict(verdict, CALIBRATION.stage_thresholds, inquiry)
+        return Verdict(verdict, inquiry)
 
     return CallParts(lambda leg: Segmenter(leg, bank), judge)
 

@@ -90,7 +90,7 @@ def test_danger_wants_two_utterances_and_two_acts() -> None:
 
 
 def test_a_model_s_own_threshold_decides_what_counts_as_an_act() -> None:
-    strict = Verdict(CONFIG, {"lure": 0.95, "ask": 0.95})
+    strict = Verdict(replace_config(stage_probability={"": {"lure": 0.95, "ask": 0.95}}))
     assert [strict.update(said(), scores(3, "lure", "ask")).level for _ in range(3)] == ["suspect"] * 3
 
 

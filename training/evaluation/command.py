@@ -1,8 +1,9 @@
 """``scamtap-train evaluate``: how a model does on calls it has not seen, and whether traffic still looks like them."""
 
 import json
+from collections.abc import Mapping
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 from rich.console import Console
@@ -17,17 +18,23 @@ stderr = Console(stderr=True, highlight=False, soft_wrap=True)
 DRIFTED_EXIT_CODE = 3
 
 
-def newest_model() -> Path:
-    """Folder of the version that serves."""
+def newest_model(language: str | None = None) -> Path:
+    """Folder of the version that judges calls in ``language``; None: of the model for all languages."""
     from inference.engine.repository import version_dir
+    from inference.intent.install import own_models
     from inference.service.models import default_models_dir
 
-    return version_dir(default_models_dir(), INTENT_MODEL)
+    models_dir = default_models_dir()
+    return version_dir(models_dir, own_models(models_dir).get(language or "", INTENT_MODEL))
 
 
 ModelOption = Annotated[
     Path | None,
-    typer.Option("--model", help="Version folder of the intent model.", show_default="the newest under models/"),
+    typer.Option(
+        "--model",
+        help="Version folder of an intent model, e.g. models/scam_intent_en/1: its languages alone are measured.",
+        show_default="all that serve",
+    ),
 ]
 
 
@@ -90,9 +97,10 @@ def evaluate(
         raise ConfigError("--update is for all the standing test figures; leave --split, --only and files out")
     # Heavy imports wait, so that --help answers at once.
     from training.evaluation.drift import reference_of, write_reference
-    from training.evaluation.run import judge_all, report_of, write_report
+    from training.evaluation.run import judge_all, languages_of, report_of, write_report
     from training.evaluation.sets import RecordingSet, TextSet, narrowed, read_set, standing_sets, with_errors
-    from training.intent.pipeline import Sources, read_report
+    from training.intent.data import LANGUAGES
+    from training.intent.pipeline import Sources
     from training.intent.pipeline import write_report as write_json
 
     kind: Split = "dev" if split == "dev" else "test"
@@ -104,7 +112,8 @@ def evaluate(
                 rates = [percent / 100 for percent in errors if percent]
                 sets += with_errors(found.name, found.what, found.calls, found.calls, rates)
     else:
-        sets += standing_sets(Sources(scripts, data, recognised), limit, kind)
+        languages = LANGUAGES if model is None else languages_of(version)
+        sets += standing_sets(Sources(scripts, data, recognised, languages), limit, kind)
     sets = narrowed(sets, only or (), ConfigError)
     outcomes = judge_all(version, sets, stderr, lambda text: stdout.print(text, markup=False))
     made = report_of(version, outcomes)
@@ -114,9 +123,22 @@ def evaluate(
     if out is not None:
         write_json(out, made.to_json())
     if update:
-        write_json(version / "report.json", read_report(version / "report.json") | {"test": made.sets})
-        if (reference := reference_of(outcomes["scripts"], made.model["prior"])) is not None:
+        spoken = {of_name.name: of_name.calls[0].language for of_name in sets if isinstance(of_name, TextSet)}
+        _update(version, model is None, made.sets, spoken)
+        scored = [outcome for name in ("scripts", "scripts-zh") for outcome in outcomes.get(name, [])]
+        if (reference := reference_of(scored, made.model["prior"])) is not None:
             write_reference(version, reference)
+
+
+def _update(version: Path, is_all: bool, figures: Mapping[str, Any], spoken: Mapping[str, str]) -> None:
+    """Put figures into report.json of the models that judged them: by the language (``spoken``) of each set."""
+    from training.evaluation.run import languages_of
+    from training.intent.pipeline import read_report, write_report
+
+    versions = {version, *(newest_model(language) for language in spoken.values())} if is_all else {version}
+    for folder in versions:
+        its = {name: found for name, found in figures.items() if spoken[name] in languages_of(folder)}
+        write_report(folder / "report.json", read_report(folder / "report.json") | {"test": its})
 
 
 def _drift(version: Path, inputs: list[Path], out: Path | None) -> None:

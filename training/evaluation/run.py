@@ -15,7 +15,8 @@ from rich.console import Console
 from inference.config import Settings, load_settings
 from inference.engine.repository import write_atomically
 from inference.errors import ConfigError
-from inference.intent.install import HEAD_FILE, INTENT_MODEL
+from inference.intent.calibration import CALIBRATION_FILE, load_calibration
+from inference.intent.install import HEAD_FILE, INTENT_MODEL, model_of, own_models
 from inference.intent.scorer import IntentScorer
 from inference.intent.versions import read_record
 from inference.service.models import build_parts, build_scorer, build_stages, default_models_dir
@@ -35,22 +36,39 @@ REPORT_FILE, PAGE_FILE = "report.json", "index.html"
 def settings_of(version: Path) -> Iterator[Settings]:
     """Settings under which ``version`` is the intent model, whatever else its repository holds.
 
-    Everything beside it is taken from its own repository or, for a candidate that has none, from that of this machine.
+    Everything beside it is taken from its own repository or, for a candidate that has none, from that of this machine;
+    but for models of a language, which would judge calls in place of a version for all languages: only those of its own
+    repository count then.
 
     Raises:
         ConfigError: there is no version.
     """
     if not (version / HEAD_FILE).is_file():
         raise ConfigError(f"{version}: holds no {HEAD_FILE}; give a version, e.g. models/{INTENT_MODEL}/1")
+    model, here = model_of(version), version.resolve().parent.parent
     with tempfile.TemporaryDirectory(prefix="scamtap-") as name:
         root = Path(name)
-        (root / INTENT_MODEL).mkdir()
-        (root / INTENT_MODEL / "1").symlink_to(version.resolve())
-        for models_dir in (version.resolve().parent.parent, default_models_dir()):
+        (root / model).mkdir()
+        (root / model / "1").symlink_to(version.resolve())
+        for models_dir in (here, default_models_dir()):
+            others = own_models(models_dir).values() if model == INTENT_MODEL and models_dir != here else ()
             for folder in models_dir.iterdir():
-                if folder.is_dir() and not (root / folder.name).exists():
+                if folder.is_dir() and not (root / folder.name).exists() and folder.name not in others:
                     (root / folder.name).symlink_to(folder.resolve())
         yield load_settings().model_copy(update={"models_dir": root})
+
+
+def languages_of(version: Path) -> tuple[str, ...]:
+    """Languages of the calls that ``version`` judges: all it was trained on, without those with a model of their own.
+
+    Raises:
+        WeightsError: it has no calibration.
+    """
+    model, here = model_of(version), version.resolve().parent.parent
+    if model != INTENT_MODEL:
+        return (model.rpartition("_")[2],)
+    known = load_calibration(version / CALIBRATION_FILE).languages
+    return tuple(language for language in known if language not in own_models(here))
 
 
 def judge_all(
@@ -59,7 +77,7 @@ def judge_all(
     """Judge every call of every set by the model in ``version``.
 
     Args:
-        version: ``<models>/scam_intent/<number>``, or a candidate.
+        version: ``<models>/<intent model>/<number>``, or a candidate.
         sets: texts go through the door of ``scamtap score``, recordings through that of ``scamtap replay``.
         console: where the progress bar goes.
         on_set: told a line as each set is done.
@@ -122,7 +140,7 @@ def report_of(version: Path, outcomes: Mapping[str, Sequence[Outcome]]) -> Repor
     record = read_record(version)
     calibration = hashlib.sha256((version / "calibration.json").read_bytes()).hexdigest()
     model = {
-        "name": f"{INTENT_MODEL}/{version.resolve().name}",
+        "name": f"{model_of(version)}/{version.resolve().name}",
         "head_sha256": record.head_sha256,
         "calibration_sha256": calibration,
         "precision": record.precision,

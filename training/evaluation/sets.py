@@ -67,9 +67,11 @@ def standing_sets(sources: Sources, limit: int, split: Split = "test") -> list[T
     Switchboard and the demo calls belong to no split and are looked at with the test alone.
     """
     written = read_scripts(sources.scripts, sources.languages)
-    recognised = [c for c in recognised_calls(sources)[0] if c.split == split]
+    recognised = [c for c in recognised_calls(sources)[0] if c.split == split and c.language in sources.languages]
     outside = [c for c in read_all(sources.data, TRAINABLE, sources.languages) if c.split == split]
-    if split == "test" and sources.data is not None and (sources.data / "en_benign_switchboard.jsonl").exists():
+    is_english = "en" in sources.languages
+    switchboard = sources.data / "en_benign_switchboard.jsonl" if sources.data is not None else None
+    if is_english and split == "test" and switchboard is not None and switchboard.exists():
         outside += read_all(sources.data, EVALUATION_ONLY)
     drawn = {source: _draw([c for c in outside if c.source == source], limit) for source in OUTSIDE}
     sets: list[TextSet] = []
@@ -83,7 +85,7 @@ def standing_sets(sources: Sources, limit: int, split: Split = "test") -> list[T
     sets += [
         TextSet("scripts-recognised", VOICED, [c for c in recognised if "-espeak-" in c.id]),
         TextSet("scripts-recognised-kokoro", VOICED, [c for c in recognised if "-kokoro-" in c.id]),
-        TextSet("demo", "written text", read_demo(sources.scripts) if split == "test" else []),
+        TextSet("demo", "written text", read_demo(sources.scripts) if is_english and split == "test" else []),
         *(TextSet(source, what, drawn[source]) for source, what in OUTSIDE.items()),
         TextSet("chats", "written text", long_chats([*english, *drawn["bothbosu"], *drawn["sgd"]], seed=7)),
     ]

@@ -36,7 +36,7 @@ def judge_text(
         slices: further names to count it under.
     """
     turns = [Turn(leg=piece.leg, text=piece.text) for piece in call.pieces]
-    score = score_call(scorer, verdict, turns, call.language, scorer.calibration.stage_thresholds)
+    score = score_call(scorer, verdict, turns, call.language)
     ends = _ends(call.pieces)
     alarms: dict[AlarmLevel, Alarm] = {}
     first: dict[AlarmLevel, int | None] = {"suspect": score.first_alert_turn, "danger": score.first_danger_turn}

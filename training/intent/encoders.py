@@ -2,7 +2,8 @@
 
 A name is looked up in this order: an artefact of ``inference/weights/lock.json``; ``scratch``; a folder with
 ``model.safetensors``, ``config.json`` and ``tokenizer.json``; a repository of the hub, where one can be reached. Any
-BERT-like encoder of transformers fits (BERT, RoBERTa, XLM-R and what is built like them, with absolute positions).
+BERT-like encoder of transformers fits (BERT, RoBERTa, XLM-R and what is built like them, with absolute positions; and
+MPNet).
 """
 
 import json
@@ -19,6 +20,7 @@ from inference.errors import ConfigError
 from inference.intent.encoder import EncoderShape, Reading
 from inference.intent.text import HAN, normalise
 from inference.weights import file, load_lock, open_tensors
+from inference.weights.mpnet import DISTANCE_BIAS, bert_tensors
 from inference.weights.safetensors import read_safetensors
 from training.intent.data import Call
 
@@ -60,7 +62,7 @@ class Encoder:
         return {
             name: np.array(tensor, np.float16)
             for name, tensor in self.tensors.items()
-            if name.startswith(("embeddings.", *kept))
+            if name.startswith(("embeddings.", DISTANCE_BIAS, *kept))
         }
 
 
@@ -73,7 +75,10 @@ def open_encoder(name: str, num_layers: int | None = None) -> Encoder:
     """
     if name in load_lock().artefacts:
         tensors: Mapping[str, np.ndarray] = open_tensors(name)
-        shape = EncoderShape(artefact=name, num_layers=num_layers or _depth(tensors))
+        depth = _depth(tensors)
+        shape = EncoderShape(artefact=name, num_layers=min(num_layers or depth, depth))
+        if "config.json" in load_lock().artefact(name).files:
+            shape = shape.model_copy(update=_said_by(file(name, "config.json")))
         return Encoder(name, shape, tensors, file(name, "tokenizer.json"))
     folder = Path(name) if Path(name).is_dir() else _from_hub(name)
     missing = [wanted for wanted in HUB_FILES if not (folder / wanted).is_file()]
@@ -81,6 +86,8 @@ def open_encoder(name: str, num_layers: int | None = None) -> Encoder:
         raise ConfigError(f"encoder {name}: {missing[0]} is missing; give a BERT-like encoder as safetensors")
     config = json.loads((folder / "config.json").read_text(encoding="utf-8"))
     tensors = {_PREFIX.sub("", key): value for key, value in read_safetensors(folder / "model.safetensors").items()}
+    if config.get("model_type") == "mpnet":
+        tensors = {key: load() for key, load in bert_tensors(tensors).items()}
     depth = _depth(tensors)
     if POSITIONS not in tensors or not depth:
         raise ConfigError(f"encoder {name}: is not built like BERT (no absolute positions or no encoder.layer.*)")
@@ -89,10 +96,13 @@ def open_encoder(name: str, num_layers: int | None = None) -> Encoder:
     shape = EncoderShape(
         artefact=None,
         num_layers=min(num_layers or depth, depth),
-        num_heads=int(config["num_attention_heads"]),
-        epsilon=float(config.get("layer_norm_eps", 1e-12)),
-    )
+    ).model_copy(update=_said_by(folder / "config.json"))
     return Encoder(name, shape, tensors, folder / "tokenizer.json")
+
+
+def _said_by(config_file: Path) -> dict[str, int | float]:
+    config = json.loads(config_file.read_text(encoding="utf-8"))
+    return {"num_heads": int(config["num_attention_heads"]), "epsilon": float(config.get("layer_norm_eps", 1e-12))}
 
 
 def _depth(tensors: Iterable[str]) -> int:

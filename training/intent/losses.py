@@ -18,7 +18,8 @@ from inference.intent.graph import MAX_UTTERANCES
 from inference.intent.scores import FAMILIES, STAGES
 from inference.intent.text import is_filler
 from training.intent.device import precision
-from training.intent.network import IntentNetwork, Outputs, pad_ids
+from training.intent.layers import pad_ids
+from training.intent.network import IntentNetwork, Outputs
 from training.intent.prepare import Prepared
 from training.intent.window import WindowNetwork
 

@@ -28,7 +28,7 @@ from inference.intent.install import (
     INTENT_MODEL,
     TOKENIZER_FILE,
     install_intent,
-    tokenizer_path,
+    model_of,
 )
 from inference.intent.scorer import IntentConfig
 from inference.intent.versions import unseal
@@ -106,12 +106,12 @@ def recognised_calls(sources: Sources) -> tuple[list[Call], int]:
 
 
 def models_dir_of(version_dir: Path) -> Path:
-    """The model repository of ``<models>/scam_intent/1``.
+    """The model repository of ``<models>/<intent model>/1``.
 
     Raises:
         ConfigError: the path does not end so.
     """
-    if version_dir.parts[-2:] != (INTENT_MODEL, "1"):
+    if version_dir.name != "1" or version_dir.parent.name != model_of(version_dir):
         raise ConfigError(f"{version_dir}: want a folder that ends in {INTENT_MODEL}/1, as models/{INTENT_MODEL}/1")
     return version_dir.parent.parent
 
@@ -143,13 +143,14 @@ def calibrate_head(
 ) -> dict[str, Any]:
     """Build the served graph of ``out``'s head, fit calibration.json on development calls, install all of it.
 
-    ``out`` is ``<models>/scam_intent/<version>``, with head, encoder.json and tokenizer.json.
+    ``out`` is ``<models>/<intent model>/<version>``, with head, encoder.json and tokenizer.json.
     """
-    models_dir = models_dir_of(out)
+    models_dir, model = models_dir_of(out), model_of(out)
     shape = load_encoder(out / ENCODER_FILE)
     unseal(out)  # its files are about to change
-    tokenizer_file = weights_file(shape.artefact, "tokenizer.json") if shape.artefact else tokenizer_path(models_dir)
-    install_intent(models_dir, open_tensors(shape.artefact) if shape.artefact else {}, tokenizer_file, precision)
+    tokenizer_file = weights_file(shape.artefact, "tokenizer.json") if shape.artefact else out / TOKENIZER_FILE
+    base = open_tensors(shape.artefact) if shape.artefact else {}
+    install_intent(models_dir, base, tokenizer_file, precision, model)
     dev_calls = draw(calls, DEV, "dev", seed)
     corruptor = Corruptor(calls)
     rng = np.random.default_rng(seed)
@@ -160,7 +161,8 @@ def calibrate_head(
     try:
         with progress_bar(console) as bar:
             task = bar.add_task("calibrating", total=len(dev))
-            raws = raw_calls(engine, window_tokenizer(tokenizer_file, shape.reading), dev, lambda: bar.advance(task))
+            tokenizer = window_tokenizer(tokenizer_file, shape.reading)
+            raws = raw_calls(engine, model, tokenizer, dev, lambda: bar.advance(task))
     finally:
         engine.close()
     calibration, loss = calibrate(raws, weights(dev, DEV), head_sha256)
@@ -212,7 +214,7 @@ def train(
 
     Args:
         sources: the data.
-        out: ``<models>/scam_intent/<version>``.
+        out: ``<models>/<intent model>/<version>``.
         encoder: the published encoder that is tuned.
         recipe: how.
         precision: of the served graph that is calibrated.
@@ -246,7 +248,8 @@ def _train(
 ) -> dict[str, Any]:
     """:func:`train` with its journal open."""
     from training.intent.fit import fit
-    from training.intent.network import LowerLayers, count_parameters
+    from training.intent.layers import LowerLayers
+    from training.intent.network import count_parameters
     from training.intent.prepare import prepare
 
     hashes = provenance(sources)  # of what is read now: files may change while the fit runs

@@ -9,7 +9,7 @@ from inference.errors import ConfigError
 from inference.intent.context import CONTEXT_UTTERANCES, Said, WindowTokenizer
 from inference.intent.text import is_filler
 from training.intent.data import MAX_PIECES, Call, Piece, windows_of
-from training.intent.network import Ids, LowerLayers, State
+from training.intent.layers import Ids, LowerLayers, State
 
 
 @dataclass(frozen=True, slots=True)

@@ -10,7 +10,6 @@ import numpy.typing as npt
 from inference.engine.base import Engine
 from inference.intent.acts import ACTS
 from inference.intent.context import WindowTokenizer
-from inference.intent.install import INTENT_MODEL
 from inference.intent.text import is_filler
 from training.intent.data import Call, windows_of
 
@@ -40,14 +39,14 @@ class RawCall:
 
 
 def raw_calls(
-    engine: Engine, tokenizer: WindowTokenizer, calls: Sequence[Call], advance: Callable[[], None]
+    engine: Engine, model: str, tokenizer: WindowTokenizer, calls: Sequence[Call], advance: Callable[[], None]
 ) -> list[RawCall]:
-    """Run every utterance of ``calls``; ``advance`` is told after each call."""
+    """Run every utterance of ``calls`` through ``model``; ``advance`` is told after each call."""
     out = []
     for call in calls:
         windows = windows_of(call)
         parts = [tokenizer.batch(windows[at : at + BATCH]) for at in range(0, len(windows), BATCH)]
-        answers = [engine.infer(INTENT_MODEL, {"input_ids": p.input_ids, "part": p.part}) for p in parts]
+        answers = [engine.infer(model, {"input_ids": p.input_ids, "part": p.part}) for p in parts]
         spoken = np.array([not is_filler(p.text) for p in call.pieces])
         llr = np.concatenate([np.asarray(a["llr"], np.float64) for a in answers])
         logits = {

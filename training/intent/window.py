@@ -18,7 +18,8 @@ from inference.intent.acts import ACTS
 from inference.intent.encoder import EncoderShape
 from inference.intent.graph import HIDDEN, LABELS, LLR_LIMIT
 from training.intent.device import precision
-from training.intent.network import Layer, Outputs, State, Tensors, tensor, weights_of
+from training.intent.layers import Layer, Sight, State, Tensors, tensor
+from training.intent.network import Outputs, weights_of
 
 BEFORE, CURRENT = 1, 2
 """Values of ``part``, as :class:`inference.intent.context.WindowTokenizer` writes them for one text; 0 is padding."""
@@ -36,6 +37,7 @@ class WindowNetwork(nn.Module):
             Layer(tensors, f"encoder.layer.{n}", encoder, dropout)
             for n in range(encoder.num_layers - num_tuned, encoder.num_layers)
         )
+        self.sight = Sight(tensors)
         width = np.shape(tensors["embeddings.LayerNorm.weight"])[0]
         # A head that is gone on from keeps its own width.
         hidden = np.shape(tensors["head.hidden.bias"])[0] if "head.hidden.bias" in tensors else HIDDEN
@@ -53,7 +55,7 @@ class WindowNetwork(nn.Module):
             x: states after the frozen layers, [windows, tokens, width].
             part: [windows, tokens]; :data:`BEFORE`, :data:`CURRENT`, 0 for padding.
         """
-        mask = (part > 0)[:, None, None, :]
+        mask = self.sight(part > 0, x.dtype)
         for layer in self.layers:
             x = layer(x, mask, cast(Layer, layer).rounded(x.dtype))
         pooled = []

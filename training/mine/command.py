@@ -45,7 +45,7 @@ def mine(
     """  # noqa: D301 -- typer wants its \b as it stands
     from inference.config import load_settings
     from inference.engine.repository import write_atomically
-    from inference.intent.install import calibration_path
+    from inference.intent.install import joint_calibration
     from inference.service.models import default_models_dir
     from training.intent.pipeline import Sources, progress_bar, read_sources
     from training.mine.label_studio import page, tasks, write_json
@@ -55,7 +55,7 @@ def mine(
     folder = settings.privacy.transcripts.folder
     if folder is None:
         raise ConfigError(NOT_KEPT)
-    verdict = settings.verdict.calibrated(calibration_path(settings.models_dir or default_models_dir()))
+    verdict = settings.verdict.calibrated(joint_calibration(settings.models_dir or default_models_dir()))
     known = [" ".join(piece.text for piece in call.pieces) for call in read_sources(Sources(scripts, data))]
     with progress_bar(stderr) as bar:
         task = bar.add_task("reading transcripts", total=None)

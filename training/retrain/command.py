@@ -11,6 +11,7 @@ from rich.console import Console
 from rich.table import Table
 
 from inference.errors import ConfigError
+from inference.intent.install import INTENT_MODEL, intent_models
 from training.evaluation.command import ModelOption, newest_model
 
 if TYPE_CHECKING:
@@ -93,7 +94,7 @@ def retrain(
         known=known,
         data=data,
         recognised=recognised,
-        champion=model or newest_model(),
+        model=model,
         work=work,
         synthesiser=None if not voice else "espeak" if speaker == "espeak" else "kokoro",
         epochs=1 if quick else epochs,
@@ -121,7 +122,7 @@ class Order:
     known: Path
     data: Path | None
     recognised: Path
-    champion: Path
+    model: Path | None
     work: Path | None
     synthesiser: "Synthesiser | None"
     epochs: int
@@ -139,6 +140,7 @@ def _carry_out(order: Order, threads: int) -> Path:
     """
     from training.evaluation.labelled import from_scripts
     from training.evaluation.outcome import What
+    from training.evaluation.run import languages_of
     from training.evaluation.sets import VOICED
     from training.intent.pipeline import Sources
     from training.retrain.incoming import as_known, read_new, refuse_without_provenance
@@ -164,9 +166,9 @@ def _carry_out(order: Order, threads: int) -> Path:
 
     torch.set_num_threads(threads)
     earlier = tuple(as_known(call) for path in order.history for call in read_new(path))
-    plan = Plan(
-        order.champion, folder, Sources(order.known, order.data, order.recognised), what, order.max_gold, earlier
-    )
+    champion = _champion(order.model, {call.lang for call in labelled})
+    sources = Sources(order.known, order.data, order.recognised, languages_of(champion))
+    plan = Plan(champion, folder, sources, what, order.max_gold, earlier)
     warm = WarmStart(order.epochs, order.num_rehearsed, order.num_dev, seed=order.seed)
 
     def say(text: str) -> None:
@@ -174,9 +176,27 @@ def _carry_out(order: Order, threads: int) -> Path:
 
     trainer = WarmTrainer(warm, stderr, folder)
     done = retrain(plan, labelled, sha256, trainer, stderr, say, *([hear] if hear else []))
-    _show(done, order.champion.resolve().name, say)
+    _show(done, champion.resolve().name, say)
     say(f"passed in {done.minutes:.1f} min; next: scamtap-train promote {done.candidate}")
     return done.candidate
+
+
+def _champion(model: Path | None, languages: set[str]) -> Path:
+    """The version to start from: that which judges calls in ``languages``.
+
+    Raises:
+        ConfigError: they are judged by several models, or not by the one that was asked for.
+    """
+    from training.evaluation.run import languages_of
+
+    found = {model} if model is not None else {newest_model(language) for language in languages}
+    if len(found) > 1:
+        spoken = ", ".join(sorted(languages))
+        raise ConfigError(f"the calls are in {spoken}, each judged by a model of its own: give one language at a time")
+    champion = found.pop()
+    if unknown := languages - set(languages_of(champion)):
+        raise ConfigError(f"{champion}: does not judge calls in {min(unknown)}; leave --model out, or those calls")
+    return champion
 
 
 def _show(done: "Retrained", champion: str, say: Callable[[str], None]) -> None:
@@ -221,6 +241,7 @@ def promote(
     Back again: scamtap-train rollback
     """
     from inference.engine.onnx import OnnxEngine
+    from inference.intent.install import model_of
     from inference.intent.versions import check_record
     from inference.intent.versions import promote as put
     from inference.service.models import default_models_dir
@@ -235,18 +256,26 @@ def promote(
     finally:
         engine.close()
     check_record(candidate, {"head_sha256": record.head_sha256, "precision": record.precision}, speech)
-    number = put(candidate, models_dir)
-    stdout.print(f"version {number} serves; back again: scamtap-train rollback", markup=False)
+    model = model_of(candidate)
+    number = put(candidate, models_dir, model)
+    again = "" if model == INTENT_MODEL else f" --model {model}"
+    stdout.print(f"version {number} of {model} serves; back again: scamtap-train rollback{again}", markup=False)
 
 
 def rollback(
     models: Annotated[
         Path | None, typer.Option(help="Model repository.", show_default="models/, or SCAMTAP_MODELS")
     ] = None,
+    model: Annotated[str, typer.Option(help="Which: scam_intent, or a language's own, as scam_intent_en.")] = (
+        INTENT_MODEL
+    ),
 ) -> None:
     """Go back to the version before the one that serves. Nothing is deleted: the newest is kept as <number>.retired."""
     from inference.intent.versions import rollback as roll_back
     from inference.service.models import default_models_dir
 
-    left, now = roll_back(models or default_models_dir())
-    stdout.print(f"version {now} serves; {left} is kept as {left}.retired", markup=False)
+    models_dir = models or default_models_dir()
+    if model not in (there := intent_models(models_dir)):
+        raise ConfigError(f"--model {model!r} is no intent model in {models_dir}; there are {', '.join(there)}")
+    left, now = roll_back(models_dir, model)
+    stdout.print(f"version {now} of {model} serves; {left} is kept as {left}.retired", markup=False)

@@ -14,7 +14,7 @@ from rich.console import Console
 from inference.config import load_settings
 from inference.engine.repository import write_atomically
 from inference.errors import ConfigError, ScamTapError
-from inference.intent.install import INTENT_MODEL
+from inference.intent.install import model_of
 from inference.intent.versions import RECORD_FILE, VersionRecord, read_record, unseal
 from inference.service.models import build_scorer
 from inference.service.sealed import seal_intent
@@ -84,7 +84,7 @@ class Plan:
     @property
     def candidate(self) -> Path:
         """Where the candidate is made."""
-        return self.work / "models" / INTENT_MODEL / "1"
+        return self.work / "models" / model_of(self.champion) / "1"
 
 
 def gold_calls(plan: Plan) -> list[Call]:

@@ -94,7 +94,7 @@ class WarmTrainer:
     def _fit(self, champion: Path, out: Path, drawn: Sequence[Call]) -> str:
         from training.intent.encoders import Encoder
         from training.intent.fit import fit
-        from training.intent.network import LowerLayers
+        from training.intent.layers import LowerLayers
         from training.intent.prepare import prepare
 
         shape = load_encoder(champion / ENCODER_FILE)

@@ -14,8 +14,8 @@ from inference.intent.graph import build_intent  # noqa: E402
 from training.intent.data import MAX_PIECES, Call, Piece, windows_of  # noqa: E402
 from training.intent.encoders import Encoder, scratch_encoder  # noqa: E402
 from training.intent.fit import FitConfig, fit  # noqa: E402
+from training.intent.layers import LowerLayers  # noqa: E402
 from training.intent.losses import run  # noqa: E402
-from training.intent.network import LowerLayers  # noqa: E402
 from training.intent.pipeline import window_tokenizer, write_head  # noqa: E402
 from training.intent.prepare import Prepared, prepare  # noqa: E402
 from training.intent.settings import load_training  # noqa: E402
