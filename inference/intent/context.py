@@ -65,12 +65,12 @@ class RollingContext:
 
 @dataclass(frozen=True, slots=True)
 class TokenBatch:
-    """Windows as the graph takes them, padded at the right.
+    """Utterances, or windows read as one text, as the graph takes them, padded at the right.
 
     Attributes:
-        input_ids: int64 ``[batch, tokens]``; 0 is padding.
-        part: int64 ``[batch, tokens]``; which utterance a token belongs to: 1 the current one, 2 that before it, and so
-            on back in time; 0 padding. As one text: 1 what was before, 2 the current utterance.
+        input_ids: int64 ``[batch, tokens]``; 0 where there is none.
+        part: int64 ``[batch, tokens]``; 0 padding. Of an utterance 1; of a window that is read as one text 1 what was
+            before, 2 the current utterance.
     """
 
     input_ids: npt.NDArray[np.int64]
@@ -80,7 +80,8 @@ class TokenBatch:
 class WindowTokenizer:
     """``[CLS] mark words [SEP]`` per utterance: the current one, then those before it, the latest first.
 
-    Or as one text, ``[CLS] before [SEP] current [SEP]``, every utterance behind its mark; the newest words win.
+    Or a window as one text, ``[CLS] before [SEP] current [SEP]``, every utterance behind its mark; the newest words
+    win.
 
     Args:
         tokenizer: the encoder's own (tokenizer.json).
@@ -128,16 +129,13 @@ class WindowTokenizer:
             count += 1
         return count
 
-    def window_ids(self, window: ContextWindow) -> tuple[list[int], list[int]]:
-        """Token ids and parts of one window."""
-        if self.reading == "window":
-            return self._as_one_text(window)
-        utterances = [self.utterance_ids(said) for said in (window.current, *reversed(window.before))]
-        utterances = utterances[: self.how_many_fit(map(len, utterances))]
-        ids = [token for utterance in utterances for token in utterance]
-        return ids, [part for part, utterance in enumerate(utterances, 1) for _ in utterance]
+    def utterances(self, window: ContextWindow) -> list[list[int]]:
+        """Token ids of the utterances of a window that are read: the current one, then back in time."""
+        ids = [self.utterance_ids(said) for said in (window.current, *reversed(window.before))]
+        return ids[: self.how_many_fit(map(len, ids))]
 
-    def _as_one_text(self, window: ContextWindow) -> tuple[list[int], list[int]]:
+    def window_ids(self, window: ContextWindow) -> tuple[list[int], list[int]]:
+        """Token ids and parts of a window that is read as one text."""
         current = self._ids(window.current)[: self._max_utterance_tokens]
         room = self._max_tokens - len(current) - 3
         before: list[int] = []
@@ -148,10 +146,6 @@ class WindowTokenizer:
                 break
         ids = [self._cls_id, *before, self._sep_id, *current, self._sep_id]
         return ids, [1] * (len(before) + 2) + [2] * (len(current) + 1)
-
-    def batch(self, windows: Sequence[ContextWindow]) -> TokenBatch:
-        """Tokenise and pad ``windows`` together."""
-        return pad_rows([self.window_ids(window) for window in windows])
 
 
 def pad_rows(rows: Sequence[tuple[list[int], list[int]]]) -> TokenBatch:

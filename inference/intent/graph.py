@@ -1,15 +1,17 @@
 """The intent network as an ONNX graph: pulled base weights + the part we trained and ship.
 
-A BERT-like encoder (:mod:`inference.intent.encoder`) reads the utterances of a window side by side, each by itself; its
-upper layers are replaced by tuned ones where the shipped head has them. An utterance is then two vectors, mean and
-maximum over its tokens. The current one looks back at those before it (attention over their means), and one hidden
-layer feeds four heads. That an utterance is encoded by itself costs nothing here and makes training several times
-cheaper: each utterance of a call is encoded once, not once for every window that it stands in.
+A BERT-like encoder (:mod:`inference.intent.encoder`) reads an utterance by itself; its upper layers are replaced by
+tuned ones where the shipped head has them. An utterance is then two vectors, mean and maximum over its tokens. The
+current one looks back at the means of those before it (attention), and one hidden layer feeds four heads. An utterance
+is so encoded once in a call, not once for every window that it stands in, in training as in service: its mean comes
+out, and is given again where it is what was said before (:mod:`inference.intent.reader`).
 :mod:`training.intent.network` is the same in torch.
 
-Graph inputs: ``input_ids``, ``part`` int64 ``[batch, tokens]`` (:class:`inference.intent.context.TokenBatch`).
+Graph inputs: ``input_ids``, ``part`` int64 ``[batch, tokens]`` (:class:`inference.intent.context.TokenBatch`) of the
+current utterances; ``before`` float32 ``[batch, CONTEXT_UTTERANCES, width]``, means of those before, the latest first,
+and ``num_before`` int64 ``[batch]``, how many. A model that reads the window as one text has the first two alone.
 Outputs: ``llr`` float32 ``[batch]`` before calibration, ``families``, ``stages`` and ``acts`` float32 logits
-``[batch, n]``.
+``[batch, n]``, ``mean`` float32 ``[batch, width]``.
 """
 
 import hashlib
@@ -39,9 +41,6 @@ LOOK = 128
 
 LLR_LIMIT = 3.0
 """Natural-log units: one utterance can speak for or against a scam by e^3 = 20 to 1 at most, before calibration."""
-
-CURRENT = 1
-"""Value of ``part`` of the current utterance; those before it count on from there, 0 is padding."""
 
 MAX_UTTERANCES = 1 + CONTEXT_UTTERANCES
 
@@ -73,8 +72,13 @@ def build_intent(base_tensors: Tensors, head_path: Path, precision: Precision, e
     graph = GraphBuilder(precision)
     input_ids = graph.input("input_ids", np.int64, ["batch", "tokens"])
     part = graph.input("part", np.int64, ["batch", "tokens"])
-    pooled = _read_window if encoder.reading == "window" else _read_utterances
-    hidden = graph.op("Concat", *pooled(graph, tensors, input_ids, part, encoder), axis=-1)
+    if encoder.reading == "window":
+        pooled = _read_window(graph, tensors, input_ids, part, encoder)
+    else:
+        pooled = _read_utterance(graph, tensors, input_ids, part, encoder)
+        width = tensors.rows("embeddings.position_embeddings.weight").shape[1]
+        graph.output("mean", graph.cast(pooled[0], np.float32), np.float32, ["batch", width])
+    hidden = graph.op("Concat", *pooled, axis=-1)
     weight = tensors.rows("head.hidden.weight")
     hidden = graph.gelu(_head(graph, tensors, "hidden", hidden, weight.shape))
     raw = graph.reshape(_head(graph, tensors, "llr", hidden, (1, weight.shape[0])), -1)
@@ -126,61 +130,54 @@ class _Merged:
         return np.asarray(tensor, np.float32)
 
 
-def _read_utterances(
+def _read_utterance(
     graph: GraphBuilder, tensors: _Merged, input_ids: str, part: str, encoder: EncoderShape
 ) -> tuple[str, ...]:
-    """Each utterance by itself: what the heads read of the current one and of those before it."""
-    is_same = graph.op("Equal", graph.op("Unsqueeze", part, graph.ints(2)), graph.op("Unsqueeze", part, graph.ints(1)))
-    is_same = graph.cast(is_same, graph.dtype)  # [batch, tokens, tokens]
-    x = _embed(graph, tensors, input_ids, _positions(graph, is_same, input_ids), encoder)
-    apart = _unless(graph, graph.op("Unsqueeze", is_same, graph.ints(1)))
-    if nearness := _nearness(graph, tensors, input_ids, encoder):
-        apart = graph.op("Add", apart, nearness)
-    for number in range(encoder.num_layers):
-        x = _layer(graph, tensors, f"encoder.layer.{number}", x, ("", apart), encoder)
-    means, is_there = _means(graph, x, part)
+    """What the heads read: mean of the current utterance, its maximum, and what it finds in those before it."""
     width = tensors.rows("embeddings.position_embeddings.weight").shape[1]
-    current = graph.reshape(graph.slice(means, 0, 1, axis=1), 0, width)
-    return current, _highest(graph, x, part), _look_back(graph, tensors, current, means, is_there, width)
+    before = graph.input("before", np.float32, ["batch", CONTEXT_UTTERANCES, width])
+    num_before = graph.input("num_before", np.int64, ["batch"])
+    x, is_word = _encode(graph, tensors, input_ids, part, encoder)
+    inside = graph.op("Unsqueeze", graph.cast(is_word, graph.dtype), graph.ints(-1))
+    count = graph.op("Max", graph.op("ReduceSum", inside, graph.ints(1), keepdims=0), graph.floats(1))
+    mean = graph.op("Div", graph.op("ReduceSum", graph.op("Mul", x, inside), graph.ints(1), keepdims=0), count)
+    highest = graph.op("ReduceMax", graph.op("Add", x, _unless(graph, inside)), graph.ints(1), keepdims=0)
+    places = graph.constant(np.arange(CONTEXT_UTTERANCES, dtype=np.int64))
+    is_there = graph.op("Less", places, graph.op("Unsqueeze", num_before, graph.ints(1)))
+    looked = _look_back(graph, tensors, mean, graph.cast(before, graph.dtype), graph.cast(is_there, graph.dtype), width)
+    return mean, highest, looked
+
+
+def _encode(graph: GraphBuilder, tensors: _Merged, input_ids: str, part: str, encoder: EncoderShape) -> tuple[str, str]:
+    """States of every token ``[batch, tokens, width]``, and int32 ``[batch, tokens]``: 1 where there is one."""
+    is_word = graph.cast(graph.op("Greater", part, graph.constant(np.int64(0))), np.int32)
+    length = graph.reshape(graph.size(input_ids, 1))
+    places = graph.op("Range", graph.constant(np.int64(0)), length, graph.constant(np.int64(1)))
+    x = _embed(graph, tensors, input_ids, places, encoder)
+    nearness = _nearness(graph, tensors, places, encoder)
+    for number in range(encoder.num_layers):
+        x = _layer(graph, tensors, f"encoder.layer.{number}", x, (is_word, nearness), encoder)
+    return x, is_word
 
 
 def _read_window(
     graph: GraphBuilder, tensors: _Merged, input_ids: str, part: str, encoder: EncoderShape
 ) -> tuple[str, ...]:
     """All of the window as one text: means over the current utterance (part 2) and over what was before (part 1)."""
-    is_word = graph.cast(graph.op("Greater", part, graph.constant(np.int64(0))), np.int32)
-    length = graph.reshape(graph.size(input_ids, 1))
-    places = graph.op("Range", graph.constant(np.int64(0)), length, graph.constant(np.int64(1)))
-    x = _embed(graph, tensors, input_ids, places, encoder)
-    nearness = _nearness(graph, tensors, input_ids, encoder)
-    for number in range(encoder.num_layers):
-        x = _layer(graph, tensors, f"encoder.layer.{number}", x, (is_word, nearness), encoder)
-    means, _ = _means(graph, x, part)
+    x, _ = _encode(graph, tensors, input_ids, part, encoder)
+    means = _means(graph, x, part)
     width = tensors.rows("embeddings.position_embeddings.weight").shape[1]
     before, current = (graph.reshape(graph.slice(means, i, i + 1, axis=1), 0, width) for i in range(2))
     return current, before
 
 
-def _positions(graph: GraphBuilder, is_same: str, input_ids: str) -> str:
-    """Place of every token in its own utterance: how many before it are of the same, int64 ``[batch, tokens]``."""
-    length = graph.reshape(graph.size(input_ids, 1))
-    places = graph.op("Range", graph.constant(np.int64(0)), length, graph.constant(np.int64(1)))
-    earlier = graph.op(
-        "Less", graph.op("Unsqueeze", places, graph.ints(0)), graph.op("Unsqueeze", places, graph.ints(1))
-    )
-    counted = graph.op("Mul", is_same, graph.cast(earlier, graph.dtype))
-    return graph.cast(graph.op("ReduceSum", counted, graph.ints(2), keepdims=0), np.int64)
-
-
-def _nearness(graph: GraphBuilder, tensors: _Merged, input_ids: str, encoder: EncoderShape) -> str:
+def _nearness(graph: GraphBuilder, tensors: _Merged, places: str, encoder: EncoderShape) -> str:
     """MPNet's bias on how near two tokens are, ``[1, heads, tokens, tokens]``; empty for an encoder without one."""
     if DISTANCE_BIAS not in tensors:
         return ""
     table = tensors.get(DISTANCE_BIAS, (None, encoder.num_heads))
     # By distance, from the farthest left to the farthest right that still makes a difference.
     by_distance = table[buckets_of(2 * MAX_DISTANCE + 1, len(table))[MAX_DISTANCE]]
-    length = graph.reshape(graph.size(input_ids, 1))
-    places = graph.op("Range", graph.constant(np.int64(0)), length, graph.constant(np.int64(1)))
     distance = graph.op(
         "Sub", graph.op("Unsqueeze", places, graph.ints(0)), graph.op("Unsqueeze", places, graph.ints(1))
     )
@@ -253,19 +250,17 @@ def _close(
     return graph.add_norm(y, skip, gain, bias, dense_bias, encoder.epsilon)[0]
 
 
-def _means(graph: GraphBuilder, x: str, part: str) -> tuple[str, str]:
-    """Mean over the tokens of every utterance, ``[batch, utterances, width]``, and 1 where there is one, else 0."""
-    numbers = graph.constant(np.arange(CURRENT, CURRENT + MAX_UTTERANCES, dtype=np.int64).reshape(1, -1, 1))
+def _means(graph: GraphBuilder, x: str, part: str) -> str:
+    """Mean over the tokens of both parts of a window, ``[batch, 2, width]``."""
+    numbers = graph.constant(np.array([1, 2], np.int64).reshape(1, -1, 1))
     chosen = graph.cast(graph.op("Equal", graph.op("Unsqueeze", part, graph.ints(1)), numbers), graph.dtype)
     count = graph.op("ReduceSum", chosen, graph.ints(2), keepdims=1)
-    means = graph.op("Div", graph.op("MatMul", chosen, x), graph.op("Max", count, graph.floats(1)))
-    return means, graph.reshape(graph.op("Min", count, graph.floats(1)), 0, MAX_UTTERANCES)
+    return graph.op("Div", graph.op("MatMul", chosen, x), graph.op("Max", count, graph.floats(1)))
 
 
-def _look_back(graph: GraphBuilder, tensors: _Merged, current: str, means: str, is_there: str, width: int) -> str:
+def _look_back(graph: GraphBuilder, tensors: _Merged, current: str, before: str, is_there: str, width: int) -> str:
     """What the current utterance finds in those before it, ``[batch, LOOK]``; zero where there are none."""
-    before = graph.slice(means, 1, MAX_UTTERANCES, axis=1)
-    is_there = graph.op("Unsqueeze", graph.slice(is_there, 1, MAX_UTTERANCES, axis=1), graph.ints(1))
+    is_there = graph.op("Unsqueeze", is_there, graph.ints(1))
     keys = _head(graph, tensors, "look.key", before, (LOOK, width))
     keys = graph.op("Add", keys, graph.floats(tensors.get("head.look.age", (MAX_UTTERANCES - 1, LOOK))))
     values = _head(graph, tensors, "look.value", before, (LOOK, width))
@@ -275,10 +270,3 @@ def _look_back(graph: GraphBuilder, tensors: _Merged, current: str, means: str, 
     shares = graph.op("Softmax", graph.op("Add", scores, _unless(graph, is_there)), axis=-1)
     found = graph.op("MatMul", graph.op("Mul", shares, is_there), values)
     return graph.reshape(found, 0, LOOK)
-
-
-def _highest(graph: GraphBuilder, x: str, part: str) -> str:
-    """Maximum over the tokens of the current utterance, ``[batch, width]``: one word may be what is asked for."""
-    chosen = graph.cast(graph.op("Equal", part, graph.constant(np.int64(CURRENT))), graph.dtype)
-    left_out = _unless(graph, graph.op("Unsqueeze", chosen, graph.ints(-1)))
-    return graph.op("ReduceMax", graph.op("Add", x, left_out), graph.ints(1), keepdims=0)

@@ -23,6 +23,7 @@ from inference.intent.acts import ACTS, FAR_ACTS, SUBSCRIBER_ACTS
 from inference.intent.calibration import Calibration, load_calibration
 from inference.intent.context import ContextWindow, WindowTokenizer
 from inference.intent.encoder import Reading
+from inference.intent.reader import WindowReader
 from inference.intent.scores import FAMILIES, STAGES, IntentScores
 from inference.intent.text import is_filler
 
@@ -48,21 +49,19 @@ class IntentConfig(BaseModel):
 
 
 @dataclass(frozen=True, slots=True)
-class Reader:
+class Judge:
     """One intent model, ready to be asked.
 
     Attributes:
-        model: name in the model repository.
-        tokenizer: makes its windows.
+        reader: asks it.
         calibration: of the same version.
     """
 
-    model: str
-    tokenizer: WindowTokenizer
+    reader: WindowReader
     calibration: Calibration
 
 
-def open_reader(engine: Engine, model: str, tokenizer_path: Path, calibration_path: Path, max_tokens: int) -> Reader:
+def open_judge(engine: Engine, model: str, tokenizer_path: Path, calibration_path: Path, max_tokens: int) -> Judge:
     """Open the newest version of ``model``.
 
     Args:
@@ -87,18 +86,18 @@ def open_reader(engine: Engine, model: str, tokenizer_path: Path, calibration_pa
     try:
         tokenizer = Tokenizer.from_file(str(tokenizer_path))
         reading: Reading = "utterances" if metadata.get("reading") == "utterances" else "window"
-        return Reader(model, WindowTokenizer(tokenizer, max_tokens, reading=reading), calibration)
+        windows = WindowTokenizer(tokenizer, max_tokens, reading=reading)
     # The tokenizers library raises plain Exception for every fault of the file.
     except Exception as error:
         raise WeightsError(f"{tokenizer_path}: not a BERT tokenizer; run: scamtap models pull") from error
+    return Judge(WindowReader(engine, model, windows), calibration)
 
 
 class IntentScorer:
     """Scores utterances in their context.
 
     Args:
-        engine: serves the models.
-        reader: the model for all languages.
+        judge: the model for all languages.
         config: settings.
         own: language -> the model that knows it better.
 
@@ -108,21 +107,19 @@ class IntentScorer:
 
     def __init__(
         self,
-        engine: Engine,
-        reader: Reader,
+        judge: Judge,
         config: IntentConfig | None = None,
-        own: Mapping[str, Reader] | None = None,
+        own: Mapping[str, Judge] | None = None,
     ) -> None:
         self.config = config or IntentConfig()
-        self._engine = engine
-        self._reader, self._own = reader, dict(own or {})
-        self.calibration = reader.calibration.with_own({code: own.calibration for code, own in self._own.items()})
+        self._judge, self._own = judge, dict(own or {})
+        self.calibration = judge.calibration.with_own({code: own.calibration for code, own in self._own.items()})
 
     @property
     def fingerprint(self) -> str:
         """Hex digest of what judges: every head and its calibration."""
-        readers = (self._reader, *(self._own[code] for code in sorted(self._own)))
-        text = "".join(reader.calibration.model_dump_json() for reader in readers)  # a head's own hash is in it
+        judges = (self._judge, *(self._own[code] for code in sorted(self._own)))
+        text = "".join(judge.calibration.model_dump_json() for judge in judges)  # a head's own hash is in it
         return hashlib.sha256(text.encode()).hexdigest()
 
     def score(self, items: Sequence[ContextWindow]) -> list[IntentScores]:
@@ -139,15 +136,14 @@ class IntentScorer:
             places[item.language if item.language in self._own else ""].append(place)
         out: dict[int, IntentScores] = {}
         for language, chosen in places.items():
-            reader = self._own.get(language, self._reader)
+            reader = self._own.get(language, self._judge).reader
             for start in range(0, len(chosen), self.config.max_batch):
                 batch = chosen[start : start + self.config.max_batch]
                 out |= zip(batch, self._score_batch(reader, [items[place] for place in batch]), strict=True)
         return [out[place] for place in range(len(items))]
 
-    def _score_batch(self, reader: Reader, items: Sequence[ContextWindow]) -> list[IntentScores]:
-        tokens = reader.tokenizer.batch(items)
-        raw = self._engine.infer(reader.model, {"input_ids": tokens.input_ids, "part": tokens.part})
+    def _score_batch(self, reader: WindowReader, items: Sequence[ContextWindow]) -> list[IntentScores]:
+        raw = reader.read(items)
         families = _softmax(np.asarray(raw["families"], np.float64))
         stages = _sigmoid(raw["stages"]).tolist()
         acts = _sigmoid(raw["acts"]).tolist() if "acts" in raw else [[] for _ in items]

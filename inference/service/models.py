@@ -38,7 +38,7 @@ from inference.intent.install import (
     own_models,
 )
 from inference.intent.install import tokenizer_path as intent_tokenizer_path
-from inference.intent.scorer import IntentScorer, Reader, open_reader
+from inference.intent.scorer import IntentScorer, Judge, open_judge
 from inference.opinion.inquiry import Inquiry
 from inference.service.call import CallParts
 from inference.service.engines import build_engine
@@ -268,16 +268,16 @@ def build_scorer(
     models_dir = settings.models_dir or default_models_dir()
     engine = engine or build_engine(settings.engine, models_dir)
 
-    def opened(name: str) -> Reader:
+    def opened(name: str) -> Judge:
         require_precision(engine, name, CALIBRATED)
         files = (intent_tokenizer_path(models_dir, name), calibration_path(models_dir, name))
-        reader = open_reader(engine, name, *files, settings.intent.max_tokens)
+        judge = open_judge(engine, name, *files, settings.intent.max_tokens)
         check_intent(version_dir(models_dir, name), engine.spec(name).metadata, speech)
-        return reader
+        return judge
 
     own = own_models(models_dir, settings.intent.model)
-    readers = {language: opened(name) for language, name in own.items()}
-    return IntentScorer(engine, opened(settings.intent.model), settings.intent, readers)
+    judges = {language: opened(name) for language, name in own.items()}
+    return IntentScorer(opened(settings.intent.model), settings.intent, judges)
 
 
 def build_parts(settings: "Settings", stages: Stages) -> CallParts:

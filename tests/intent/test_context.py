@@ -5,7 +5,14 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from tokenizers import Tokenizer, models, normalizers, pre_tokenizers
 
-from inference.intent.context import CONTEXT_UTTERANCES, ContextWindow, RollingContext, Said, WindowTokenizer
+from inference.intent.context import (
+    CONTEXT_UTTERANCES,
+    ContextWindow,
+    RollingContext,
+    Said,
+    WindowTokenizer,
+    pad_rows,
+)
 from inference.speech.utterance import Utterance
 
 WORDS = ["caller", "me", "hello", "bank", "code", "court", "please"]
@@ -38,26 +45,25 @@ def test_silence_is_not_remembered() -> None:
     assert context.add(utterance("hello")).before == ()
 
 
-def test_window_layout() -> None:
-    window = ContextWindow(Said("far", "code"), (Said("far", "bank"), Said("near", "hello")))
-    ids, parts = WindowTokenizer(tiny_tokenizer()).window_ids(window)
+def words_of(ids: list[int]) -> list[str]:
     words = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", *WORDS]
-    read = [words[i] for i in ids]
-    assert read == [
-        "[CLS]",
-        "caller",
-        "code",
-        "[SEP]",
-        "[CLS]",
-        "me",
-        "hello",
-        "[SEP]",
-        "[CLS]",
-        "caller",
-        "bank",
-        "[SEP]",
+    return [words[i] for i in ids]
+
+
+def test_a_window_s_utterances_come_the_latest_first_each_behind_its_mark() -> None:
+    window = ContextWindow(Said("far", "code"), (Said("far", "bank"), Said("near", "hello")))
+    assert [words_of(ids) for ids in WindowTokenizer(tiny_tokenizer()).utterances(window)] == [
+        ["[CLS]", "caller", "code", "[SEP]"],
+        ["[CLS]", "me", "hello", "[SEP]"],
+        ["[CLS]", "caller", "bank", "[SEP]"],
     ]
-    assert parts == [1] * 4 + [2] * 4 + [3] * 4
+
+
+def test_a_window_as_one_text_says_what_was_before_and_what_is_now() -> None:
+    window = ContextWindow(Said("far", "code"), (Said("far", "bank"), Said("near", "hello")))
+    ids, parts = WindowTokenizer(tiny_tokenizer(), reading="window").window_ids(window)
+    assert words_of(ids) == ["[CLS]", "caller", "bank", "me", "hello", "[SEP]", "caller", "code", "[SEP]"]
+    assert parts == [1] * 6 + [2] * 3
 
 
 @given(
@@ -68,26 +74,18 @@ def test_window_layout() -> None:
 def test_windows_keep_the_token_limit_and_the_current_words(texts: list[str], max_tokens: int) -> None:
     context = RollingContext()
     tokenizer = WindowTokenizer(tiny_tokenizer(), max_tokens, 24)
-    windows = [context.add(utterance(text)) for text in texts]
-    batch = tokenizer.batch(windows)
-    assert batch.input_ids.shape == batch.part.shape
-    assert batch.input_ids.shape[1] <= max_tokens
-    for row, window in zip(batch.part, windows, strict=True):
-        num_words = len(window.current.text.split())
-        assert (row == 1).sum() == min(num_words + 3, 24)
-        assert row.max() <= 1 + CONTEXT_UTTERANCES
-        assert set(row[row > 0].tolist()) == set(range(1, row.max() + 1))
-    assert ((batch.part == 0) == (batch.input_ids == 0)).all()
+    for window in [context.add(utterance(text)) for text in texts]:
+        utterances = tokenizer.utterances(window)
+        assert sum(map(len, utterances)) <= max_tokens
+        assert len(utterances[0]) == min(len(window.current.text.split()) + 3, 24)
+        assert 1 <= len(utterances) <= 1 + CONTEXT_UTTERANCES
 
 
 def test_padding_does_not_change_a_row() -> None:
-    tokenizer = WindowTokenizer(tiny_tokenizer())
-    short = ContextWindow(Said("far", "code"))
-    long = ContextWindow(Said("far", "code please court bank"), (Said("near", "hello hello"),))
-    alone, together = tokenizer.batch([short]), tokenizer.batch([short, long])
-    width = alone.input_ids.shape[1]
-    assert (together.input_ids[0, :width] == alone.input_ids[0]).all()
-    assert not together.part[0, width:].any()
+    short, long = ([2, 5, 3], [1, 1, 1]), ([2, 5, 6, 7, 3], [1, 1, 1, 1, 1])
+    alone, together = pad_rows([short]), pad_rows([short, long])
+    assert (together.input_ids[0, :3] == alone.input_ids[0]).all()
+    assert not together.part[0, 3:].any()
 
 
 def test_a_tokenizer_of_another_kind_is_refused() -> None:

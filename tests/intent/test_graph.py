@@ -10,7 +10,7 @@ import pytest
 
 from inference.engine.graph import Precision
 from inference.errors import WeightsError
-from inference.intent.context import pad_rows
+from inference.intent.context import CONTEXT_UTTERANCES, pad_rows
 from inference.intent.encoder import EncoderShape
 from inference.intent.graph import HIDDEN, LABELS, LLR_LIMIT, LOOK, MAX_UTTERANCES, build_intent
 from inference.intent.scores import FAMILIES, STAGES
@@ -80,14 +80,8 @@ UTTERANCES = [[[2, 7, 8, 9, 3], [2, 5, 6, 3]], [[2, 11, 3]], [[2, 30, 31, 3], [2
 """Windows as utterances, the current one first."""
 
 
-def rows() -> list[tuple[list[int], list[int]]]:
-    return [
-        (
-            [token for utterance in window for token in utterance],
-            [part for part, utterance in enumerate(window, 1) for _ in utterance],
-        )
-        for window in UTTERANCES
-    ]
+def rows() -> list[list[list[int]]]:
+    return UTTERANCES
 
 
 def session_of(base: Tensors, head: Path, precision: Precision) -> Any:
@@ -97,10 +91,23 @@ def session_of(base: Tensors, head: Path, precision: Precision) -> Any:
     return ort.InferenceSession(model, options, providers=["CPUExecutionProvider"])
 
 
-def run(session: Any, batch: list[tuple[list[int], list[int]]]) -> Tensors:
+def ask(session: Any, batch: list[tuple[list[int], list[int]]], **more: Any) -> Tensors:
     tokens = pad_rows(batch)
     names = [output.name for output in session.get_outputs()]
-    return dict(zip(names, session.run(None, {"input_ids": tokens.input_ids, "part": tokens.part}), strict=True))
+    given = {"input_ids": tokens.input_ids, "part": tokens.part, **more}
+    return dict(zip(names, session.run(None, given), strict=True))
+
+
+def run(session: Any, windows: list[list[list[int]]]) -> Tensors:
+    """Outputs for windows of utterances, the current one first: those before it are encoded first, then given."""
+    means = np.zeros((len(windows), CONTEXT_UTTERANCES, WIDTH), np.float32)
+    for row, window in enumerate(windows):
+        for place, ids in enumerate(window[1:]):
+            nothing = np.full((1, CONTEXT_UTTERANCES, WIDTH), 9, np.float32)  # not looked at
+            out = ask(session, [(ids, [1] * len(ids))], before=nothing, num_before=np.zeros(1, np.int64))
+            means[row, place] = out["mean"][0]
+    counts = np.array([len(window) - 1 for window in windows], np.int64)
+    return ask(session, [(w[0], [1] * len(w[0])) for w in windows], before=means, num_before=counts)
 
 
 @pytest.fixture(scope="module")
@@ -179,8 +186,7 @@ def test_missing_and_misshapen_tensors_are_refused(base: Tensors, tmp_path: Path
 def test_an_utterance_is_encoded_by_itself_and_its_place_counts(base: Tensors, tmp_path: Path) -> None:
     """What comes before matters through attention over whole utterances; their order matters too."""
     first, second, third = UTTERANCES[2]
-    orders = [[first, second, third], [first, third, second], [first]]
-    made = [([t for u in window for t in u], [p for p, u in enumerate(window, 1) for _ in u]) for window in orders]
+    made = [[first, second, third], [first, third, second], [first]]
     # Small weights, so that the look back is no hard choice of one.
     acts = run(session_of(base, write(tmp_path / "mild", head_tensors(0.05)), "fp32"), made)["acts"]
     assert min(np.abs(acts[i] - acts[j]).max() for i, j in ((0, 1), (0, 2), (1, 2))) > 1e-4
@@ -193,11 +199,11 @@ def test_a_head_of_an_earlier_training_reads_the_window_as_one_text(base: Tensor
     model = build_intent(base, write(tmp_path / "old", old), "fp32", window)
     session = ort.InferenceSession(model.SerializeToString(), providers=["CPUExecutionProvider"])
     ids, parts = [2, 7, 8, 3, 9, 10, 3], [1, 1, 1, 1, 2, 2, 2]
-    together = run(session, [(ids, parts), ([2, 3, 11, 3], [1, 1, 2, 2])])
+    together = ask(session, [(ids, parts), ([2, 3, 11, 3], [1, 1, 2, 2])])
     assert set(together) == {"llr", "families", "stages"}
-    alone = run(session, [(ids, parts)])
+    alone = ask(session, [(ids, parts)])
     np.testing.assert_allclose(together["stages"][0], alone["stages"][0], atol=1e-4)
-    turned = run(session, [([2, 8, 7, 3, 9, 10, 3], parts)])
+    turned = ask(session, [([2, 8, 7, 3, 9, 10, 3], parts)])
     assert np.abs(turned["stages"] - alone["stages"]).max() > 1e-4
 
 
@@ -208,7 +214,14 @@ def test_fewer_layers_may_be_used(base: Tensors, head: Path) -> None:
 
 
 @pytest.mark.slow
-def test_torch_and_graph_are_the_same_network(base: Tensors, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize("has_distances", [False, True])
+def test_torch_and_graph_are_the_same_network(
+    has_distances: bool, base: Tensors, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    if has_distances:  # as MPNet has it; large, so that what is not added shows
+        bias = np.random.default_rng(3).normal(0, 2, (32, ENCODER.num_heads)).astype(np.float32)
+        plain = {name: tensor for name, tensor in base.items() if "token_type" not in name}
+        base = {**plain, "encoder.relative_attention_bias.weight": bias}
     torch = pytest.importorskip("torch")
     monkeypatch.setenv("SCAMTAP_FLOAT32", "1")
     from training.intent.layers import LowerLayers, pad_ids

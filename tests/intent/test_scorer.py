@@ -8,14 +8,16 @@ import numpy as np
 import pytest
 from tokenizers import Tokenizer, models
 
-from inference.engine.base import Batch, ModelSpec, Tensor
+from inference.engine.base import Batch, ModelSpec, Tensor, TensorSpec
 from inference.errors import EngineError, WeightsError
 from inference.intent.acts import ACTS, FAR_ACTS, SUBSCRIBER_ACTS
 from inference.intent.context import ContextWindow, Said
-from inference.intent.scorer import IntentConfig, IntentScorer
+from inference.intent.scorer import IntentConfig, IntentScorer, open_judge
 from inference.intent.scores import FAMILIES, STAGES
+from inference.verdict.verdict import VerdictConfig
 
 HEAD = hashlib.sha256(b"head").hexdigest()
+WIDTH = 8
 
 
 class FakeEngine:
@@ -24,11 +26,17 @@ class FakeEngine:
     def __init__(self, llr: float = 2.0, **metadata: str) -> None:
         self.llr = llr
         self.sizes: list[int] = []
-        labels = {"families": ",".join(FAMILIES), "stages": ",".join(STAGES), "acts": ",".join(ACTS)}
+        self.models: list[str] = []
+        labels = {
+            "reading": "utterances",
+            "families": ",".join(FAMILIES),
+            "stages": ",".join(STAGES),
+            "acts": ",".join(ACTS),
+        }
         self.metadata = labels | {"head_sha256": HEAD} | metadata
 
     def infer(self, model: str, batch: Batch) -> dict[str, Tensor]:
-        assert model == "scam_intent"
+        self.models.append(model)
         size = len(batch["input_ids"])
         self.sizes.append(size)
         families = np.zeros((size, len(FAMILIES)), np.float32)
@@ -36,13 +44,14 @@ class FakeEngine:
         stages = np.full((size, len(STAGES)), -200, np.float32)
         stages[:, 4] = 200
         out = {"llr": np.full(size, self.llr, np.float32), "families": families, "stages": stages}
+        out["mean"] = np.zeros((size, WIDTH), np.float32)
         if self.metadata["acts"]:
             out["acts"] = np.full((size, len(ACTS)), -200, np.float32)
             out["acts"][:, [ACTS.index("secrecy"), ACTS.index("began_it")]] = 200
         return out
 
     def spec(self, model: str) -> ModelSpec:
-        return ModelSpec(model, 1, (), (), self.metadata)
+        return ModelSpec(model, 1, (TensorSpec("before", "float32", (None, 6, WIDTH)),), (), self.metadata)
 
     def close(self) -> None: ...
 
@@ -87,8 +96,55 @@ def window(text: str = "read me the code", leg: str = "far", language: str = "en
     return ContextWindow(Said(leg, text), (), language)  # type: ignore[arg-type]
 
 
+def scorer_of(
+    engine: FakeEngine, tokenizer_path: Path, calibration_path: Path, config: IntentConfig | None = None
+) -> IntentScorer:
+    return IntentScorer(open_judge(engine, "scam_intent", tokenizer_path, calibration_path, 96), config)
+
+
+def with_own(engine: FakeEngine, tokenizer_path: Path, tmp_path: Path, **changes: object) -> IntentScorer:
+    """A scorer that has a model of its own for Mandarin."""
+    (tmp_path / "all.json").write_text(json.dumps(calibration()))
+    (tmp_path / "zh.json").write_text(json.dumps(calibration(languages=["zh"], far_scale=1.0) | changes))
+    judge = open_judge(engine, "scam_intent", tokenizer_path, tmp_path / "all.json", 96)
+    own = open_judge(engine, "scam_intent_zh", tokenizer_path, tmp_path / "zh.json", 96)
+    return IntentScorer(judge, IntentConfig(max_batch=4), {"zh": own})
+
+
+def test_a_language_with_a_model_of_its_own_is_judged_by_it(tokenizer_path: Path, tmp_path: Path) -> None:
+    engine = FakeEngine(2.0)
+    scorer = with_own(engine, tokenizer_path, tmp_path)
+    english, mandarin = window(), window("请把验证码念给我听", language="zh")
+    scores = scorer.score([english, mandarin, english])
+    assert [s.llr for s in scores] == pytest.approx([1.75, 2.75, 1.75])
+    assert sorted(zip(engine.models, engine.sizes, strict=True)) == [("scam_intent", 2), ("scam_intent_zh", 1)]
+    assert scorer.calibration.languages == ("en", "zh")
+
+
+def test_a_language_of_its_own_brings_its_stage_thresholds(tokenizer_path: Path, tmp_path: Path) -> None:
+    scorer = with_own(FakeEngine(), tokenizer_path, tmp_path, stage_thresholds=dict.fromkeys(STAGES, 0.9))
+    config = VerdictConfig().calibrated(scorer.calibration)
+    assert (config.shows("ask", "zh"), config.shows("ask", "en"), config.shows("ask")) == (0.9, 0.5, 0.5)
+
+
+@pytest.mark.parametrize(
+    ("changes", "reason"), [({"languages": ["en"]}, "was not trained on it"), ({"act_floor": 0.25}, "counts acts")]
+)
+def test_models_that_do_not_go_together_are_refused(
+    changes: dict[str, object], reason: str, tokenizer_path: Path, tmp_path: Path
+) -> None:
+    with pytest.raises(WeightsError, match=reason):
+        with_own(FakeEngine(), tokenizer_path, tmp_path, **changes)
+
+
+def test_another_calibration_of_any_model_is_another_fingerprint(tokenizer_path: Path, tmp_path: Path) -> None:
+    one = with_own(FakeEngine(), tokenizer_path, tmp_path).fingerprint
+    other = with_own(FakeEngine(), tokenizer_path, tmp_path, far_bias=-0.5).fingerprint
+    assert one == with_own(FakeEngine(), tokenizer_path, tmp_path).fingerprint != other
+
+
 def test_scores_are_calibrated_per_leg(tokenizer_path: Path, calibration_path: Path) -> None:
-    scorer = IntentScorer(FakeEngine(2.0), tokenizer_path, calibration_path)
+    scorer = scorer_of(FakeEngine(2.0), tokenizer_path, calibration_path)
     far, near = scorer.score([window(), window(leg="near")])
     assert (far.llr, near.llr) == pytest.approx((2.0 * 0.5 - 0.25 + 1.0, 2.0 * 0.25))
     assert sum(far.families.values()) == pytest.approx(1)
@@ -101,7 +157,7 @@ def test_acts_count_for_the_leg_whose_they_are(tokenizer_path: Path, tmp_path: P
     path = tmp_path / "calibration.json"
     weights = dict.fromkeys(STAGES, 0.0) | {"secrecy": 0.75, "began_it": -0.5}
     path.write_text(json.dumps(calibration(act_weights=weights, act_floor=0.5)))
-    far, near = IntentScorer(FakeEngine(0.0), tokenizer_path, path).score([window(), window(leg="near")])
+    far, near = scorer_of(FakeEngine(0.0), tokenizer_path, path).score([window(), window(leg="near")])
     assert far.acts["secrecy"] == pytest.approx(1)
     assert set(far.acts) == set(FAR_ACTS)
     assert set(near.acts) == set(SUBSCRIBER_ACTS)
@@ -111,14 +167,14 @@ def test_acts_count_for_the_leg_whose_they_are(tokenizer_path: Path, tmp_path: P
 
 
 def test_a_head_without_acts_is_read_as_one_that_shows_none(tokenizer_path: Path, calibration_path: Path) -> None:
-    scores = IntentScorer(FakeEngine(acts=""), tokenizer_path, calibration_path).score([window()])[0]
+    scores = scorer_of(FakeEngine(acts=""), tokenizer_path, calibration_path).score([window()])[0]
     assert scores.acts == {}
     assert scores.llr == pytest.approx(2.0 * 0.5 - 0.25 + 1.0)
 
 
 @pytest.mark.parametrize("raw", [50.0, -50.0])
 def test_no_utterance_counts_for_more_than_the_limit(raw: float, tokenizer_path: Path, calibration_path: Path) -> None:
-    scorer = IntentScorer(FakeEngine(raw), tokenizer_path, calibration_path, IntentConfig(llr_limit=2.5))
+    scorer = scorer_of(FakeEngine(raw), tokenizer_path, calibration_path, IntentConfig(llr_limit=2.5))
     assert abs(scorer.score([window()])[0].llr) == 2.5
 
 
@@ -128,16 +184,16 @@ def test_no_utterance_counts_for_more_than_the_limit(raw: float, tokenizer_path:
 def test_what_is_no_evidence_adds_exactly_nothing(
     item: ContextWindow, tokenizer_path: Path, calibration_path: Path
 ) -> None:
-    assert IntentScorer(FakeEngine(), tokenizer_path, calibration_path).score([item])[0].llr == 0.0
+    assert scorer_of(FakeEngine(), tokenizer_path, calibration_path).score([item])[0].llr == 0.0
 
 
 def test_a_broken_number_is_no_evidence(tokenizer_path: Path, calibration_path: Path) -> None:
-    assert IntentScorer(FakeEngine(np.nan), tokenizer_path, calibration_path).score([window()])[0].llr == 0.0
+    assert scorer_of(FakeEngine(np.nan), tokenizer_path, calibration_path).score([window()])[0].llr == 0.0
 
 
 def test_many_windows_go_in_batches_and_none_in_none(tokenizer_path: Path, calibration_path: Path) -> None:
     engine = FakeEngine()
-    scorer = IntentScorer(engine, tokenizer_path, calibration_path, IntentConfig(max_batch=4))
+    scorer = scorer_of(engine, tokenizer_path, calibration_path, IntentConfig(max_batch=4))
     assert scorer.score([]) == []
     assert len(scorer.score([window()] * 10)) == 10
     assert engine.sizes == [4, 4, 2]
@@ -145,12 +201,12 @@ def test_many_windows_go_in_batches_and_none_in_none(tokenizer_path: Path, calib
 
 def test_a_calibration_of_another_head_is_refused(tokenizer_path: Path, calibration_path: Path) -> None:
     with pytest.raises(WeightsError, match="another head"):
-        IntentScorer(FakeEngine(head_sha256="f" * 64), tokenizer_path, calibration_path)
+        scorer_of(FakeEngine(head_sha256="f" * 64), tokenizer_path, calibration_path)
 
 
 def test_a_model_with_other_labels_is_refused(tokenizer_path: Path, calibration_path: Path) -> None:
     with pytest.raises(EngineError, match="other labels"):
-        IntentScorer(FakeEngine(stages="a,b"), tokenizer_path, calibration_path)
+        scorer_of(FakeEngine(stages="a,b"), tokenizer_path, calibration_path)
 
 
 @pytest.mark.parametrize(
@@ -169,12 +225,12 @@ def test_bad_calibration_is_one_clear_line(content: str, reason: str, tokenizer_
     path = tmp_path / "bad.json"
     path.write_text(content)
     with pytest.raises(WeightsError, match=reason) as error:
-        IntentScorer(FakeEngine(), tokenizer_path, path)
+        scorer_of(FakeEngine(), tokenizer_path, path)
     assert "\n" not in str(error.value)
 
 
 def test_missing_files_say_what_to_do(tokenizer_path: Path, calibration_path: Path, tmp_path: Path) -> None:
     with pytest.raises(WeightsError, match="restore it"):
-        IntentScorer(FakeEngine(), tokenizer_path, tmp_path / "none.json")
+        scorer_of(FakeEngine(), tokenizer_path, tmp_path / "none.json")
     with pytest.raises(WeightsError, match="models pull"):
-        IntentScorer(FakeEngine(), tmp_path / "none.json", calibration_path)
+        scorer_of(FakeEngine(), tmp_path / "none.json", calibration_path)

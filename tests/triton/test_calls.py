@@ -14,6 +14,7 @@ from inference.config import Settings
 from inference.engine.repository import find_versions
 from inference.gateway.recording import open_recording
 from inference.gateway.spec import CallSpec
+from inference.intent.install import intent_models
 from inference.service.demo_view import TINY
 from inference.service.models import build_parts, build_stages
 from inference.service.replay import replay
@@ -22,7 +23,7 @@ from tests.service.conftest import Bench
 pytestmark = pytest.mark.triton
 
 MODELS = Path(__file__).resolve().parents[2] / "models"
-SERVED = ("speech_text", "scam_intent")
+SERVED = ("speech_text", *intent_models(MODELS))
 FLAGS = ("--model-control-mode=explicit", *(f"--load-model={name}" for name in SERVED))
 NUM_CALLS = 3
 LENGTH_S = 40  # to the first alert and beyond

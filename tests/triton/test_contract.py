@@ -11,12 +11,13 @@ from inference.engine.onnx import OnnxEngine
 from inference.engine.pbtxt import write_configs
 from inference.engine.repository import find_versions, write_model
 from inference.errors import EngineError
+from inference.intent.install import intent_models
 from inference.speech.install import tokenizer_path
 from inference.speech.memory import MEMORY_MAX
 from inference.speech.recogniser import Recogniser
 
 MODELS = Path(__file__).resolve().parents[2] / "models"
-NAMES = ("scam_gate", "scam_intent", "speech", "speech_decoder", "speech_text", "vad")
+NAMES = ("scam_gate", *intent_models(MODELS), "speech", "speech_decoder", "speech_text", "vad")
 FREE = {"samples": 8000, "batch": 2, "tokens": 12, "steps": 1, "past": 4, "time": 50}
 RNG = np.random.default_rng(5)
 CLOSENESS = 1e-4

@@ -18,6 +18,7 @@ from inference.errors import WeightsError
 from inference.gate.gate import ScamGate, ScamGateWithin
 from inference.gate.install import GATE_MODEL, gate_calibration_path
 from inference.gateway.spec import CallSpec
+from inference.intent.install import intent_models, own_models
 from inference.service.demo_view import TINY
 from inference.service.models import build_parts, build_stages
 from inference.speech.install import tokenizer_path
@@ -27,7 +28,7 @@ from tests.service.conftest import Bench
 pytestmark = pytest.mark.triton
 
 MODELS = Path(__file__).resolve().parents[2] / "models"
-SERVED = ("speech_text", "scam_intent")
+SERVED = ("speech_text", *intent_models(MODELS))
 FLAGS = ("--model-control-mode=explicit", *(f"--load-model={name}" for name in SERVED))
 LENGTH_S = 40
 CLOSENESS = 1e-4
@@ -94,7 +95,8 @@ def test_a_call_is_read_from_where_it_is_read_in_process(server, follow):
     assert told(there) == told(here)
     assert held_there_s == held_here_s > 0
     assert any(event["type"] == "utterance" for event in there)
-    assert asked - {"vad"} == set(SERVED)  # one request reads and weighs
+    judge = own_models(MODELS).get("en", "scam_intent")
+    assert asked - {"vad"} == {"speech_text", judge}  # one request reads and weighs
 
 
 @pytest.fixture

@@ -147,7 +147,7 @@ def made_calibration(suspect_llr: float, danger_llr: float, **languages: tuple[f
         )
 
     return Calibration(
-        **dict(weights(suspect_llr, danger_llr)),
+        **weights(suspect_llr, danger_llr).model_dump(exclude={"stage_thresholds"}),
         head_sha256="0" * 64,
         languages=("en", *languages),
         by_language={code: weights(*point) for code, point in languages.items()},

@@ -19,6 +19,7 @@ def test_it_knows_the_artefacts_and_their_licences():
         "whisper-base": ("MIT", False),
         "all-minilm-l6-v2": ("Apache-2.0", True),
         "multilingual-e5-small": ("MIT", False),
+        "all-mpnet-base-v2": ("Apache-2.0", False),
         "kokoro-82m": ("Apache-2.0", True),
     }
 

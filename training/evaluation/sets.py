@@ -29,9 +29,6 @@ from training.scripts import Split, load_scripts
 ERROR_RATES = (0.10, 0.25, 0.35)
 """Simulated word errors that scripts are read with, beside none: real telephone recordings had .26."""
 
-REWRITTEN_FOLDER = "rewritten"
-"""Beside the scripts: some of their test side in other words (``of`` in :mod:`training.scripts`)."""
-
 VOICED: What = "written words, synthetic voice"
 OUTSIDE: dict[str, What] = {
     "bothbosu": "generated text",
@@ -94,8 +91,7 @@ def standing_sets(sources: Sources, limit: int, split: Split = "test") -> list[T
 
 def _rewritten(sources: Sources, calls: Sequence[Call]) -> list[Call]:
     """Those of ``calls`` that are told in other words, too, and what they become; none where nobody rewrote any."""
-    folder = sources.scripts.parent / REWRITTEN_FOLDER
-    told = {script.id: script for script in load_scripts(folder) if script.of is not None}
+    told = {script.id: script for script in load_scripts(sources.rewritten) if script.of is not None}
     originals = [c for c in calls if any(script.of == c.id for script in told.values())]
     kept = {c.id for c in originals}
     return originals + [script_call(script) for script in told.values() if script.of in kept]

@@ -56,6 +56,10 @@ LANGUAGE_RIDGE = 0.1
 English and Mandarin scripts: .953 and .827 with common weights, .948 and .872 with this, .945 and .886 with a tenth of
 it, where English already warns of fewer at 5 % false alarms."""
 
+CHAMPION_RIDGE = 1.0
+"""Cost, ten times as much, of weights being other than those of the model that a retraining began with: fifty new calls
+say little about them, and what old calls were lost was lost by fitting them anew."""
+
 MIN_CALLS_OF_LANGUAGE = 60
 """Scam and genuine calls of a language, each, from which it has weights of its own."""
 
@@ -103,6 +107,7 @@ def fit_weights(
     repeat: float = 1.0,
     floor: float = 0.5,
     near: Sequence[float] | None = None,
+    ridge: float = LANGUAGE_RIDGE,
 ) -> tuple[tuple[float, ...], float]:
     """Weights with the least log loss of the accumulated evidence, at even prior, over all prefixes; and that loss.
 
@@ -115,12 +120,13 @@ def fit_weights(
         repeat: ``act_repeat``.
         floor: ``act_floor``.
         near: weights that cost nothing; small ones of the marks where left out.
+        ridge: what it costs to be other than ``near``.
     """
     # The three plain weights are free, but where the weights have something to stay near to.
     held = np.array([0.0] * NUM_PLAIN + [RIDGE / len(MARKS)] * len(MARKS))
     centre = np.zeros(len(START))
     if near is not None:
-        held = np.array([LANGUAGE_RIDGE] * NUM_PLAIN + [LANGUAGE_RIDGE / len(MARKS)] * len(MARKS))
+        held = np.array([ridge] * NUM_PLAIN + [ridge / len(MARKS)] * len(MARKS))
         centre = np.asarray(near)
     length = max(len(raw.llr) for raw in calls)
     columns = np.zeros((len(calls), length, len(START)))
@@ -216,12 +222,31 @@ def operating_point(
     )
 
 
-def calibrate(calls: Sequence[RawCall], call_weights: Sequence[float], head_sha256: str) -> tuple[Calibration, float]:
-    """Fit everything; returns the calibration and its development log loss."""
+def values_of(weights: Weights) -> tuple[float, ...]:
+    """Weights in the order that :func:`fit_weights` has them."""
+    marks = (weights.act_weights.get(mark, 0.0) for mark in MARKS)
+    return (weights.far_scale, weights.near_scale, weights.far_bias, *marks)
+
+
+def calibrate(
+    calls: Sequence[RawCall], call_weights: Sequence[float], head_sha256: str, champion: Calibration | None = None
+) -> tuple[Calibration, float]:
+    """Fit everything; returns the calibration and its development log loss.
+
+    Args:
+        calls: development calls as the served graph judges them.
+        call_weights: of each of them.
+        head_sha256: of the head that did.
+        champion: of the model that the head was gone on from: weights stay near its own, acts count as they did.
+    """
     verdict = VerdictConfig()
-    pairs = itertools.product(REPEATS, FLOORS)
-    fitted = [(fit_weights(calls, call_weights, verdict, repeat, floor), repeat, floor) for repeat, floor in pairs]
-    (common, loss), repeat, floor = min(fitted, key=lambda found: found[0][1])
+    if champion is None:
+        pairs = itertools.product(REPEATS, FLOORS)
+        fitted = [(fit_weights(calls, call_weights, verdict, repeat, floor), repeat, floor) for repeat, floor in pairs]
+        (common, loss), repeat, floor = min(fitted, key=lambda found: found[0][1])
+    else:
+        repeat, floor = champion.act_repeat, champion.act_floor
+        common, loss = fit_weights(calls, call_weights, verdict, repeat, floor, values_of(champion), CHAMPION_RIDGE)
     languages = sorted({raw.call.language for raw in calls})
 
     def weights_of(values: Sequence[float], chosen: Sequence[int]) -> Weights:
@@ -242,9 +267,13 @@ def calibrate(calls: Sequence[RawCall], call_weights: Sequence[float], head_sha2
         if len(languages) == 1 or min(scams, len(chosen) - scams) < MIN_CALLS_OF_LANGUAGE:
             continue
         its, masses = [calls[i] for i in chosen], [call_weights[i] for i in chosen]
-        by_language[language] = weights_of(fit_weights(its, masses, verdict, repeat, floor, common)[0], chosen)
+        near, ridge = common, LANGUAGE_RIDGE
+        if champion is not None and language in champion.by_language:
+            near, ridge = values_of(champion.by_language[language]), CHAMPION_RIDGE
+        values, _ = fit_weights(its, masses, verdict, repeat, floor, near, ridge)
+        by_language[language] = weights_of(values, chosen)
     calibration = Calibration(
-        **dict(weights_of(common, range(len(calls)))),
+        **weights_of(common, range(len(calls))).model_dump(exclude={"stage_thresholds"}),
         head_sha256=head_sha256,
         languages=tuple(languages),
         by_language=by_language,

@@ -20,7 +20,7 @@ from inference.engine.graph import Precision
 from inference.engine.onnx import OnnxEngine
 from inference.engine.repository import write_atomically
 from inference.errors import ConfigError
-from inference.intent.calibration import CALIBRATION_FILE
+from inference.intent.calibration import CALIBRATION_FILE, Calibration
 from inference.intent.context import WindowTokenizer
 from inference.intent.encoder import ENCODER_FILE, Reading, load_encoder
 from inference.intent.install import (
@@ -79,6 +79,11 @@ class Sources:
     without: tuple[str, ...] = ()
     is_marked: bool = False
 
+    @property
+    def rewritten(self) -> Path:
+        """Beside the scripts: some told anew (``of`` in :mod:`training.scripts`), each on the side of its original."""
+        return self.scripts.parent / "rewritten"
+
     def is_left_out(self, call: Call) -> bool:
         """Whether :attr:`without` names the kind of this call."""
         return call.family in self.without or call.topic in self.without
@@ -93,6 +98,7 @@ def read_sources(sources: Sources) -> list[Call]:
     scripts = read_scripts(sources.scripts, sources.languages)
     if not scripts:
         raise ConfigError(f"{sources.scripts}: no call scripts there; give --scripts datasets/scripts")
+    scripts += read_scripts(sources.rewritten, sources.languages)
     heard = [call for call in recognised_calls(sources)[0] if call.language in sources.languages]
     outside = read_all(sources.data, TRAINABLE, sources.languages)
     if sources.is_marked:
@@ -139,11 +145,18 @@ def window_tokenizer(path: Path, reading: Reading = "utterances") -> WindowToken
 
 
 def calibrate_head(
-    out: Path, calls: Sequence[Call], head_sha256: str, precision: Precision, seed: int, console: Console
+    out: Path,
+    calls: Sequence[Call],
+    head_sha256: str,
+    precision: Precision,
+    seed: int,
+    console: Console,
+    champion: Calibration | None = None,
 ) -> dict[str, Any]:
     """Build the served graph of ``out``'s head, fit calibration.json on development calls, install all of it.
 
-    ``out`` is ``<models>/<intent model>/<version>``, with head, encoder.json and tokenizer.json.
+    ``out`` is ``<models>/<intent model>/<version>``, with head, encoder.json and tokenizer.json. ``champion``: of the
+    model that the head was gone on from, see :func:`training.intent.calibrate.calibrate`.
     """
     models_dir, model = models_dir_of(out), model_of(out)
     shape = load_encoder(out / ENCODER_FILE)
@@ -165,7 +178,7 @@ def calibrate_head(
             raws = raw_calls(engine, model, tokenizer, dev, lambda: bar.advance(task))
     finally:
         engine.close()
-    calibration, loss = calibrate(raws, weights(dev, DEV), head_sha256)
+    calibration, loss = calibrate(raws, weights(dev, DEV), head_sha256, champion)
     text = calibration.model_dump_json(indent=2) + "\n"
     write_atomically(out / CALIBRATION_FILE, lambda temporary: temporary.write_text(text, encoding="utf-8"))
     return {"head_sha256": head_sha256, "dev_log_loss": round(loss, 4), "dev_calls": counts(dev), "seed": seed}
@@ -193,7 +206,7 @@ def counts(calls: Sequence[Call]) -> dict[str, int]:
 
 def provenance(sources: Sources) -> dict[str, Any]:
     """Hashes of everything read."""
-    scripts = sha256_of(sources.scripts.rglob("*.yaml"))
+    scripts = sha256_of(path for root in (sources.scripts, sources.rewritten) for path in root.rglob("*.yaml"))
     data = sources.data
     outside = sha256_of(p for stem in TRAINABLE if data and (p := data / f"{stem}.jsonl").exists())
     recognised = sha256_of(sources.recognised.rglob("*.jsonl") if sources.recognised else ())

@@ -10,6 +10,7 @@ import numpy.typing as npt
 from inference.engine.base import Engine
 from inference.intent.acts import ACTS
 from inference.intent.context import WindowTokenizer
+from inference.intent.reader import WindowReader
 from inference.intent.text import is_filler
 from training.intent.data import Call, windows_of
 
@@ -42,11 +43,10 @@ def raw_calls(
     engine: Engine, model: str, tokenizer: WindowTokenizer, calls: Sequence[Call], advance: Callable[[], None]
 ) -> list[RawCall]:
     """Run every utterance of ``calls`` through ``model``; ``advance`` is told after each call."""
-    out = []
+    reader, out = WindowReader(engine, model, tokenizer), []
     for call in calls:
         windows = windows_of(call)
-        parts = [tokenizer.batch(windows[at : at + BATCH]) for at in range(0, len(windows), BATCH)]
-        answers = [engine.infer(model, {"input_ids": p.input_ids, "part": p.part}) for p in parts]
+        answers = [reader.read(windows[at : at + BATCH]) for at in range(0, len(windows), BATCH)]
         spoken = np.array([not is_filler(p.text) for p in call.pieces])
         llr = np.concatenate([np.asarray(a["llr"], np.float64) for a in answers])
         logits = {

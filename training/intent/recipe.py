@@ -38,8 +38,8 @@ class Share:
 
 
 TRAIN: dict[tuple[str, bool], Share] = {
-    ("scripts", True): Share(0.34, 10_000, copies=1),
-    ("scripts-zh", True): Share(0.28, 10_000, copies=1),
+    ("scripts", True): Share(0.34, 10_000),
+    ("scripts-zh", True): Share(0.28, 10_000),
     (RECOGNISED, True): Share(0.12, 10_000, per_group=2, copies=0),
     ("bothbosu", True): Share(0.07, 50),
     ("youtube", True): Share(0.09, 80, per_group=2, copies=0.3),

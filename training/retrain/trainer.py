@@ -13,6 +13,7 @@ import numpy as np
 from rich.console import Console
 
 from inference.engine.repository import write_atomically
+from inference.intent.calibration import CALIBRATION_FILE, load_calibration
 from inference.intent.encoder import ENCODER_FILE, load_encoder
 from inference.intent.install import HEAD_FILE, TOKENIZER_FILE
 from inference.weights import file as weights_file
@@ -88,7 +89,8 @@ class WarmTrainer:
         head = self._fit(champion, out, drawn)
         dev = _sampled(known, "dev", config.num_dev, config.seed) + [_as_script(call) for call in new]
         # Words that sound alike are drawn from what calibration is given: some training calls for that, not measured.
-        calibrated = calibrate_head(out, [*dev, *calls[:200]], head, "int8", config.seed, self._console)
+        before = load_calibration(champion / CALIBRATION_FILE)
+        calibrated = calibrate_head(out, [*dev, *calls[:200]], head, "int8", config.seed, self._console, before)
         return {"warm_start": dataclasses.asdict(config), "num_fitted": len(drawn), "calibration": calibrated}
 
     def _fit(self, champion: Path, out: Path, drawn: Sequence[Call]) -> str:

@@ -31,11 +31,11 @@ def names(models_dir):
 def test_there_and_back(train_command, versions, models_dir, tmp_path):
     candidate = versions.make(tmp_path / "run" / "candidate", {"vouchers": 3.5}, gates=GATES, parent=1)
     code, said, _ = train_command("promote", candidate, "--models", models_dir)
-    assert (code, "version 2 serves" in said, names(models_dir)) == (0, True, ["1", "2"])
+    assert (code, "version 2 of scam_intent serves" in said, names(models_dir)) == (0, True, ["1", "2"])
     code, said, _ = train_command("rollback", "--models", models_dir)
     assert (code, said.strip(), names(models_dir)) == (
         0,
-        "version 1 serves; 2 is kept as 2.retired",
+        "version 1 of scam_intent serves; 2 is kept as 2.retired",
         ["1", "2.retired"],
     )
 
@@ -59,3 +59,14 @@ def test_without_gates_or_with_a_flipped_bit_nothing_changes(train_command, vers
     _, _, error = train_command("promote", candidate, "--models", models_dir)
     assert "head.safetensors: is not what SHA256SUMS says" in error
     assert names(models_dir) == ["1"]
+
+
+def test_a_language_of_its_own_goes_forth_and_back_by_itself(train_command, versions, models_dir, tmp_path):
+    versions.make(models_dir / "scam_intent_en" / "1", {"danger": 3.5})
+    candidate = versions.make(tmp_path / "run" / "models" / "scam_intent_en" / "1", {"vouchers": 3.5}, gates=GATES)
+    code, said, _ = train_command("promote", candidate, "--models", models_dir)
+    assert (code, "version 2 of scam_intent_en serves" in said, names(models_dir)) == (0, True, ["1"])
+    _, said, _ = train_command("rollback", "--models", models_dir, "--model", "scam_intent_en")
+    assert said.strip() == "version 1 of scam_intent_en serves; 2 is kept as 2.retired"
+    code, _, error = train_command("rollback", "--models", models_dir, "--model", "scam_intent_fr")
+    assert (code, "there are scam_intent, scam_intent_en" in error) == (2, True)
