@@ -41,7 +41,7 @@ install-dev: $(VENV)/.installed-dev ## the same, and what the tests and checks n
 
 install-train: $(VENV)/.installed-train ## the same, and torch, transformers, a synthesiser (to retrain)
 
-weights: install ## fetch and build the models once (about 240 MB, into the user's cache and models/)
+weights: install ## fetch and build the models once (about 650 MB, into the user's cache and models/)
 	$(BIN)/scamtap models pull
 
 ifeq ($(ENGINE),triton)

@@ -292,7 +292,7 @@ def pull(
         typer.Option(help="int8 for CPU, fp16 for GPU.", show_default="what is there, else int8"),
     ] = None,
 ) -> None:
-    """Fetch the published weights once, verify them, and build the ONNX models (about 240 MB, resumable)."""
+    """Fetch the published weights once, verify them, and build the ONNX models (about 650 MB, resumable)."""
     from inference.service.models import pull_models
 
     pull_models(names or (), source, console=None if quiet else stderr, precision=precision)

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from inference.audio import Leg
 from inference.intent.acts import ACTS
-from inference.intent.calibration import REASSURING
+from inference.intent.calibration import REASSURING, Calibration
 from inference.intent.scores import STAGES
 from inference.verdict.verdict import VerdictConfig
 from training.intent.calibrate import (
@@ -19,6 +19,7 @@ from training.intent.calibrate import (
     calibrate,
     fit_weights,
     stage_thresholds,
+    values_of,
     weighed,
     weighted_quantile,
 )
@@ -152,6 +153,21 @@ def test_a_language_with_calls_enough_is_weighed_by_itself() -> None:
     assert calibration.of("zh").operating_point.num_genuine == 100
     few, _ = calibrate([*calls[:100], calls[2]], [1.0] * 101, "0" * 64)
     assert few.by_language == {}
+
+
+def test_a_retraining_stays_near_the_champion_s_weights_and_counts_acts_as_it_does() -> None:
+    rng = np.random.default_rng(2)
+    calls = [raw(bool(y), float(rng.normal(0.5 if y else -0.5, 0.9))) for y in rng.integers(0, 2, 60)]
+    free, _ = calibrate(calls, [1.0] * 60, "0" * 64)
+    weights = {name: -0.4 if name in REASSURING else 0.9 for name in MARKS}
+    champion = free.model_copy(update={"act_weights": weights, "far_scale": 1.2, "act_floor": 0.2, "act_repeat": 0.7})
+    near, _ = calibrate(calls, [1.0] * 60, "1" * 64, champion)
+
+    def distance(calibration: Calibration) -> float:
+        return float(np.linalg.norm(np.subtract(values_of(calibration), values_of(champion))))
+
+    assert (near.act_floor, near.act_repeat, near.head_sha256) == (0.2, 0.7, "1" * 64)
+    assert 0 < distance(near) < 0.5 * distance(free)
 
 
 def test_stage_thresholds_find_the_gap() -> None:
