@@ -122,7 +122,7 @@ def script_hash(script: Script) -> str:
 
 def call_key(script: Script, recipe: Recipe, speaker: Speaker) -> str:
     """Digest of script, recipe and synthesiser; stages included since a recording's labels hold them, acts not."""
-    said = script.model_dump(exclude={"of": True, "turns": {"__all__": {"acts"}}})
+    said = script.model_dump(exclude={"of": True, "pair": True, "turns": {"__all__": {"acts"}}})
     parts = [said, recipe.as_labels(), speaker.fingerprint, speaker.source, _VERSION]
     return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()
 
