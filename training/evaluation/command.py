@@ -1,9 +1,9 @@
 """``scamtap-train evaluate``: how a model does on calls it has not seen, and whether traffic still looks like them."""
 
 import json
-from collections.abc import Mapping
+from collections import Counter
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated
 
 import typer
 from rich.console import Console
@@ -16,6 +16,8 @@ stdout = Console(highlight=False, soft_wrap=True)
 stderr = Console(stderr=True, highlight=False, soft_wrap=True)
 
 DRIFTED_EXIT_CODE = 3
+OF_REFERENCE = ("scripts", "scripts-zh")
+"""Sets whose scores traffic is compared with."""
 
 
 def newest_model(language: str | None = None) -> Path:
@@ -89,7 +91,7 @@ def evaluate(
     if split not in ("test", "dev"):
         raise ConfigError(f"--split {split!r} is unknown; give test or dev")
     if drift:
-        _drift(version, inputs or [], out)
+        _drift(model, inputs or [], out)
         return
     if not version.is_dir():
         raise ConfigError(f"{version}: is no version of the intent model; give e.g. --model models/{INTENT_MODEL}/1")
@@ -100,7 +102,7 @@ def evaluate(
     from training.evaluation.run import judge_all, languages_of, report_of, write_report
     from training.evaluation.sets import RecordingSet, TextSet, narrowed, read_set, standing_sets, with_errors
     from training.intent.data import LANGUAGES
-    from training.intent.pipeline import Sources
+    from training.intent.pipeline import Sources, read_report
     from training.intent.pipeline import write_report as write_json
 
     kind: Split = "dev" if split == "dev" else "test"
@@ -124,26 +126,20 @@ def evaluate(
         write_json(out, made.to_json())
     if update:
         spoken = {of_name.name: of_name.calls[0].language for of_name in sets if isinstance(of_name, TextSet)}
-        _update(version, model is None, made.sets, spoken)
-        scored = [outcome for name in ("scripts", "scripts-zh") for outcome in outcomes.get(name, [])]
-        if (reference := reference_of(scored, made.model["prior"])) is not None:
-            write_reference(version, reference)
+        judges = {version} if model is not None else {newest_model(language) for language in spoken.values()}
+        for folder in judges:
+            names = [name for name, language in spoken.items() if language in languages_of(folder)]
+            its = {name: made.sets[name] for name in names}
+            write_json(folder / "report.json", read_report(folder / "report.json") | {"test": its})
+            scored = [o for name in names if name in OF_REFERENCE for o in outcomes[name]]
+            if (reference := reference_of(scored, made.model["prior"])) is not None:
+                write_reference(folder, reference)
 
 
-def _update(version: Path, is_all: bool, figures: Mapping[str, Any], spoken: Mapping[str, str]) -> None:
-    """Put figures into report.json of the models that judged them: by the language (``spoken``) of each set."""
-    from training.evaluation.run import languages_of
-    from training.intent.pipeline import read_report, write_report
-
-    versions = {version, *(newest_model(language) for language in spoken.values())} if is_all else {version}
-    for folder in versions:
-        its = {name: found for name, found in figures.items() if spoken[name] in languages_of(folder)}
-        write_report(folder / "report.json", read_report(folder / "report.json") | {"test": its})
-
-
-def _drift(version: Path, inputs: list[Path], out: Path | None) -> None:
+def _drift(model: Path | None, inputs: list[Path], out: Path | None) -> None:
+    from inference.config import load_settings
     from inference.engine.repository import write_atomically
-    from inference.service.models import build_parts, build_scorer, build_stages
+    from inference.service.models import build_parts, build_scorer, build_stages, default_language
     from inference.service.score import read_texts, score_text
     from training.evaluation.drift import Heard, drift, heard_recordings, read_reference
     from training.evaluation.run import settings_of
@@ -151,20 +147,23 @@ def _drift(version: Path, inputs: list[Path], out: Path | None) -> None:
 
     if not inputs:
         raise ConfigError("--drift wants traffic: JSON Lines of call texts, or recordings")
-    reference = read_reference(version)
     texts = [path for path in inputs if path.suffix in (".jsonl", ".json")]
     audio = [path for path in inputs if path not in texts]
+    calls = [call for path in texts for call in read_texts(path)]
+    spoken = Counter(call.lang for call in calls)
+    language = spoken.most_common(1)[0][0] if spoken else default_language(load_settings())
+    version = model or newest_model(language or "en")
+    reference = read_reference(version)
     heard: list[Heard] = []
     with settings_of(version) as settings, progress_bar(stderr) as bar:
         task = bar.add_task("scoring", total=None)
         if texts:
             scorer = build_scorer(settings)
             verdict = settings.verdict.calibrated(scorer.calibration)
-            for path in texts:
-                for call in read_texts(path):
-                    scored = score_text(scorer, verdict, call)
-                    heard.append(Heard(max(scored["risk"], default=0.0), scored["level"] != "none"))
-                    bar.advance(task)
+            for call in calls:
+                scored = score_text(scorer, verdict, call)
+                heard.append(Heard(max(scored["risk"], default=0.0), scored["level"] != "none"))
+                bar.advance(task)
         if audio:
             stages = build_stages(settings)
             try:
