@@ -5,6 +5,8 @@ was read, so two writers never fork it. Nothing here expires; keep Redis' ``maxm
 """
 
 import json
+import random
+import time
 from collections.abc import Iterator, Sequence
 from typing import Any
 
@@ -18,7 +20,9 @@ from inference.screening.redis import RedisConfig
 TIMEOUT_S = 2.0
 """Nobody's call waits for it: lists are read beside calls, and written by people."""
 
-MAX_TRIES = 20
+MAX_TRIES = 30
+FIRST_WAIT_S, LONGEST_WAIT_S = 0.002, 0.25
+"""Between tries, a random share of a time that doubles: writers in step would stand in one another's way for ever."""
 
 _APPEND = """
 if redis.call('LLEN', KEYS[1]) ~= tonumber(ARGV[1]) then return 0 end
@@ -52,7 +56,9 @@ class SharedLog:
         Raises:
             StoreError: Redis is away, full, or others write without end.
         """
-        for _ in range(MAX_TRIES):
+        for number_of_try in range(MAX_TRIES):
+            if number_of_try:
+                time.sleep(random.random() * min(LONGEST_WAIT_S, FIRST_WAIT_S * 2**number_of_try))  # noqa: S311 -- no secret
             last = self._last()
             number, digest = (last.number, last.digest) if last is not None else (0, FIRST)
             num_before, lines = number, list[Line]()
