@@ -58,7 +58,7 @@ it, where English already warns of fewer at 5 % false alarms."""
 
 CHAMPION_RIDGE = 1.0
 """Cost, ten times as much, of weights being other than those of the model that a retraining began with: fifty new calls
-say little about them, and what old calls were lost was lost by fitting them anew."""
+say little about them."""
 
 MIN_CALLS_OF_LANGUAGE = 60
 """Scam and genuine calls of a language, each, from which it has weights of its own."""
