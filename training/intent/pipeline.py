@@ -237,7 +237,11 @@ def train(
 
     Returns:
         The ``training`` and ``calibration`` parts of report.json.
+
+    Raises:
+        ConfigError: ``out`` is no such folder, or there is no script.
     """
+    models_dir_of(out)  # a folder that no model can be built in is to be said before an hour's work, too
     # torch is imported by these alone, so that `evaluate` works where it is not installed.
     from training.intent.journal import Journal
 
