@@ -106,8 +106,10 @@ def intent(
     from training.evaluation.run import judge_all, languages_of, report_of
     from training.evaluation.sets import standing_sets
     from training.intent.encoders import SCRATCH, open_encoder, scratch_encoder
-    from training.intent.pipeline import REPORT_FILE, Sources, read_sources, train, write_report
+    from training.intent.pipeline import train
+    from training.intent.report import REPORT_FILE, write_report
     from training.intent.settings import load_training
+    from training.intent.sources import Sources, read_sources
 
     torch.set_num_threads(threads)
     given = {"epochs": epochs, "num_tuned": layers, "seed": seed}
@@ -149,7 +151,9 @@ def calibrate(
     """
     from inference.intent.calibration import CALIBRATION_FILE, load_calibration
     from inference.service.sealed import seal_intent
-    from training.intent.pipeline import REPORT_FILE, Sources, read_report, recalibrate, write_report
+    from training.intent.pipeline import recalibrate
+    from training.intent.report import REPORT_FILE, read_report, write_report
+    from training.intent.sources import Sources
 
     report = read_report(model / REPORT_FILE)
     languages = load_calibration(model / CALIBRATION_FILE).languages
@@ -222,7 +226,7 @@ def recognise(
     from inference.config import load_settings
     from inference.service.models import build_parts, build_stages
     from training.intent.heard import HeardCall, word_error_rates
-    from training.intent.pipeline import progress_bar
+    from training.progress import progress_bar
     from training.recognise import recognise_all
 
     settings = load_settings()

@@ -14,7 +14,7 @@ from inference.gate.gate import ScamGate
 from inference.gate.graph import shapes
 from inference.gate.install import GATE_MODEL, gate_calibration_path, install_gate
 from inference.weights.safetensors import write_safetensors
-from training.intent.pipeline import write_head
+from training.intent.version import write_head
 
 WIDTH = 16
 WEIGHTS = "1" * 64

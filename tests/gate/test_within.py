@@ -18,7 +18,7 @@ from inference.gate.graph import LLR_LIMIT, add_gate, build_gate, head_sha256, r
 from inference.gate.install import GATE_MODEL, HEAD_FILE, drawn_gate, gate_calibration_path, gate_sources
 from inference.speech.graph import fingerprint
 from inference.speech.whole import WHOLE
-from training.intent.pipeline import write_head
+from training.intent.version import write_head
 
 WIDTH = 16
 TENSORS = {"some.weight": np.ones((2, 3), np.float16)}

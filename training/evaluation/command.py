@@ -102,8 +102,9 @@ def evaluate(
     from training.evaluation.run import judge_all, languages_of, report_of, write_report
     from training.evaluation.sets import RecordingSet, TextSet, narrowed, read_set, standing_sets, with_errors
     from training.intent.data import LANGUAGES
-    from training.intent.pipeline import Sources, read_report
-    from training.intent.pipeline import write_report as write_json
+    from training.intent.report import read_report
+    from training.intent.report import write_report as write_json
+    from training.intent.sources import Sources
 
     kind: Split = "dev" if split == "dev" else "test"
     sets: list[TextSet | RecordingSet] = []
@@ -143,7 +144,7 @@ def _drift(model: Path | None, inputs: list[Path], out: Path | None) -> None:
     from inference.service.score import read_texts, score_text
     from training.evaluation.drift import Heard, drift, heard_recordings, read_reference
     from training.evaluation.run import settings_of
-    from training.intent.pipeline import progress_bar
+    from training.progress import progress_bar
 
     if not inputs:
         raise ConfigError("--drift wants traffic: JSON Lines of call texts, or recordings")
@@ -209,8 +210,9 @@ def unseen(
 
     from training.evaluation.left_out import LeftOut, families_of, grouped, leave_out, total
     from training.intent.encoders import open_encoder
-    from training.intent.pipeline import Sources, train
+    from training.intent.pipeline import train
     from training.intent.settings import load_training
+    from training.intent.sources import Sources
 
     torch.set_num_threads(threads)
     chosen = load_training(settings)

@@ -21,7 +21,8 @@ from training.evaluation.outcome import Outcome
 from training.evaluation.run import judge_all
 from training.evaluation.sets import TextSet
 from training.intent.data import read_scripts
-from training.intent.pipeline import Sources, write_report
+from training.intent.report import write_report
+from training.intent.sources import Sources
 from training.metrics import share
 
 Train = Callable[[Sources, Path], dict[str, Any]]

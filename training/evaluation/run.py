@@ -27,7 +27,7 @@ from training.evaluation.page import page
 from training.evaluation.recordings import judge_recordings
 from training.evaluation.sets import RecordingSet, TextSet
 from training.evaluation.texts import judge_texts
-from training.intent.pipeline import progress_bar
+from training.progress import progress_bar
 
 REPORT_FILE, PAGE_FILE = "report.json", "index.html"
 

@@ -21,8 +21,8 @@ from training.intent.data import (
     read_scripts,
     script_call,
 )
-from training.intent.pipeline import Sources, recognised_calls
 from training.intent.recipe import long_chats
+from training.intent.sources import Sources, recognised_calls
 from training.manifest import RecordedCall, load_manifest
 from training.scripts import Split, load_scripts
 

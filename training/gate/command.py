@@ -52,7 +52,7 @@ def gate(
     else:
         report = _trained(folders, out, cache, epochs, seed, threads, cross)
     from training.gate.pipeline import REPORT_FILE, write_report
-    from training.intent.pipeline import read_report
+    from training.intent.report import read_report
 
     write_report(out, (read_report(out / REPORT_FILE) if evaluate else {}) | report)
     stdout.print(f"wrote {out}", markup=False)
@@ -111,7 +111,7 @@ def _measured(folders: list[Path], out: Path, cache: Path, *, decode: bool) -> d
     from training.gate.evaluate import cascade_all, figures, lines
     from training.gate.pipeline import evidence_line, hearing_of, held_out_evidence, models_dir_of
     from training.intent.data import split_of
-    from training.intent.pipeline import progress_bar
+    from training.progress import progress_bar
     from training.recordings import labelled
 
     for path, labels in labelled(folders):

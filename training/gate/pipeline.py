@@ -32,8 +32,9 @@ from training.gate.calibrate import Weighed, exact_low, fit_scale, passing_point
 from training.gate.evaluate import ORDINARY_TOPICS
 from training.gate.fit import GateFitConfig, fit, raw_llr
 from training.gate.states import GateCall, born_with, read_calls
-from training.intent.pipeline import progress_bar, write_head
+from training.intent.version import write_head
 from training.metrics import auc
+from training.progress import progress_bar
 
 REPORT_FILE = "report.json"
 

@@ -10,13 +10,20 @@ import torch
 from torch import nn
 
 from inference.intent.encoder import EncoderShape
-from training.intent.checkpoint import load_checkpoint, save_checkpoint
+from training.intent.checkpoint import Place, load_checkpoint, save_checkpoint
 from training.intent.device import Ranks, best_device
 from training.intent.journal import Journal
 from training.intent.losses import Network, encode, losses_of
 from training.intent.network import IntentNetwork
-from training.intent.prepare import Prepared, batches
+from training.intent.passes import batches
+from training.intent.prepare import Prepared
 from training.intent.window import WindowNetwork
+
+WARMUP_SHARE = 0.1
+"""Of the run, while the learning rates rise."""
+
+MIN_RATE = 0.02
+"""Share of the learning rates that is left at the end."""
 
 STANDARD_BATCHES = 4
 """Batches that the spread of encoded utterances is measured on before training."""
@@ -59,7 +66,7 @@ class FitConfig:
 def fit(
     tensors: Mapping[str, np.ndarray],
     encoder: EncoderShape,
-    train: Sequence[Prepared],
+    passes: Callable[[int], Sequence[Prepared]],
     config: FitConfig,
     progress: Callable[[str, float], None],
     checkpoint: Path | None = None,
@@ -70,14 +77,13 @@ def fit(
     Args:
         tensors: published base weights; with those of a head of ours among them (``head.…``), it is gone on from.
         encoder: how much of them is used.
-        train: prepared calls with weights.
+        passes: gives the prepared calls of each pass, the same ones each time; asked once a pass, when it begins.
         config: the recipe.
         progress: told after every batch: a line about the loss, and the share of work done (0–1).
         checkpoint: file to save to and, if it is there, to go on from; the same batches follow as without a break.
         journal: what is written down of every step.
     """
     torch.manual_seed(config.seed)
-    rng = np.random.default_rng(config.seed)
     ranks, device = Ranks(), best_device()
     network: Network
     if encoder.reading == "window":
@@ -88,21 +94,33 @@ def fit(
     quick = network.head_parameters()
     groups = [{"params": slow, "lr": config.layer_rate}, {"params": quick, "lr": config.learning_rate}]
     optimizer = torch.optim.AdamW(groups, weight_decay=config.weight_decay)
-    plan = [b for _ in range(config.epochs) for b in batches(train, config.pieces_per_batch * ranks.size, rng)]
-    warmup = max(1, len(plan) // 10)
-    schedule = torch.optim.lr_scheduler.LambdaLR(
-        optimizer, lambda step: min((step + 1) / warmup, max(0.02, (len(plan) - step) / (len(plan) - warmup + 1)))
-    )
-    if isinstance(network, IntentNetwork) and not network.has_heads:
-        with torch.no_grad():
-            network.standardise(*encode(network, [item for batch in plan[:STANDARD_BATCHES] for item in batch]))
-    network.go_on_from({name: tensors[name] for name in tensors if name.startswith("head.")})
-    done = load_checkpoint(checkpoint, network, optimizer, schedule) if checkpoint else 0
+    full_rates = [float(group["lr"]) for group in optimizer.param_groups]
+    place = load_checkpoint(checkpoint, network, optimizer) if checkpoint else None
+    epoch = place.epoch if place else 0
+    train = passes(epoch)
+    plan = plan_of(train, config, epoch, ranks.size)
+    if place is None:
+        if isinstance(network, IntentNetwork) and not network.has_heads:
+            with torch.no_grad():
+                network.standardise(*encode(network, [train[i] for batch in plan[:STANDARD_BATCHES] for i in batch]))
+        network.go_on_from({name: tensors[name] for name in tensors if name.startswith("head.")})
+        place = Place()
     network.train()
     averages: list[float] = []
     started = time.monotonic()
     shares = torch.tensor([1.0, config.family_weight, config.stage_weight, config.act_weight])
-    for step, batch in enumerate(plan[done:], done + 1):
+    while place.epoch < config.epochs:
+        if place.batch == len(plan):
+            place = Place(place.epoch + 1, 0, place.step)
+            if place.epoch == config.epochs:
+                break
+            train = ()  # two passes need not be kept at once
+            train = passes(place.epoch)
+            plan = plan_of(train, config, place.epoch, ranks.size)
+        share = (place.epoch + place.batch / len(plan)) / config.epochs
+        for group, full in zip(optimizer.param_groups, full_rates, strict=True):
+            group["lr"] = full * rate_at(share)
+        batch = [train[i] for i in plan[place.batch]]
         sums = losses_of(network, batch[ranks.rank :: ranks.size], config.smoothing)
         counts = ranks.total(torch.tensor([count for _, count in sums])).clamp_min(1e-6)
         losses = torch.stack([loss for loss, _ in sums]) / counts
@@ -111,21 +129,34 @@ def fit(
         ranks.sum_gradients(network.parameters())
         norm = nn.utils.clip_grad_norm_(network.parameters(), 1.0)
         optimizer.step()
-        schedule.step()
         losses = losses.detach()
+        place = Place(place.epoch, place.batch + 1, place.step + 1)
         if journal and ranks.is_first:
-            journal.note(step, losses, norm, float(schedule.get_last_lr()[-1]), sum(len(item.pieces) for item in batch))
+            rate = float(optimizer.param_groups[-1]["lr"])
+            journal.note(place.step, losses, norm, rate, sum(len(item.pieces) for item in batch))
         averages.append(float(losses[0]))
-        if checkpoint and ranks.is_first and step % config.save_every == 0 and step < len(plan):
-            save_checkpoint(checkpoint, network, optimizer, schedule, step)
+        if checkpoint and ranks.is_first and place.step % config.save_every == 0:
+            save_checkpoint(checkpoint, network, optimizer, place)
         line = f"loss {np.mean(averages[-50:]):.3f} stage {losses[2]:.3f} act {losses[3]:.3f}"
-        progress(f"{line} {time.monotonic() - started:.0f} s", step / len(plan))
+        done = (place.epoch + place.batch / len(plan)) / config.epochs
+        progress(f"{line} {time.monotonic() - started:.0f} s", done)
     network.eval()
     if config.head_epochs and isinstance(network, IntentNetwork):
         fit_heads(network, train, config, progress)
     ranks.close()
     network.cpu()
     return network
+
+
+def plan_of(train: Sequence[Prepared], config: FitConfig, epoch: int, num_ranks: int) -> list[list[int]]:
+    """Which calls go into each batch of pass ``epoch``; the same whether or not the run was broken off before."""
+    rng = np.random.default_rng((config.seed, epoch))
+    return batches([len(item.utterances) for item in train], config.pieces_per_batch * num_ranks, rng)
+
+
+def rate_at(share: float) -> float:
+    """Factor on the learning rates after ``share`` (0-1) of the run: a line up, a longer one down."""
+    return min(max(share, 1e-3) / WARMUP_SHARE, max(MIN_RATE, (1 - share) / (1 - WARMUP_SHARE)))
 
 
 def fit_heads(
@@ -139,15 +170,15 @@ def fit_heads(
     rng = np.random.default_rng(config.seed)
     with torch.no_grad():
         encoded = [encode(network, [item]) for item in train]
-    place = {id(item): number for number, item in enumerate(train)}
-    plan = [b for _ in range(config.head_epochs) for b in batches(train, HEAD_BATCH, rng)]
+    sizes = [len(item.utterances) for item in train]
+    plan = [b for _ in range(config.head_epochs) for b in batches(sizes, HEAD_BATCH, rng)]
     optimizer = torch.optim.AdamW(network.head_parameters(), config.learning_rate, weight_decay=config.weight_decay)
     schedule = torch.optim.lr_scheduler.LambdaLR(optimizer, lambda step: 1 - step / len(plan))
     shares = torch.tensor([1.0, config.family_weight, config.stage_weight, config.act_weight])
     network.train()
     for step, batch in enumerate(plan, 1):
-        means, highest = (torch.cat(p) for p in zip(*(encoded[place[id(item)]] for item in batch), strict=True))
-        sums = losses_of(network, batch, config.smoothing, (means, highest))
+        means, highest = (torch.cat(p) for p in zip(*(encoded[i] for i in batch), strict=True))
+        sums = losses_of(network, [train[i] for i in batch], config.smoothing, (means, highest))
         losses = torch.stack([loss / max(count, 1e-6) for loss, count in sums])
         optimizer.zero_grad(set_to_none=True)
         torch.autograd.backward((losses * shares).sum())

@@ -1,9 +1,7 @@
-"""Calls as the network takes them: tokenised, with the states of the layers that stay as published, in batches."""
+"""Calls as the network takes them: tokenised, with the states of the layers that stay as published."""
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
-
-import numpy as np
 
 from inference.errors import ConfigError
 from inference.intent.context import CONTEXT_UTTERANCES, Said, WindowTokenizer
@@ -99,18 +97,4 @@ def _prepare_windows(
                 ids, parts = [row[0] for row in of_call], [row[1] for row in of_call]
                 out.append(Prepared(call, weight, ids, [next(states) for _ in of_call], pieces, [], parts))
         advance(len(part))
-    return out
-
-
-def batches(items: Sequence[Prepared], pieces: int, rng: np.random.Generator) -> list[list[Prepared]]:
-    """Shuffled calls, packed to about ``pieces`` utterances a batch."""
-    out: list[list[Prepared]] = [[]]
-    size = 0
-    for index in rng.permutation(len(items)):
-        item = items[index]
-        if out[-1] and size + len(item.utterances) > pieces:
-            out.append([])
-            size = 0
-        out[-1].append(item)
-        size += len(item.utterances)
     return out

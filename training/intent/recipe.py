@@ -9,7 +9,7 @@ robocall campaign with a hundred near copies counts as a few.
 """
 
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -73,7 +73,7 @@ CHAT_SHARE = 0.2
 """Of the genuine two-way calls, so many also come as small talk (:func:`training.intent.corrupt.as_chat`)."""
 
 
-def draw(calls: Sequence[Call], shares: dict[tuple[str, bool], Share], split: Split, seed: int) -> list[Call]:
+def draw(calls: Sequence[Call], shares: Mapping[tuple[str, bool], Share], split: Split, seed: int) -> list[Call]:
     """The calls of ``split``, as many of each source as ``shares`` allow, groups evenly; stable for a seed."""
     rng = np.random.default_rng(seed)
     chosen: list[Call] = []
@@ -90,7 +90,9 @@ def draw(calls: Sequence[Call], shares: dict[tuple[str, bool], Share], split: Sp
     return chosen
 
 
-def damage(calls: Sequence[Call], shares: dict[tuple[str, bool], Share], corruptor: Corruptor, seed: int) -> list[Call]:
+def damage(
+    calls: Sequence[Call], shares: Mapping[tuple[str, bool], Share], corruptor: Corruptor, seed: int | Sequence[int]
+) -> list[Call]:
     """``calls`` with recognition-like copies added (below one copy: in their place); genuine ones as chat too."""
     rng = np.random.default_rng(seed)
     out: list[Call] = []
@@ -118,7 +120,7 @@ def long_chats(calls: Sequence[Call], seed: int, num_joined: int = 4) -> list[Ca
     return [join_calls(chats[at : at + num_joined]) for at in range(0, len(chats) - num_joined + 1, num_joined)]
 
 
-def weights(calls: Sequence[Call], shares: dict[tuple[str, bool], Share]) -> list[float]:
+def weights(calls: Sequence[Call], shares: Mapping[tuple[str, bool], Share]) -> list[float]:
     """Weight of each call: its source's mass shared evenly, both labels alike, 1 on average.
 
     Where a source is missing (no outside data), its mass goes to the others of the label.

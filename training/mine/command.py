@@ -47,9 +47,10 @@ def mine(
     from inference.engine.repository import write_atomically
     from inference.intent.install import joint_calibration
     from inference.service.models import default_models_dir
-    from training.intent.pipeline import Sources, progress_bar, read_sources
+    from training.intent.sources import Sources, read_sources
     from training.mine.label_studio import page, tasks, write_json
     from training.mine.rank import KeptCall, rank, read_kept
+    from training.progress import progress_bar
 
     settings = load_settings(config)
     folder = settings.privacy.transcripts.folder

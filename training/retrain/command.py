@@ -142,7 +142,7 @@ def _carry_out(order: Order, threads: int) -> Path:
     from training.evaluation.outcome import What
     from training.evaluation.run import languages_of
     from training.evaluation.sets import VOICED
-    from training.intent.pipeline import Sources
+    from training.intent.sources import Sources
     from training.retrain.incoming import as_known, read_new, refuse_without_provenance
     from training.retrain.run import Plan, retrain
     from training.retrain.trainer import WarmStart, WarmTrainer

@@ -24,7 +24,7 @@ from training.evaluation.run import judge_all, settings_of
 from training.evaluation.sets import VOICED, TextSet, standing_sets
 from training.evaluation.texts import judge_texts
 from training.intent.data import Call
-from training.intent.pipeline import Sources, read_sources
+from training.intent.sources import Sources, read_sources
 from training.retrain.canaries import Judge, canaries, canary_gate
 from training.retrain.compare import GOLD, NEW, Gate, Row, gates, rows
 from training.retrain.incoming import Incoming, admit, gold_sha256, words_of

@@ -3,7 +3,6 @@
 import dataclasses
 import hashlib
 import json
-import shutil
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,7 +11,6 @@ from typing import Any, Protocol
 import numpy as np
 from rich.console import Console
 
-from inference.engine.repository import write_atomically
 from inference.intent.calibration import CALIBRATION_FILE, load_calibration
 from inference.intent.encoder import ENCODER_FILE, load_encoder
 from inference.intent.install import HEAD_FILE, TOKENIZER_FILE
@@ -21,8 +19,8 @@ from inference.weights import open_tensors
 from inference.weights.safetensors import read_safetensors
 from training.intent.corrupt import Corruptor
 from training.intent.data import Call
-from training.intent.pipeline import calibrate_head, progress_bar, window_tokenizer, write_head
-from training.intent.recipe import TRAIN, Share, damage, draw, weights
+from training.intent.pipeline import Fitted, calibrate_head, fit_version
+from training.intent.recipe import TRAIN, Share, draw
 from training.retrain.incoming import SOURCE
 
 NEW_MASS = 0.25
@@ -85,46 +83,27 @@ class WarmTrainer:
         config = self._config
         calls = [*_sampled(known, "train", config.num_rehearsed, config.seed), *new]
         corruptor = Corruptor(c for c in [*known, *new] if c.split == "train")
-        drawn = damage(draw(calls, SHARES, "train", config.seed), SHARES, corruptor, config.seed)
-        head = self._fit(champion, out, drawn)
+        fitted = self._fit(champion, out, draw(calls, SHARES, "train", config.seed), corruptor)
         dev = _sampled(known, "dev", config.num_dev, config.seed) + [_as_script(call) for call in new]
         # Words that sound alike are drawn from what calibration is given: some training calls for that, not measured.
         before = load_calibration(champion / CALIBRATION_FILE)
-        calibrated = calibrate_head(out, [*dev, *calls[:200]], head, "int8", config.seed, self._console, before)
-        return {"warm_start": dataclasses.asdict(config), "num_fitted": len(drawn), "calibration": calibrated}
+        sha256 = fitted.head_sha256
+        calibrated = calibrate_head(out, [*dev, *calls[:200]], sha256, "int8", config.seed, self._console, before)
+        num_fitted = sum(fitted.num_calls.values())
+        return {"warm_start": dataclasses.asdict(config), "num_fitted": num_fitted, "calibration": calibrated}
 
-    def _fit(self, champion: Path, out: Path, drawn: Sequence[Call]) -> str:
+    def _fit(self, champion: Path, out: Path, calls: Sequence[Call], corruptor: Corruptor) -> Fitted:
         from training.intent.encoders import Encoder
-        from training.intent.fit import fit
-        from training.intent.layers import LowerLayers
-        from training.intent.prepare import prepare
 
         shape = load_encoder(champion / ENCODER_FILE)
         shipped = read_safetensors(champion / HEAD_FILE)
         published = open_tensors(shape.artefact) if shape.artefact else {}
-        tokenizer_file = weights_file(shape.artefact, "tokenizer.json") if shape.artefact else champion / TOKENIZER_FILE
+        tokenizer = weights_file(shape.artefact, TOKENIZER_FILE) if shape.artefact else champion / TOKENIZER_FILE
         recipe = self._recipe(champion, shipped, is_published=shape.artefact is not None)
-        start = _overlaid(published, shipped)
-        encoder = Encoder(champion.name, shape, start, tokenizer_file)
-        lower = None if recipe.is_whole else LowerLayers(start, shape, shape.num_layers - recipe.num_tuned)
-        tokenizer = window_tokenizer(tokenizer_file, shape.reading)
-        with progress_bar(self._console) as bar:
-            task = bar.add_task("frozen layers", total=len(drawn))
-            prepared = prepare(drawn, weights(drawn, SHARES), lower, tokenizer, lambda n: bar.advance(task, n))
-            task = bar.add_task("fitting", total=100)
-
-            def progress(text: str, done: float) -> None:
-                bar.update(task, completed=int(100 * done), description=text)
-
-            network = fit(start, shape, prepared, recipe, progress, self._checkpoint)
+        encoder = Encoder(champion.name, shape, _overlaid(published, shipped), tokenizer)
+        fitted = fit_version(out, calls, SHARES, corruptor, encoder, recipe, self._console, self._checkpoint)
         self._checkpoint.unlink(missing_ok=True)
-        out.mkdir(parents=True, exist_ok=True)
-        digest = write_head(out / HEAD_FILE, encoder.frozen(recipe.num_tuned, recipe.is_whole) | network.shipped())
-        text = shape.model_dump_json(indent=2) + "\n"
-        write_atomically(out / ENCODER_FILE, lambda temporary: temporary.write_text(text, encoding="utf-8"))
-        if shape.artefact is None:
-            write_atomically(out / TOKENIZER_FILE, lambda temporary: shutil.copyfile(tokenizer_file, temporary))
-        return digest
+        return fitted
 
     def _recipe(self, champion: Path, shipped: "dict[str, np.ndarray]", *, is_published: bool) -> Any:
         """The champion's recipe, gentler; what was tuned is tuned again."""

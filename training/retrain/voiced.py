@@ -11,7 +11,7 @@ from inference.errors import ConfigError
 from inference.service.models import build_parts, build_stages
 from training.intent.data import Call
 from training.intent.heard import heard_call
-from training.intent.pipeline import progress_bar
+from training.progress import progress_bar
 from training.recognise import recognise_all
 from training.retrain.incoming import SOURCE, Incoming
 from training.scripts import Script, load_scripts

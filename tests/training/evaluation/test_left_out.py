@@ -9,7 +9,7 @@ from inference.errors import ConfigError
 from inference.intent.text import normalise
 from training.evaluation.left_out import families_of, grouped, leave_out, total
 from training.intent.data import read_scripts
-from training.intent.pipeline import Sources
+from training.intent.sources import Sources
 
 SCRIPTS = Path(__file__).parents[3] / "datasets" / "scripts"
 QUIET = Console(quiet=True)

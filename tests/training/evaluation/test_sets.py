@@ -4,7 +4,7 @@ import pytest
 
 from inference.errors import ConfigError
 from training.evaluation.sets import read_set, standing_sets
-from training.intent.pipeline import Sources
+from training.intent.sources import Sources
 from training.scripts import load_scripts
 
 CALL = """

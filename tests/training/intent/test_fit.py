@@ -16,12 +16,12 @@ from inference.intent.context import WindowTokenizer  # noqa: E402
 from training.intent.checkpoint import load_checkpoint  # noqa: E402
 from training.intent.data import Call, Piece  # noqa: E402
 from training.intent.encoders import Encoder, scratch_encoder  # noqa: E402
-from training.intent.fit import FitConfig, fit  # noqa: E402
+from training.intent.fit import FitConfig, fit, rate_at  # noqa: E402
 from training.intent.journal import Journal  # noqa: E402
 from training.intent.losses import LOSSES, run  # noqa: E402
 from training.intent.network import IntentNetwork  # noqa: E402
-from training.intent.pipeline import window_tokenizer  # noqa: E402
 from training.intent.prepare import Prepared, prepare  # noqa: E402
+from training.intent.version import window_tokenizer  # noqa: E402
 
 CONFIG = FitConfig(
     epochs=2, is_whole=True, dropout=0.0, pieces_per_batch=12, layer_rate=2e-3, save_every=3, head_epochs=2
@@ -59,7 +59,7 @@ def exact(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def train(made: tuple[Encoder, list[Prepared]], config: FitConfig, checkpoint: Path | None = None) -> IntentNetwork:
     encoder, prepared = made
-    return fit(encoder.tensors, encoder.shape, prepared, config, lambda _text, _done: None, checkpoint)
+    return fit(encoder.tensors, encoder.shape, lambda _: prepared, config, lambda _text, _done: None, checkpoint)
 
 
 def test_it_learns_to_tell_the_calls_apart_and_the_acts(made: tuple[Encoder, list[Prepared]]) -> None:
@@ -90,29 +90,44 @@ class KilledError(Exception):
     """Stands for a kill: nothing after it runs."""
 
 
-def test_a_run_that_was_killed_goes_on_where_it_was(made: tuple[Encoder, list[Prepared]], tmp_path: Path) -> None:
+@pytest.mark.parametrize(("at", "left"), [(5, 4), (6, 1)])
+def test_a_run_that_was_killed_goes_on_where_it_was(
+    made: tuple[Encoder, list[Prepared]], tmp_path: Path, at: int, left: int
+) -> None:
+    """In the first pass of four batches, and in the second, which has other calls and three."""
     encoder, prepared = made
     config = FitConfig(
         epochs=2, is_whole=True, dropout=0.1, pieces_per_batch=12, layer_rate=2e-3, save_every=3, head_epochs=1
     )
-    whole = train(made, config).state_dict()
+
+    def passes(number: int) -> list[Prepared]:
+        return prepared[4:] if number else prepared
+
+    whole = fit(encoder.tensors, encoder.shape, passes, config, lambda _text, _done: None).state_dict()
     path = tmp_path / "run.safetensors"
     steps = 0
 
     def die(_text: str, _done: float) -> None:
         nonlocal steps
         steps += 1
-        if steps == 5:
+        if steps == at:
             raise KilledError
 
     with pytest.raises(KilledError):
-        fit(encoder.tensors, encoder.shape, prepared, config, die, path)
-    assert path.exists()
-    seen: list[float] = []
-    resumed = fit(encoder.tensors, encoder.shape, prepared, config, lambda _t, done: seen.append(done), path)
-    assert seen[0] == pytest.approx(4 / 8)  # three steps of eight were saved
+        fit(encoder.tensors, encoder.shape, passes, config, die, path)
+    seen: list[str] = []
+    resumed = fit(encoder.tensors, encoder.shape, passes, config, lambda text, _done: seen.append(text), path)
+    assert len([text for text in seen if not text.startswith("heads")]) == left
     for name, value in resumed.state_dict().items():
         torch.testing.assert_close(value, whole[name], rtol=0, atol=0)
+
+
+def test_the_learning_rate_rises_for_a_tenth_of_the_run_and_falls_to_its_end() -> None:
+    rates = [rate_at(share / 100) for share in range(100)]
+    assert rates.index(max(rates)) == 10
+    assert max(rates) == pytest.approx(1.0)
+    assert rates[10:] == sorted(rates[10:], reverse=True)
+    assert rates[-1] == pytest.approx(0.02)
 
 
 def test_a_checkpoint_of_another_network_is_refused(made: tuple[Encoder, list[Prepared]], tmp_path: Path) -> None:
@@ -121,7 +136,7 @@ def test_a_checkpoint_of_another_network_is_refused(made: tuple[Encoder, list[Pr
     network = IntentNetwork(made[0].tensors, made[0].shape, 0, is_whole=True)
     optimizer = torch.optim.AdamW(network.parameters())
     with pytest.raises(ConfigError, match="remove it"):
-        load_checkpoint(path, network, optimizer, torch.optim.lr_scheduler.LambdaLR(optimizer, lambda _: 1.0))
+        load_checkpoint(path, network, optimizer)
 
 
 RANK = """
@@ -136,7 +151,7 @@ folder = Path(sys.argv[2])
 encoder = t.scratch_encoder(t.calls(), folder / f"rank{sys.argv[3]}", seed=0)
 prepared = t.prepare(t.calls(), [1.0] * 16, None, t.window_tokenizer(encoder.tokenizer), lambda _: None)
 config = replace(t.CONFIG, pieces_per_batch=int(sys.argv[4]))
-network = t.fit(encoder.tensors, encoder.shape, prepared, config, lambda *_: None)
+network = t.fit(encoder.tensors, encoder.shape, lambda _: prepared, config, lambda *_: None)
 np.savez(folder / f"rank{sys.argv[3]}.npz", **{k: v.numpy() for k, v in network.state_dict().items()})
 """
 
@@ -169,7 +184,7 @@ def test_every_step_is_written_down_for_tensorboard(made: tuple[Encoder, list[Pr
     encoder, prepared = made
     with Journal(tmp_path / "runs" / "one") as journal:
         config = FitConfig(epochs=12, is_whole=True, dropout=0.0, pieces_per_batch=24, layer_rate=2e-3)
-        fit(encoder.tensors, encoder.shape, prepared, config, lambda _text, _done: None, journal=journal)
+        fit(encoder.tensors, encoder.shape, lambda _: prepared, config, lambda _text, _done: None, journal=journal)
         journal.conclude({"log_loss": 0.5})
     events = EventAccumulator(str(tmp_path / "runs" / "one"))
     events.Reload()

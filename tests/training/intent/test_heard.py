@@ -11,8 +11,8 @@ from inference.errors import ConfigError
 from training.evaluation.sets import standing_sets
 from training.intent.data import read_scripts
 from training.intent.heard import HeardCall, heard_call, overlapping, read_heard, read_recognised, word_error_rates
-from training.intent.pipeline import Sources, read_sources
 from training.intent.recipe import TRAIN, draw
+from training.intent.sources import Sources, read_sources
 from training.scripts import Script, load_scripts
 from training.voice.call import script_hash
 

@@ -16,9 +16,9 @@ from training.intent.encoders import Encoder, scratch_encoder  # noqa: E402
 from training.intent.fit import FitConfig, fit  # noqa: E402
 from training.intent.layers import LowerLayers  # noqa: E402
 from training.intent.losses import run  # noqa: E402
-from training.intent.pipeline import window_tokenizer, write_head  # noqa: E402
 from training.intent.prepare import Prepared, prepare  # noqa: E402
 from training.intent.settings import load_training  # noqa: E402
+from training.intent.version import window_tokenizer, write_head  # noqa: E402
 from training.intent.window import WindowNetwork  # noqa: E402
 
 NUM_TUNED = 2
@@ -71,7 +71,7 @@ def prepared(encoder: Encoder) -> list[Prepared]:
 
 @pytest.fixture
 def network(encoder: Encoder, prepared: list[Prepared]) -> WindowNetwork:
-    return fit(encoder.tensors, encoder.shape, prepared, CONFIG, lambda _text, _done: None)
+    return fit(encoder.tensors, encoder.shape, lambda _: prepared, CONFIG, lambda _text, _done: None)
 
 
 def test_it_tells_apart_what_differs_in_what_was_said_before(network: WindowNetwork, prepared: list[Prepared]) -> None:

@@ -13,7 +13,8 @@ from inference.intent.versions import promote, read_record
 from inference.service.sealed import seal_intent
 from inference.weights.safetensors import read_safetensors
 from training.evaluation.labelled import read_labelled
-from training.intent.pipeline import Sources, read_sources, write_report
+from training.intent.report import write_report
+from training.intent.sources import Sources, read_sources
 from training.retrain.run import Plan, retrain
 from training.retrain.trainer import WarmStart, WarmTrainer
 

@@ -8,7 +8,7 @@ from rich.console import Console
 from inference.errors import ConfigError, WeightsError
 from inference.intent.versions import promote, read_record, rollback
 from training.evaluation.labelled import read_labelled
-from training.intent.pipeline import Sources
+from training.intent.sources import Sources
 from training.retrain.run import GateError, Plan, refuse_ungated, retrain
 
 OLD = {"danger": 3.5}
