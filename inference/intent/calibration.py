@@ -40,8 +40,8 @@ class Weights(BaseModel):
     """What an utterance is worth, and how much evidence makes an alarm. Fitted on development calls, never on test.
 
     Attributes:
-        far_scale, near_scale: factors on the raw log-likelihood ratio per leg. They temper: what follows one another
-            in a call is correlated, so the raw values together claim too much.
+        far_scale: factor on the raw log-likelihood ratio of a far utterance. It tempers: what follows one another in a
+            call is correlated, so the raw values together claim too much. The near leg's is not trained and not read.
         far_bias: nats that every far utterance which says something adds; what shows no act speaks for a genuine call.
         act_weights: nats that an utterance adds which surely shows a stage or an act; never positive for what
             reassures (:data:`REASSURING`), never negative for the rest. What a caller does tells more than how it
@@ -53,7 +53,6 @@ class Weights(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True)
 
     far_scale: float = Field(ge=0)
-    near_scale: float = Field(ge=0)
     far_bias: float = Field(le=0)
     act_weights: dict[str, float]
     operating_point: OperatingPoint
@@ -130,7 +129,7 @@ class Calibration(Weights):
         Args:
             language: ISO 639-1 code.
             leg: whose it is.
-            raw: the network's log-likelihood ratio.
+            raw: the network's log-likelihood ratio; read of the far leg alone.
             marks: probability per stage and act.
             limit: no utterance adds or takes more.
         """
@@ -139,7 +138,7 @@ class Calibration(Weights):
         acts = {name: shown(marks[name], self.act_floor) for name in names if name in marks}
         parts = {name: weights.act_weights.get(name, 0.0) * part for name, part in acts.items() if part}
         if leg == "near":
-            return Weighed(raw * weights.near_scale, parts, True, limit)
+            return Weighed(0.0, parts, True, limit)
         return Weighed(raw * weights.far_scale + weights.far_bias, parts, bool(set(parts) - REASSURING), limit)
 
 

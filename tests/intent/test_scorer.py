@@ -83,7 +83,6 @@ def calibration(**changes: object) -> dict[str, object]:
         "head_sha256": HEAD,
         "languages": ["en"],
         "far_scale": 0.5,
-        "near_scale": 0.25,
         "far_bias": -0.25,
         "act_weights": dict.fromkeys(STAGES, 0.0) | {"ask": 1.0, "reassure": -1.0},
         "stage_thresholds": stages,
@@ -143,10 +142,10 @@ def test_another_calibration_of_any_model_is_another_fingerprint(tokenizer_path:
     assert one == with_own(FakeEngine(), tokenizer_path, tmp_path).fingerprint != other
 
 
-def test_scores_are_calibrated_per_leg(tokenizer_path: Path, calibration_path: Path) -> None:
+def test_the_near_leg_shows_acts_and_has_no_ratio_of_its_own(tokenizer_path: Path, calibration_path: Path) -> None:
     scorer = scorer_of(FakeEngine(2.0), tokenizer_path, calibration_path)
     far, near = scorer.score([window(), window(leg="near")])
-    assert (far.llr, near.llr) == pytest.approx((2.0 * 0.5 - 0.25 + 1.0, 2.0 * 0.25))
+    assert (far.llr, near.llr) == pytest.approx((2.0 * 0.5 - 0.25 + 1.0, 0.0))
     assert sum(far.families.values()) == pytest.approx(1)
     assert max(far.families, key=lambda name: far.families[name]) == FAMILIES[3]
     assert far.stages["ask"] == pytest.approx(1)

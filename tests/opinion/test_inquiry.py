@@ -11,12 +11,11 @@ from inference.speech.utterance import Utterance
 
 POINT = OperatingPoint(suspect_llr=2, danger_llr=4, suspect_false_alarms=0.05, danger_false_alarms=0.01, num_genuine=0)
 WEIGHTS = dict.fromkeys(STAGES, 0.0) | {"threat": 1.0, "secrecy": 0.8, "offers_callback": -0.6, "complies": 0.5}
-MANDARIN = Weights(far_scale=1, near_scale=1, far_bias=0, act_weights=WEIGHTS | {"threat": 0.25}, operating_point=POINT)
+MANDARIN = Weights(far_scale=1, far_bias=0, act_weights=WEIGHTS | {"threat": 0.25}, operating_point=POINT)
 CALIBRATION = Calibration(
     head_sha256="0" * 64,
     languages=("en", "zh"),
     far_scale=1,
-    near_scale=1,
     far_bias=0,
     act_weights=WEIGHTS,
     operating_point=POINT,

@@ -53,7 +53,6 @@ CALIBRATION = Calibration(
     head_sha256="0" * 64,
     languages=("en",),
     far_scale=1.0,
-    near_scale=0.5,
     far_bias=0.0,
     act_weights=dict.fromkeys(STAGES, 0.0),
     stage_thresholds=dict.fromkeys(STAGES, 0.5),

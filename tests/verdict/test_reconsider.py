@@ -21,7 +21,6 @@ CALIBRATION = Calibration(
     head_sha256="0" * 64,
     languages=("en",),
     far_scale=1,
-    near_scale=1,
     far_bias=0,
     act_weights=WEIGHTS,
     operating_point=POINT,

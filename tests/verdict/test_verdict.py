@@ -142,9 +142,7 @@ def made_calibration(suspect_llr: float, danger_llr: float, **languages: tuple[f
         point = OperatingPoint(
             suspect_llr=suspect, danger_llr=danger, suspect_false_alarms=0.05, danger_false_alarms=0.01, num_genuine=10
         )
-        return Weights(
-            far_scale=1, near_scale=1, far_bias=0, act_weights=dict.fromkeys(STAGES, 0), operating_point=point
-        )
+        return Weights(far_scale=1, far_bias=0, act_weights=dict.fromkeys(STAGES, 0), operating_point=point)
 
     return Calibration(
         **weights(suspect_llr, danger_llr).model_dump(exclude={"stage_thresholds"}),

@@ -28,13 +28,12 @@ DANGER_MARGIN_LLR = 0.4
 MARKS = (*STAGES, *ACTS)
 """What a weight is fitted to beside the raw ratio."""
 
-NUM_PLAIN = 3
-"""Weights before those of :data:`MARKS`: far scale, near scale, far bias."""
+NUM_PLAIN = 2
+"""Weights before those of :data:`MARKS`: far scale and far bias."""
 
-START = (0.5, 0.0, -0.1, *(0.0 if mark in REASSURING else 0.3 for mark in MARKS))
+START = (0.5, -0.1, *(0.0 if mark in REASSURING else 0.3 for mark in MARKS))
 BOUNDS = (
     (0.0, 1.5),
-    (0.0, 0.0),  # the ratio of the near leg is not trained (training/intent/losses.py): what it says is noise
     (-0.6, 0.0),
     *((-3.0, 0.0) if mark in REASSURING else (0.0, 3.0) for mark in MARKS),
 )
@@ -88,8 +87,8 @@ def may_speak_for_scam(raw: RawCall, floor: float = 0.5) -> npt.NDArray[np.bool_
 
 def features(raw: RawCall, repeat: float = 1.0, floor: float = 0.5) -> Floats:
     """What the weights are multiplied with, ``[utterances, weights]``."""
-    far, near = raw.is_far * raw.is_spoken, ~raw.is_far * raw.is_spoken
-    plain = np.stack([raw.llr * far, raw.llr * near, far.astype(float)], axis=1)
+    far = raw.is_far * raw.is_spoken
+    plain = np.stack([raw.llr * far, far.astype(float)], axis=1)
     return np.concatenate([plain, counted_marks(raw, repeat, floor)], axis=1)
 
 
@@ -122,7 +121,7 @@ def fit_weights(
         near: weights that cost nothing; small ones of the marks where left out.
         ridge: what it costs to be other than ``near``.
     """
-    # The three plain weights are free, but where the weights have something to stay near to.
+    # The plain weights are free, but where the weights have something to stay near to.
     held = np.array([0.0] * NUM_PLAIN + [RIDGE / len(MARKS)] * len(MARKS))
     centre = np.zeros(len(START))
     if near is not None:
@@ -225,7 +224,7 @@ def operating_point(
 def values_of(weights: Weights) -> tuple[float, ...]:
     """Weights in the order that :func:`fit_weights` has them."""
     marks = (weights.act_weights.get(mark, 0.0) for mark in MARKS)
-    return (weights.far_scale, weights.near_scale, weights.far_bias, *marks)
+    return (weights.far_scale, weights.far_bias, *marks)
 
 
 def calibrate(
@@ -250,11 +249,10 @@ def calibrate(
     languages = sorted({raw.call.language for raw in calls})
 
     def weights_of(values: Sequence[float], chosen: Sequence[int]) -> Weights:
-        far_scale, near_scale, bias, *marks = values
+        far_scale, bias, *marks = values
         its, masses = [calls[i] for i in chosen], [call_weights[i] for i in chosen]
         return Weights(
             far_scale=far_scale,
-            near_scale=near_scale,
             far_bias=bias,
             act_weights=dict(zip(MARKS, marks, strict=True)),
             operating_point=operating_point(its, masses, values, repeat, floor, verdict),

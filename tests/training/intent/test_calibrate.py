@@ -15,6 +15,7 @@ from inference.verdict.verdict import VerdictConfig
 from training.intent.calibrate import (
     BOUNDS,
     MARKS,
+    NUM_PLAIN,
     RIDGE,
     calibrate,
     fit_weights,
@@ -59,7 +60,7 @@ def test_an_act_that_tells_gets_weight_and_one_that_does_not_gets_little() -> No
         stages[:, STAGES.index("isolation")] += 0.4 * y
         calls.append(dataclasses.replace(one, stages=stages))
     weights, _ = fit_weights(calls, [1.0] * 120, VerdictConfig())
-    acts = dict(zip(MARKS, weights[3:], strict=True))
+    acts = dict(zip(MARKS, weights[NUM_PLAIN:], strict=True))
     assert acts["isolation"] > 0.5
     assert acts["isolation"] > 2 * acts["lure"]
     assert acts["reassure"] <= 0
@@ -72,8 +73,8 @@ def test_training_and_service_weigh_alike(repeat: float) -> None:
     one = dataclasses.replace(one, is_far=near)
     fitted, _ = calibrate([one, raw(False, -0.7)], [1.0, 1.0], "0" * 64)
     weights = {name: -0.4 if name in REASSURING else 0.6 for name in MARKS}
-    calibration = fitted.model_copy(update={"act_weights": weights, "act_repeat": repeat, "near_scale": 0.2})
-    plain = (calibration.far_scale, calibration.near_scale, calibration.far_bias)
+    calibration = fitted.model_copy(update={"act_weights": weights, "act_repeat": repeat})
+    plain = (calibration.far_scale, calibration.far_bias)
     held: dict[str, float] = {}
     for index, value in enumerate(weighed(one, (*plain, *weights.values()), repeat, calibration.act_floor)):
         marks = dict(zip(MARKS, [*one.stages[index].tolist(), *one.acts[index].tolist()], strict=True))
@@ -94,7 +95,7 @@ def test_the_slope_of_the_loss_finds_the_minimum_that_a_search_without_it_finds(
         acts[:, ACTS.index("offers_callback")] += 0.3 * (1 - y)
         calls.append(dataclasses.replace(one, acts=acts))
     weights, loss = fit_weights(calls, [1.0] * 60, VerdictConfig(), repeat)
-    by_name = dict(zip(MARKS, weights[3:], strict=True))
+    by_name = dict(zip(MARKS, weights[NUM_PLAIN:], strict=True))
     assert by_name["secrecy"] > 0.1
     assert by_name["offers_callback"] < -0.1
     for index in range(len(weights)):
@@ -114,7 +115,7 @@ def loss_of(calls: list[RawCall], weights: list[float], repeat: float) -> float:
         sums = evidence(weighed(one, weights, repeat), verdict.floor_llr, verdict.ceiling_llr)
         sign = 1 if one.call.is_scam else -1
         total += float(np.logaddexp(0, -sign * sums).mean())
-    return total / len(calls) + RIDGE * float((np.array(weights[3:]) ** 2).sum()) / len(MARKS)
+    return total / len(calls) + RIDGE * float((np.array(weights[NUM_PLAIN:]) ** 2).sum()) / len(MARKS)
 
 
 def test_operating_point_keeps_the_stated_share_of_genuine_calls_below() -> None:
@@ -122,7 +123,7 @@ def test_operating_point_keeps_the_stated_share_of_genuine_calls_below() -> None
     scam = [raw(True, value) for value in np.linspace(0.2, 2, 40)]
     calibration, _ = calibrate([*genuine, *scam], [1.0] * 140, "0" * 64)
     verdict = VerdictConfig().calibrated(calibration)
-    weights = (calibration.far_scale, calibration.near_scale, calibration.far_bias, *calibration.act_weights.values())
+    weights = (calibration.far_scale, calibration.far_bias, *calibration.act_weights.values())
     peaks = [
         evidence(
             weighed(r, weights, calibration.act_repeat, calibration.act_floor), verdict.floor_llr, verdict.ceiling_llr
