@@ -12,6 +12,7 @@ from rich.progress import Progress
 from rich.table import Table
 
 from inference.errors import ConfigError, ScamTapError
+from training.data.agreement import Agreement, agreements, read_second
 from training.data.checks import Checked, Fault, check
 from training.data.exchange import export_lhotse, export_nemo, import_lhotse, import_nemo, lhotse_audio
 from training.data.repair import repair_all
@@ -98,6 +99,27 @@ def _count(values: Iterable[str]) -> dict[str, int]:
     for value in values:
         counted[value] = counted.get(value, 0) + 1
     return counted
+
+
+@app.command()
+def agreement(
+    second: Annotated[Path, typer.Argument(help="Marks of a second hand (JSON Lines).")] = Path(
+        "datasets/marks/second.jsonl"
+    ),
+    scripts: Annotated[Path, typer.Option(help="Folder of call scripts.")] = Path("datasets/scripts"),
+) -> None:
+    """How far a second hand, who saw neither marks nor labels, agrees with the marks of the scripts: Cohen's kappa."""
+    of_hand = read_second(second)
+    found, num_scripts = agreements(load_scripts(scripts), of_hand)
+    if not num_scripts:
+        raise ConfigError(f"{second}: none of its scripts is in {scripts} as it was when they were marked")
+    table = Table("mark", "turns", "first", "second", "both", "kappa")
+    total = sum(found.values(), Agreement(0, 0, 0, 0))
+    for mark, of_mark in [*found.items(), ("all", total)]:
+        kappa = "" if of_mark.kappa is None else f"{of_mark.kappa:.2f}"
+        table.add_row(mark, *map(str, (of_mark.turns, of_mark.first, of_mark.second, of_mark.both)), kappa)
+    stdout.print(table)
+    stdout.print(f"{num_scripts} scripts of {len(of_hand)}; the rest has other words now", markup=False)
 
 
 @app.command()
