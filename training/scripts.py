@@ -13,8 +13,8 @@ A file is a YAML list of calls of one topic. ``turns`` is a block of lines, one 
         far [authority, lure]: ...
 
 The marks in brackets are stages (:data:`inference.intent.scores.STAGES`) and acts (:mod:`inference.intent.acts`) of
-that turn, in any order. ``ask`` marks asking for a payment, code, credential, secrecy or remote access, in genuine
-calls too (a collector does ask for money).
+that turn, in any order; a stage that an act implies need not be written (:data:`IMPLIED`). ``ask`` marks asking for a
+payment, code, credential, secrecy or remote access, in genuine calls too (a collector does ask for money).
 
 Calls that were written as a pair (the same situation, one a scam and one genuine) carry the same ``pair: <name>``, and
 stand on one side of the split, so that neither teaches what the other is tested on.
@@ -25,7 +25,7 @@ anew, ``of: en-parcel-lost-deposit``, and stands on its side of the split; its i
 
 import hashlib
 import re
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Literal
 
@@ -38,6 +38,21 @@ from inference.intent.acts import ACTS, FAR_ACTS, SUBSCRIBER_ACTS
 from inference.intent.scores import FAMILIES, STAGES
 
 _TURN = re.compile(r"^(far|near)(?: \[([a-z_, ]+)\])?: (\S.*)$")
+
+IMPLIED = {
+    "claims_authority": "authority",
+    "threat": "lure",
+    "gain": "lure",
+    "secrecy": "isolation",
+    "offers_callback": "reassure",
+    "warns_of_codes": "reassure",
+    "accepts_refusal": "reassure",
+    "asks_nothing": "reassure",
+}
+"""Act -> the stage that it is a kind of, by the words that define both. Half of the scripts' acts stand without theirs.
+With it a second hand's marks agree better with the first one's (kappa): ``authority`` .39 to .60, ``lure`` .39 to .70,
+``isolation`` .66 to .83, ``reassure`` .12 to .59. ``ask`` is left as it was marked: it is the moment that warnings are
+timed against."""
 
 Split = Literal["train", "dev", "test"]
 
@@ -104,6 +119,11 @@ class Script(BaseModel):
         return "train" if bucket < 70 else "dev" if bucket < 85 else "test"
 
 
+def with_implied(stages: Sequence[str], acts: Iterable[str]) -> tuple[str, ...]:
+    """``stages`` as they were marked, then those that ``acts`` imply."""
+    return tuple(dict.fromkeys((*stages, *(IMPLIED[act] for act in acts if act in IMPLIED))))
+
+
 def parse_turns(block: str) -> tuple[Turn, ...]:
     """``far [ask]: ...`` lines -> turns.
 
@@ -118,7 +138,7 @@ def parse_turns(block: str) -> tuple[Turn, ...]:
         leg, marked, text = match.groups()
         marks = [mark.strip() for mark in marked.split(",")] if marked else []
         acts = [mark for mark in marks if mark in ACTS]
-        stages = [mark for mark in marks if mark not in ACTS]
+        stages = with_implied([mark for mark in marks if mark not in ACTS], acts)
         turns.append(Turn.model_validate({"leg": leg, "text": text, "stages": stages, "acts": acts}))
     return tuple(turns)
 

@@ -14,6 +14,7 @@ from inference.errors import ConfigError
 from inference.intent.acts import ACTS
 from inference.intent.scores import STAGES
 from training.intent.data import MAX_PIECES, Call, Piece
+from training.scripts import with_implied
 
 MARKS_FILE = "marks/outside.jsonl"
 
@@ -56,8 +57,5 @@ def _marked(call: Call, num_read: int, marks: dict[int, tuple[str, ...]]) -> Cal
 
 
 def _piece(piece: Piece, marks: tuple[str, ...]) -> Piece:
-    return replace(
-        piece,
-        stages=tuple(mark for mark in marks if mark in STAGES),
-        acts=tuple(mark for mark in marks if mark in ACTS),
-    )
+    acts = tuple(mark for mark in marks if mark in ACTS)
+    return replace(piece, stages=with_implied([mark for mark in marks if mark in STAGES], acts), acts=acts)

@@ -29,7 +29,7 @@ def calls(tmp_path: Path) -> list:
 
 def test_marks_go_to_the_call_they_name_and_the_rest_of_it_shows_none(calls: list, tmp_path: Path) -> None:
     scam, genuine = with_marks(calls, read_marks(write(tmp_path / "marks.jsonl")))
-    assert [(p.stages, p.acts) for p in scam.pieces] == [(("contact",), ("threat",)), ((), ()), ((), ())]
+    assert [(p.stages, p.acts) for p in scam.pieces] == [(("contact", "lure"), ("threat",)), ((), ()), ((), ())]
     assert {(p.stages, p.acts) for p in genuine.pieces} == {(None, None)}
 
 
