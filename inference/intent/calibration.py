@@ -1,8 +1,8 @@
 """What turns the intent model's raw outputs into calibrated scores; lies beside the model as calibration.json."""
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from pathlib import Path
-from typing import Self
+from typing import NamedTuple, Self
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
@@ -42,7 +42,7 @@ class Weights(BaseModel):
     Attributes:
         far_scale: factor on the raw log-likelihood ratio of a far utterance. It tempers: what follows one another in a
             call is correlated, so the raw values together claim too much. The near leg's is not trained and not read.
-        far_bias: nats that every far utterance which says something adds; what shows no act speaks for a genuine call.
+        far_bias: nats, never positive, that every far utterance which says something adds.
         act_weights: nats that an utterance adds which surely shows a stage or an act; never positive for what
             reassures (:data:`REASSURING`), never negative for the rest. What a caller does tells more than how it
             sounds: on calls kept apart the acts ranked better than the raw ratio.
@@ -71,6 +71,14 @@ class Weights(BaseModel):
         return self
 
 
+class Counting(NamedTuple):
+    """How acts count, the same in every language: see :class:`Calibration`."""
+
+    floor: float
+    repeat: float
+    bare_limit: float
+
+
 class Calibration(Weights):
     """The weights of all languages together, and of each by itself where there were calls enough to tell.
 
@@ -80,11 +88,12 @@ class Calibration(Weights):
         by_language: a language's own weights. The same act is told apart less surely in one language than in another,
             and what is left of a threat or an offer after a recogniser differs.
         act_floor: probability up to which an act is no evidence (:func:`shown`). Half of all far utterances show no
-            act; without a floor their small probabilities add up over a call and drown the few that matter. For the
-            same reason a far utterance that shows no act but reassuring ones never speaks for a scam, however it
-            sounds: an hour of small talk must not add up to an alarm.
+            act; without a floor their small probabilities add up over a call and drown the few that matter.
         act_repeat: share that an act counts for which the call has shown before: saying the same thing again is hardly
             news.
+        bare_limit: nats that a far utterance adds at most which shows no act of a scam, however it sounds. Many words
+            of a scam show none; where they counted in full, a single one could alarm. That an hour of small talk does
+            not add up is what long chats among the development calls are for.
     """
 
     head_sha256: str = Field(pattern=r"^[0-9a-f]{64}$")
@@ -92,6 +101,7 @@ class Calibration(Weights):
     by_language: dict[str, Weights] = Field(default_factory=dict)
     act_floor: float = Field(default=0.0, ge=0, lt=1)
     act_repeat: float = Field(default=1.0, ge=0, le=1)
+    bare_limit: float = Field(default=0.0, ge=0)
 
     @model_validator(mode="after")
     def _check(self) -> Self:
@@ -105,6 +115,11 @@ class Calibration(Weights):
         """The weights that utterances in ``language`` are weighed with."""
         return self.by_language.get(language, self)
 
+    @property
+    def counting(self) -> Counting:
+        """How acts count."""
+        return Counting(self.act_floor, self.act_repeat, self.bare_limit)
+
     def with_own(self, own: Mapping[str, "Calibration"]) -> "Calibration":
         """This one with the weights of languages that have a model of their own.
 
@@ -115,7 +130,7 @@ class Calibration(Weights):
         for language, other in own.items():
             if language not in other.languages:
                 raise WeightsError(f"the intent model for {language} was not trained on it; retrain it, or remove it")
-            if (other.act_floor, other.act_repeat) != (self.act_floor, self.act_repeat):
+            if other.counting != self.counting:
                 raise WeightsError(f"the intent model for {language} counts acts otherwise; calibrate both again")
             weights = other.of(language).model_dump(include=set(Weights.model_fields))
             thresholds = weights["stage_thresholds"] or other.stage_thresholds
@@ -138,8 +153,13 @@ class Calibration(Weights):
         acts = {name: shown(marks[name], self.act_floor) for name in names if name in marks}
         parts = {name: weights.act_weights.get(name, 0.0) * part for name, part in acts.items() if part}
         if leg == "near":
-            return Weighed(0.0, parts, True, limit)
-        return Weighed(raw * weights.far_scale + weights.far_bias, parts, bool(set(parts) - REASSURING), limit)
+            return Weighed(0.0, parts, limit, limit)
+        ceiling = self.ceiling(leg, parts, limit)
+        return Weighed(raw * weights.far_scale + weights.far_bias, parts, ceiling, limit)
+
+    def ceiling(self, leg: Leg, acts: Collection[str], limit: float) -> float:
+        """Nats that an utterance adds at most which shows ``acts``."""
+        return limit if leg == "near" or set(acts) - REASSURING else min(limit, self.bare_limit)
 
 
 def shown(probability: float, floor: float) -> float:

@@ -2,10 +2,10 @@
 
 A BERT-like encoder (:mod:`inference.intent.encoder`) reads an utterance by itself; its upper layers are replaced by
 tuned ones where the shipped head has them. An utterance is then two vectors, mean and maximum over its tokens. The
-current one looks back at the means of those before it (attention), and one hidden layer feeds four heads. An utterance
-is so encoded once in a call, not once for every window that it stands in, in training as in service: its mean comes
-out, and is given again where it is what was said before (:mod:`inference.intent.reader`).
-:mod:`training.intent.network` is the same in torch.
+current one looks back at the means of those before it (a layer of a transformer, computed for it alone), and one hidden
+layer feeds four heads. An utterance is so encoded once in a call, not once for every window that it stands in, in
+training as in service: its mean comes out, and is given again where it is what was said before
+(:mod:`inference.intent.reader`). :mod:`training.intent.network` is the same in torch.
 
 Graph inputs: ``input_ids``, ``part`` int64 ``[batch, tokens]`` (:class:`inference.intent.context.TokenBatch`) of the
 current utterances; ``before`` float32 ``[batch, CONTEXT_UTTERANCES, width]``, means of those before, the latest first,
@@ -36,8 +36,19 @@ from inference.weights.safetensors import read_safetensors
 HIDDEN = 192
 """Width of the layer that the heads share."""
 
-LOOK = 128
+LOOK = 256
 """Width in which the current utterance looks back."""
+
+LOOK_HEADS = 4
+LOOK_INNER = 2 * LOOK
+
+LOOK_READS = ("current", "query", "key", "value")
+"""Dense layers of the look back that read the means of utterances."""
+
+LOOK_DENSE = {"out": (LOOK, LOOK), "inner": (LOOK_INNER, LOOK), "outer": (LOOK, LOOK_INNER)}
+"""The others: ``[outputs, inputs]``."""
+
+LOOK_NORMS = ("norm", "final_norm")
 
 LLR_LIMIT = 3.0
 """Natural-log units: one utterance can speak for or against a scam by e^3 = 20 to 1 at most, before calibration."""
@@ -68,6 +79,8 @@ def build_intent(base_tensors: Tensors, head_path: Path, precision: Precision, e
         WeightsError: a tensor is missing or has a wrong shape.
     """
     head = read_safetensors(head_path)
+    if "head.look.query.weight" in head and "head.look.current.weight" not in head:
+        raise WeightsError(f"{head_path}: is a head of an earlier version of ScamTap; train it again")
     tensors = _Merged(base_tensors, head)
     graph = GraphBuilder(precision)
     input_ids = graph.input("input_ids", np.int64, ["batch", "tokens"])
@@ -142,7 +155,7 @@ def _read_utterance(
     count = graph.op("Max", graph.op("ReduceSum", inside, graph.ints(1), keepdims=0), graph.floats(1))
     mean = graph.op("Div", graph.op("ReduceSum", graph.op("Mul", x, inside), graph.ints(1), keepdims=0), count)
     highest = graph.op("ReduceMax", graph.op("Add", x, _unless(graph, inside)), graph.ints(1), keepdims=0)
-    places = graph.constant(np.arange(CONTEXT_UTTERANCES, dtype=np.int64))
+    places = graph.constant(np.arange(-1, CONTEXT_UTTERANCES, dtype=np.int64))  # the current one is always there
     is_there = graph.op("Less", places, graph.op("Unsqueeze", num_before, graph.ints(1)))
     looked = _look_back(graph, tensors, mean, graph.cast(before, graph.dtype), graph.cast(is_there, graph.dtype), width)
     return mean, highest, looked
@@ -259,14 +272,36 @@ def _means(graph: GraphBuilder, x: str, part: str) -> str:
 
 
 def _look_back(graph: GraphBuilder, tensors: _Merged, current: str, before: str, is_there: str, width: int) -> str:
-    """What the current utterance finds in those before it, ``[batch, LOOK]``; zero where there are none."""
-    is_there = graph.op("Unsqueeze", is_there, graph.ints(1))
-    keys = _head(graph, tensors, "look.key", before, (LOOK, width))
-    keys = graph.op("Add", keys, graph.floats(tensors.get("head.look.age", (MAX_UTTERANCES - 1, LOOK))))
-    values = _head(graph, tensors, "look.value", before, (LOOK, width))
-    query = graph.op("Unsqueeze", _head(graph, tensors, "look.query", current, (LOOK, width)), graph.ints(1))
-    scores = graph.op("MatMul", query, graph.op("Transpose", keys, perm=[0, 2, 1]))
-    scores = graph.op("Mul", scores, graph.floats(1 / math.sqrt(LOOK)))
-    shares = graph.op("Softmax", graph.op("Add", scores, _unless(graph, is_there)), axis=-1)
-    found = graph.op("MatMul", graph.op("Mul", shares, is_there), values)
-    return graph.reshape(found, 0, LOOK)
+    """What the current utterance finds in itself and those before it, ``[batch, LOOK]``.
+
+    Args:
+        graph: is drawn in.
+        tensors: of the head.
+        current: ``[batch, width]``.
+        before: ``[batch, CONTEXT_UTTERANCES, width]``.
+        is_there: ``[batch, 1 + CONTEXT_UTTERANCES]``, 1 or 0, the current one first.
+        width: of the encoder.
+    """
+    current = graph.op("Unsqueeze", current, graph.ints(1))
+    window = graph.op("Concat", current, before, axis=1)
+    skip, query = (_head(graph, tensors, f"look.{name}", current, (LOOK, width)) for name in ("current", "query"))
+    keys, values = (_head(graph, tensors, f"look.{name}", window, (LOOK, width)) for name in ("key", "value"))
+    keys = graph.op("Add", keys, graph.floats(tensors.get("head.look.age", (MAX_UTTERANCES, LOOK))))
+
+    def by_head(x: str, rows: int) -> str:
+        return graph.op("Transpose", graph.reshape(x, 0, rows, LOOK_HEADS, LOOK // LOOK_HEADS), perm=[0, 2, 1, 3])
+
+    def norm(x: str, name: str) -> str:
+        gain, bias = (tensors.get(f"head.look.{name}.{kind}", (LOOK,)) for kind in ("weight", "bias"))
+        return graph.layer_norm(x, gain, bias)
+
+    keys = graph.op("Transpose", by_head(keys, MAX_UTTERANCES), perm=[0, 1, 3, 2])
+    scores = graph.op("MatMul", by_head(query, 1), keys)
+    scores = graph.op("Mul", scores, graph.floats(1 / math.sqrt(LOOK // LOOK_HEADS)))
+    unseen = _unless(graph, graph.op("Unsqueeze", is_there, graph.ints(1, 2)))
+    shares = graph.op("Softmax", graph.op("Add", scores, unseen), axis=-1)
+    found = graph.reshape(graph.op("MatMul", shares, by_head(values, MAX_UTTERANCES)), 0, 1, LOOK)
+    x = graph.op("Add", skip, _head(graph, tensors, "look.out", found, LOOK_DENSE["out"]))
+    inner = graph.gelu(_head(graph, tensors, "look.inner", norm(x, LOOK_NORMS[0]), LOOK_DENSE["inner"]))
+    x = graph.op("Add", x, _head(graph, tensors, "look.outer", inner, LOOK_DENSE["outer"]))
+    return graph.reshape(norm(x, LOOK_NORMS[1]), 0, LOOK)

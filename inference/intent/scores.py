@@ -43,13 +43,13 @@ class Weighed:
     Attributes:
         base: of the words as a whole.
         acts: of each act that it shows; never of the other sign than the act's own.
-        may_speak_for_scam: whether it shows an act that may; if not, it only ever speaks for a genuine call.
-        limit: no utterance adds or takes more.
+        ceiling: it adds no more: less where it shows no act of a scam.
+        limit: no utterance takes more.
     """
 
     base: float
     acts: Mapping[str, float]
-    may_speak_for_scam: bool
+    ceiling: float
     limit: float
 
     def total(self, held: Mapping[str, float], repeat: float) -> float:
@@ -63,9 +63,7 @@ class Weighed:
         for act, part in self.acts.items():
             shown_before = min(abs(part), abs(held.get(act, 0.0)))
             value += math.copysign(abs(part) - (1 - repeat) * shown_before, part)
-        if not self.may_speak_for_scam:
-            value = min(0.0, value)
-        return min(self.limit, max(-self.limit, value))
+        return min(self.ceiling, max(-self.limit, value))
 
     def note(self, held: dict[str, float]) -> None:
         """Remember in ``held`` what the utterance shows, where the call has not shown it as surely before."""

@@ -3,18 +3,18 @@
 An opinion is weighed with the very weights that the classifier's acts are weighed with: the utterances that it is about
 are weighed again, its acts in place of the network's, and what their sums differ by is what it adds to the evidence, or
 takes from it. Everything else of an utterance (the words as a whole, its stages) stays the network's, and so does the
-rule that without an act it never speaks for a scam. All opinions of a call together add and take no more than
+rule that without an act it adds ``bare_limit`` at most. All opinions of a call together add and take no more than
 ``max_added_nats`` and ``max_taken_nats``, whatever the words have made of the model that read them.
 """
 
 import math
 from collections import deque
-from collections.abc import Collection, Iterable, Mapping
+from collections.abc import Collection, Iterable
 from dataclasses import dataclass, replace
 
 from inference.audio import Leg
 from inference.intent.acts import FAR_ACTS, SUBSCRIBER_ACTS
-from inference.intent.calibration import REASSURING, Calibration
+from inference.intent.calibration import Calibration
 from inference.intent.context import Spoken
 from inference.intent.scores import STAGES, Weighed
 from inference.opinion.answer import Shown
@@ -114,8 +114,9 @@ class Inquiry:
     def _again(self, heard: _Heard, acts: Collection[str] | None) -> _Heard:
         if heard.weighed is None or acts is None:
             return heard
-        weights = self._calibration.of(heard.language).act_weights
-        return replace(heard, weighed=weigh_again(heard.weighed, heard.line.leg, acts, weights))
+        return replace(
+            heard, weighed=weigh_again(heard.weighed, heard.line.leg, acts, heard.language, self._calibration)
+        )
 
     def _sum(self, heard: Iterable[_Heard], repeat: float) -> tuple[float, dict[str, float]]:
         """Evidence of these utterances in turn, and what the call has shown by then."""
@@ -126,16 +127,18 @@ class Inquiry:
         return total, held
 
 
-def weigh_again(weighed: Weighed, leg: Leg, acts: Collection[str], weights: Mapping[str, float]) -> Weighed:
+def weigh_again(weighed: Weighed, leg: Leg, acts: Collection[str], language: str, calibration: Calibration) -> Weighed:
     """``weighed`` with ``acts`` in place of those that the network saw, each as if it were certain.
 
     Args:
         weighed: of the network.
         leg: whose utterance it is; an act of the other leg is none.
         acts: what it shows.
-        weights: nats per act.
+        language: of the utterance.
+        calibration: what an act of it is worth.
     """
+    weights = calibration.of(language).act_weights
     of_leg = SUBSCRIBER_ACTS if leg == "near" else FAR_ACTS
     parts = {name: part for name, part in weighed.acts.items() if name in STAGES}
     parts |= {act: weights.get(act, 0.0) for act in of_leg if act in acts}
-    return replace(weighed, acts=parts, may_speak_for_scam=leg == "near" or bool(set(parts) - REASSURING))
+    return replace(weighed, acts=parts, ceiling=calibration.ceiling(leg, parts, weighed.limit))

@@ -25,7 +25,7 @@ Level: TypeAlias = Literal["none", "suspect", "danger"]
 LEVELS: tuple[Level, ...] = ("none", "suspect", "danger")
 """From harmless to worst; compare by index."""
 
-SUSPECT_FALSE_ALARMS = 0.05
+SUSPECT_FALSE_ALARMS = 0.03
 DANGER_FALSE_ALARMS = 0.01
 """Share of genuine calls that may reach a level, where no operating point says else (Wald's bound)."""
 

@@ -12,7 +12,17 @@ from inference.engine.graph import Precision
 from inference.errors import WeightsError
 from inference.intent.context import CONTEXT_UTTERANCES, pad_rows
 from inference.intent.encoder import EncoderShape
-from inference.intent.graph import HIDDEN, LABELS, LLR_LIMIT, LOOK, MAX_UTTERANCES, build_intent
+from inference.intent.graph import (
+    HIDDEN,
+    LABELS,
+    LLR_LIMIT,
+    LOOK,
+    LOOK_DENSE,
+    LOOK_NORMS,
+    LOOK_READS,
+    MAX_UTTERANCES,
+    build_intent,
+)
 from inference.intent.scores import FAMILIES, STAGES
 from inference.weights.safetensors import write_safetensors
 
@@ -53,15 +63,19 @@ def base() -> Tensors:
     return tensors
 
 
-def head_tensors(scale: float = 0.3) -> Tensors:
+def head_tensors(scale: float = 0.1) -> Tensors:
     rng = np.random.default_rng(1)
     sizes = {"hidden": (HIDDEN, 2 * WIDTH + LOOK), "llr": (1, HIDDEN)}
-    sizes |= {f"look.{name}": (LOOK, WIDTH) for name in ("query", "key", "value")}
+    sizes |= {f"look.{name}": (LOOK, WIDTH) for name in LOOK_READS}
+    sizes |= {f"look.{name}": shape for name, shape in LOOK_DENSE.items()}
     sizes |= {name: (len(labels), HIDDEN) for name, labels in LABELS.items()}
-    out: Tensors = {"head.look.age": rng.normal(0, scale, (MAX_UTTERANCES - 1, LOOK)).astype(np.float16)}
+    out: Tensors = {"head.look.age": rng.normal(0, scale, (MAX_UTTERANCES, LOOK)).astype(np.float16)}
     for name, shape in sizes.items():
         out[f"head.{name}.weight"] = rng.normal(0, scale, shape).astype(np.float16)
         out[f"head.{name}.bias"] = rng.normal(0, scale, shape[0]).astype(np.float16)
+    for name in LOOK_NORMS:
+        out[f"head.look.{name}.weight"] = rng.normal(1, scale, LOOK).astype(np.float16)
+        out[f"head.look.{name}.bias"] = rng.normal(0, scale, LOOK).astype(np.float16)
     return out
 
 
@@ -207,6 +221,12 @@ def test_a_head_of_an_earlier_training_reads_the_window_as_one_text(base: Tensor
     assert np.abs(turned["stages"] - alone["stages"]).max() > 1e-4
 
 
+def test_a_head_of_an_earlier_version_is_refused(base: Tensors, tmp_path: Path) -> None:
+    old = {name: tensor for name, tensor in head_tensors().items() if name != "head.look.current.weight"}
+    with pytest.raises(WeightsError, match="train it again"):
+        build_intent(base, write(tmp_path / "head", old), "int8", ENCODER)
+
+
 def test_fewer_layers_may_be_used(base: Tensors, head: Path) -> None:
     shallow = ENCODER.model_copy(update={"num_layers": 2})
     small, whole = (build_intent(base, head, "int8", encoder) for encoder in (shallow, ENCODER))
@@ -229,6 +249,13 @@ def test_torch_and_graph_are_the_same_network(
 
     torch.manual_seed(0)
     network = IntentNetwork(base, ENCODER, num_tuned=2).eval()
+    with torch.no_grad():  # nothing is left at 0 or 1, where a mistake would not show
+        network.look.age.normal_()
+        for norm in network.look.norms.values():
+            norm.weight.normal_(1, 0.3)
+            norm.bias.normal_(0, 0.3)
+        network.centre.normal_(0, 0.3)
+        network.spread.uniform_(0.5, 2)
     out = run(session_of(base, write(tmp_path / "head", dict(network.shipped())), "fp32"), rows())
     flat = [utterance for window in UTTERANCES for utterance in window]
     ids, lengths = pad_ids(flat)

@@ -127,7 +127,12 @@ def test_a_language_of_its_own_brings_its_stage_thresholds(tokenizer_path: Path,
 
 
 @pytest.mark.parametrize(
-    ("changes", "reason"), [({"languages": ["en"]}, "was not trained on it"), ({"act_floor": 0.25}, "counts acts")]
+    ("changes", "reason"),
+    [
+        ({"languages": ["en"]}, "was not trained on it"),
+        ({"act_floor": 0.25}, "counts acts"),
+        ({"bare_limit": 0.5}, "counts acts"),
+    ],
 )
 def test_models_that_do_not_go_together_are_refused(
     changes: dict[str, object], reason: str, tokenizer_path: Path, tmp_path: Path

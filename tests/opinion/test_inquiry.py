@@ -35,7 +35,7 @@ def said(text: str = "words", leg: str = "far", language: str = "en") -> Utteran
 
 
 def weighed(base: float = 0.0, **acts: float) -> Weighed:
-    return Weighed(base, acts, True, 3.0)
+    return Weighed(base, acts, 3.0, 3.0)
 
 
 def inquiry(*heard: Weighed | None, **more) -> Inquiry:
@@ -54,7 +54,7 @@ def revised(made: Inquiry, shown, repeat: float = 0.0, *, may_take: bool = True)
 
 def test_what_the_network_missed_is_added_and_what_it_made_up_is_taken() -> None:
     made = inquiry(weighed(0.3, threat=0.9), weighed(0.1, ask=0.4))
-    # The first utterance, left without an act, does not speak for a scam by its sound alone either.
+    # The first utterance, left without an act, adds no more than the limit of such: nothing, in this calibration.
     assert revised(made, {2: ["secrecy"]}) == (0.8 - 0.9 - 0.3, {"secrecy": 0.8, "ask": 0.4})
 
 
@@ -117,10 +117,15 @@ def test_weights_are_those_of_the_language_and_the_leg() -> None:
     assert revised(made, everything)[1] == {"threat": 0.25, "secrecy": 0.8, "offers_callback": -0.6, "complies": 0.5}
 
 
-def test_an_utterance_that_only_reassures_never_speaks_for_a_scam() -> None:
-    again = weigh_again(weighed(2.0, threat=1.0), "far", {"offers_callback"}, WEIGHTS)
-    assert again.total({}, 0.0) == 0.0
-    assert weigh_again(weighed(2.0, ask=0.1), "far", set(), WEIGHTS).total({}, 0.0) == pytest.approx(2.1)
+def test_an_utterance_that_only_reassures_adds_little_however_it_sounds() -> None:
+    def total(bare_limit: float, leg: str = "far", acts: tuple[str, ...] = ("offers_callback",), **shown: float):
+        calibration = CALIBRATION.model_copy(update={"bare_limit": bare_limit})
+        return pytest.approx(weigh_again(weighed(2.0, **shown), leg, acts, "en", calibration).total({}, 0.0))
+
+    assert [total(limit, threat=1.0) for limit in (0.0, 0.5, 9.0)] == [0.0, 0.5, 1.4]
+    assert total(0.0, acts=(), ask=0.1) == 2.1  # what it asks stays
+    assert total(0.0, acts=("threat",)) == 3.0
+    assert total(0.0, "near", acts=()) == 2.0
 
 
 def test_the_latest_words_are_asked_about_and_empty_ones_are_not() -> None:

@@ -131,7 +131,7 @@ class Scorer:
         stages = dict.fromkeys(STAGES, 0.01)
         if phrase is None:
             return IntentScores(0.0, families, stages)
-        weighed = Weighed(phrase.llr, {}, may_speak_for_scam=True, limit=10.0)  # as every shipped model has it
+        weighed = Weighed(phrase.llr, {}, ceiling=10.0, limit=10.0)  # as every shipped model has it
         return IntentScores(phrase.llr, families, stages | {phrase.stage: 0.9}, weighed=weighed)
 
 
@@ -148,7 +148,7 @@ class ActScorer(Scorer):
     def _one(self, phrase: Phrase | None) -> IntentScores:
         scores = super()._one(phrase)
         acts = {"threat": phrase.llr} if phrase == THREAT else {"credential": phrase.llr} if phrase == ASK else {}
-        return replace(scores, weighed=Weighed(scores.llr - sum(acts.values()), acts, True, 10.0))
+        return replace(scores, weighed=Weighed(scores.llr - sum(acts.values()), acts, 10.0, 10.0))
 
 
 class Engine:

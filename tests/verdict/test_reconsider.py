@@ -36,7 +36,7 @@ def begun(max_nats: float = MAX_NATS) -> Verdict:
 
 
 def hear(verdict: Verdict, base: float, stages: tuple[str, ...] = (), leg: str = "far", **acts: float):
-    made = Weighed(base, acts, True, 10.0)
+    made = Weighed(base, acts, 10.0, 10.0)
     families = dict.fromkeys(FAMILIES, 1 / len(FAMILIES))
     shown = {stage: 0.9 if stage in stages else 0.1 for stage in STAGES}
     scores = IntentScores(made.total({}, 1.0), families, shown, acts, made)

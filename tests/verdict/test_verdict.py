@@ -131,7 +131,7 @@ def test_evidence_is_what_moved_it_most() -> None:
 
 def test_without_thresholds_wald_s_bound_holds() -> None:
     suspect, danger = VerdictConfig().thresholds()
-    assert math.isclose(suspect, math.log(1 / 0.05))
+    assert math.isclose(suspect, math.log(1 / 0.03))
     assert math.isclose(danger, math.log(1 / 0.01))
 
 
@@ -192,7 +192,7 @@ def test_highest() -> None:
 
 
 def weighed(base: float, **acts: float) -> IntentScores:
-    made = Weighed(base, acts, may_speak_for_scam=True, limit=3.0)
+    made = Weighed(base, acts, ceiling=3.0, limit=3.0)
     return replace(scores(made.total({}, 1.0)), weighed=made)
 
 

@@ -16,11 +16,19 @@ RNG = "rng"
 
 @dataclass(frozen=True, slots=True)
 class Place:
-    """How far a run is: whole passes, batches of the pass that it is in, batches in all."""
+    """How far a run is.
+
+    Attributes:
+        epoch: whole passes.
+        batch: batches of the pass that it is in.
+        step: batches in all.
+        plan_sha256: of the pass that it is in: its calls, their order, the recipe.
+    """
 
     epoch: int = 0
     batch: int = 0
     step: int = 0
+    plan_sha256: str = ""
 
 
 def save_checkpoint(path: Path, network: nn.Module, optimizer: Optimizer, place: Place) -> None:
@@ -58,6 +66,7 @@ def load_checkpoint(path: Path, network: nn.Module, optimizer: Optimizer) -> Pla
                 states.setdefault(int(number), {})[key] = value
         optimizer.load_state_dict({"state": states, "param_groups": held["param_groups"]})
         torch.set_rng_state(tensors[RNG])
-        return Place(**{name: int(metadata[name]) for name in ("epoch", "batch", "step")})
+        epoch, batch, step = (int(metadata[name]) for name in ("epoch", "batch", "step"))
+        return Place(epoch, batch, step, metadata["plan_sha256"])
     except (SafetensorError, RuntimeError, KeyError, ValueError, TypeError) as error:
         raise ConfigError(f"{path}: is no checkpoint of this run; remove it to begin anew") from error

@@ -1,14 +1,16 @@
 """Fits the intent network on whole calls, checkpoint by checkpoint (:mod:`training.intent.losses`)."""
 
+import hashlib
 import time
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
 import torch
 from torch import nn
 
+from inference.errors import ConfigError
 from inference.intent.encoder import EncoderShape
 from training.intent.checkpoint import Place, load_checkpoint, save_checkpoint
 from training.intent.device import Ranks, best_device
@@ -99,24 +101,26 @@ def fit(
     epoch = place.epoch if place else 0
     train = passes(epoch)
     plan = plan_of(train, config, epoch, ranks.size)
+    if place is not None and place.plan_sha256 != digest_of(plan, train, config):
+        raise ConfigError(f"{checkpoint}: is of other calls or another recipe; remove it to begin anew")
     if place is None:
-        if isinstance(network, IntentNetwork) and not network.has_heads:
+        if isinstance(network, IntentNetwork):  # a warm start, too: dropout is meant for what is standardised
             with torch.no_grad():
                 network.standardise(*encode(network, [train[i] for batch in plan[:STANDARD_BATCHES] for i in batch]))
         network.go_on_from({name: tensors[name] for name in tensors if name.startswith("head.")})
-        place = Place()
+        place = Place(plan_sha256=digest_of(plan, train, config))
     network.train()
     averages: list[float] = []
     started = time.monotonic()
     shares = torch.tensor([1.0, config.family_weight, config.stage_weight, config.act_weight])
-    while place.epoch < config.epochs:
+    while True:
         if place.batch == len(plan):
-            place = Place(place.epoch + 1, 0, place.step)
-            if place.epoch == config.epochs:
+            if place.epoch + 1 == config.epochs:
                 break
-            train = ()  # two passes need not be kept at once
-            train = passes(place.epoch)
-            plan = plan_of(train, config, place.epoch, ranks.size)
+            batch, train = [], ()  # two passes need not be kept at once
+            train = passes(place.epoch + 1)
+            plan = plan_of(train, config, place.epoch + 1, ranks.size)
+            place = Place(place.epoch + 1, 0, place.step, digest_of(plan, train, config))
         share = (place.epoch + place.batch / len(plan)) / config.epochs
         for group, full in zip(optimizer.param_groups, full_rates, strict=True):
             group["lr"] = full * rate_at(share)
@@ -130,7 +134,7 @@ def fit(
         norm = nn.utils.clip_grad_norm_(network.parameters(), 1.0)
         optimizer.step()
         losses = losses.detach()
-        place = Place(place.epoch, place.batch + 1, place.step + 1)
+        place = replace(place, batch=place.batch + 1, step=place.step + 1)
         if journal and ranks.is_first:
             rate = float(optimizer.param_groups[-1]["lr"])
             journal.note(place.step, losses, norm, rate, sum(len(item.pieces) for item in batch))
@@ -152,6 +156,14 @@ def plan_of(train: Sequence[Prepared], config: FitConfig, epoch: int, num_ranks:
     """Which calls go into each batch of pass ``epoch``; the same whether or not the run was broken off before."""
     rng = np.random.default_rng((config.seed, epoch))
     return batches([len(item.utterances) for item in train], config.pieces_per_batch * num_ranks, rng)
+
+
+def digest_of(plan: Sequence[Sequence[int]], train: Sequence[Prepared], config: FitConfig) -> str:
+    """SHA-256 of what a pass is: the recipe, and the words of every batch in turn."""
+    digest = hashlib.sha256(repr(config).encode())
+    for batch in plan:
+        digest.update(repr([(train[i].call.id, train[i].utterances) for i in batch]).encode())
+    return digest.hexdigest()
 
 
 def rate_at(share: float) -> float:

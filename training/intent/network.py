@@ -16,9 +16,10 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from inference.intent.encoder import EncoderShape
-from inference.intent.graph import HIDDEN, LABELS, LLR_LIMIT, LOOK, LOWEST, MAX_UTTERANCES
+from inference.intent.graph import HIDDEN, LABELS, LLR_LIMIT, LOOK, LOWEST
 from training.intent.device import precision
 from training.intent.layers import Embeddings, Layer, Sight, Tensors, is_word, tensor
+from training.intent.look_back import LookBack
 
 
 class Outputs(NamedTuple):
@@ -50,8 +51,7 @@ class IntentNetwork(nn.Module):
         )
         self.sight = Sight(tensors)
         width = np.shape(tensors["embeddings.LayerNorm.weight"])[0]
-        self.look = nn.ModuleDict({name: nn.Linear(width, LOOK) for name in ("query", "key", "value")})
-        self.age = nn.Parameter(torch.zeros(MAX_UTTERANCES - 1, LOOK))
+        self.look = LookBack(width, dropout)
         self.hidden = nn.Linear(2 * width + LOOK, HIDDEN)
         self.llr = nn.Linear(HIDDEN, 1)
         self.heads = nn.ModuleDict({name: nn.Linear(HIDDEN, len(labels)) for name, labels in LABELS.items()})
@@ -62,20 +62,6 @@ class IntentNetwork(nn.Module):
         self.spread: Tensor
         self.register_buffer("centre", torch.zeros(2, width))  # of means and of maxima
         self.register_buffer("spread", torch.ones(2, width))
-
-        self.has_heads = self._load_heads(tensors)
-
-    def _load_heads(self, tensors: Tensors) -> bool:
-        """Go on from heads of an earlier training, where ``tensors`` hold such that fit; whether they did."""
-        modules: dict[str, nn.Module] = {"hidden": self.hidden, "llr": self.llr}
-        modules |= dict(self.heads.items()) | {f"look.{name}": module for name, module in self.look.items()}
-        wanted = {f"head.{name}.{kind}": getattr(m, kind) for name, m in modules.items() for kind in ("weight", "bias")}
-        wanted["head.look.age"] = self.age
-        if any(name not in tensors or np.shape(tensors[name]) != tuple(p.shape) for name, p in wanted.items()):
-            return False
-        for name, parameter in wanted.items():
-            parameter.data.copy_(tensor(tensors, name))
-        return True
 
     def forward(self, x: Tensor, lengths: Tensor, members: Tensor) -> Outputs:
         """Scores of windows made of utterances.
@@ -107,9 +93,8 @@ class IntentNetwork(nn.Module):
     def judge(self, means: Tensor, highest: Tensor, members: Tensor) -> Outputs:
         """Scores of windows made of encoded utterances; ``members`` as above."""
         means, highest = (means - self.centre[0]) / self.spread[0], (highest - self.centre[1]) / self.spread[1]
-        current, before = means[members[:, 0]], means[members[:, 1:].clamp_min(0)]
-        seen = self._look_back(current, before, members[:, 1:] >= 0)
-        pooled = torch.cat([current, highest[members[:, 0]], seen], 1)
+        current = members[:, 0]
+        pooled = torch.cat([means[current], highest[current], self.look(means, members)], 1)
         hidden = self.dropout(functional.gelu(self.hidden(self.dropout(pooled))))
         llr = LLR_LIMIT * torch.tanh(self.llr(hidden)[:, 0] / LLR_LIMIT)
         return Outputs(llr, **{name: head(hidden) for name, head in self.heads.items()})
@@ -125,12 +110,13 @@ class IntentNetwork(nn.Module):
             self.centre[index] = values.mean(0)
             self.spread[index] = values.std(0).clamp_min(1e-4)
 
-    def _look_back(self, current: Tensor, before: Tensor, is_there: Tensor) -> Tensor:
-        """What the current utterance finds in those before it, [windows, LOOK]; zero where there are none."""
-        keys = self.look["key"](before) + self.age
-        scores = torch.einsum("wk,wnk->wn", self.look["query"](current), keys) / math.sqrt(LOOK)
-        shares = torch.softmax(scores.masked_fill(~is_there, LOWEST), -1) * is_there
-        return torch.einsum("wn,wnk->wk", shares, self.look["value"](before))
+    def _looks(self) -> dict[str, nn.Module]:
+        """What reads standardised means of utterances, by the name that it is shipped under."""
+        return {f"look.{name}": module for name, module in self.look.reads.items()}
+
+    def _plain_parts(self) -> dict[str, nn.Module]:
+        """What reads nothing standardised."""
+        return {**self.look.parts(), "llr": self.llr, **dict(self.heads.items())}
 
     def head_parameters(self) -> list[nn.Parameter]:
         """All but the encoder's."""
@@ -147,15 +133,14 @@ class IntentNetwork(nn.Module):
         out: dict[str, Tensor] = {} if self.embeddings is None else self.embeddings.tensors()
         for layer in self.layers:
             out |= cast(Layer, layer).tensors()
-        out["head.look.age"] = self.age.detach()
-        for name, module in (("hidden", self.hidden), ("llr", self.llr), *self.heads.items()):
+        out["head.look.age"] = self.look.age.detach()
+        for name, module in self._plain_parts().items():
             out[f"head.{name}.weight"], out[f"head.{name}.bias"] = weights_of(module)
-        for name, module in self.look.items():
+        for name, module in self._looks().items():
             folded = fold(*weights_of(module), self.centre[0], self.spread[0])
-            out[f"head.look.{name}.weight"], out[f"head.look.{name}.bias"] = folded
+            out[f"head.{name}.weight"], out[f"head.{name}.bias"] = folded
         centre, spread = self._of_pooled()
-        weight, bias = fold(out["head.hidden.weight"], out["head.hidden.bias"], centre, spread)
-        out["head.hidden.weight"], out["head.hidden.bias"] = weight, bias
+        out["head.hidden.weight"], out["head.hidden.bias"] = fold(*weights_of(self.hidden), centre, spread)
         return {name: value.to("cpu", torch.float16).contiguous().numpy() for name, value in out.items()}
 
     def _of_pooled(self) -> tuple[Tensor, Tensor]:
@@ -175,15 +160,13 @@ class IntentNetwork(nn.Module):
         Comes after :meth:`standardise`: shipped weights have centre and spread folded in, and are unfolded by the new
         ones.
         """
-        if "head.look.age" in shipped and np.shape(shipped["head.look.age"]) == tuple(self.age.shape):
-            self.age.copy_(tensor(shipped, "head.look.age"))
-        pooled, alone = self._of_pooled(), (self.centre[0], self.spread[0])
-        looks = {f"look.{name}": (module, alone) for name, module in self.look.items()}
+        if np.shape(shipped.get("head.look.age", ())) == tuple(self.look.age.shape):
+            self.look.age.copy_(tensor(shipped, "head.look.age"))
+        alone = (self.centre[0], self.spread[0])
         heads: dict[str, tuple[nn.Module, tuple[Tensor, Tensor] | None]] = {
-            "hidden": (self.hidden, pooled),
-            "llr": (self.llr, None),
-            **looks,
-            **{name: (module, None) for name, module in self.heads.items()},
+            "hidden": (self.hidden, self._of_pooled()),
+            **{name: (module, alone) for name, module in self._looks().items()},
+            **{name: (module, None) for name, module in self._plain_parts().items()},
         }
         for name, (module, standard) in heads.items():
             layer = cast(nn.Linear, module)

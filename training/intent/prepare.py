@@ -15,7 +15,7 @@ class Prepared:
     """A call, its utterances tokenised, and their cached states where lower layers stay as published.
 
     The near leg is read as context and its acts are learnt, but it adds no evidence: on calls kept apart its own
-    evidence did not help (calibration gave it the factor 0), and leaving it out made the far leg's better.
+    evidence did not help, and leaving it out made the far leg's better.
 
     Attributes:
         utterances: token ids of every utterance; of every window, where windows are read as one text.

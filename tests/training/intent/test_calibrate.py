@@ -9,9 +9,9 @@ from hypothesis import strategies as st
 
 from inference.audio import Leg
 from inference.intent.acts import ACTS
-from inference.intent.calibration import REASSURING, Calibration
+from inference.intent.calibration import REASSURING, Calibration, Counting
 from inference.intent.scores import STAGES
-from inference.verdict.verdict import VerdictConfig
+from inference.verdict.verdict import DANGER_FALSE_ALARMS, SUSPECT_FALSE_ALARMS, VerdictConfig
 from training.intent.calibrate import (
     BOUNDS,
     MARKS,
@@ -26,6 +26,8 @@ from training.intent.calibrate import (
 )
 from training.intent.data import Call, Piece
 from training.intent.raw import RawCall, evidence
+
+PLAIN = Counting(floor=0.5, repeat=1.0, bare_limit=9.0)
 
 
 def call(is_scam: bool, num_pieces: int, ask_turn: int | None = None) -> Call:
@@ -46,8 +48,8 @@ def test_overconfident_outputs_are_tempered() -> None:
     rng = np.random.default_rng(0)
     honest = [raw(bool(y), float(rng.normal(0.5 if y else -0.5, 0.9))) for y in rng.integers(0, 2, 80)]
     loud = [dataclasses.replace(r, llr=r.llr * 4) for r in honest]
-    (quiet_scale, *_), _ = fit_weights(honest, [1.0] * 80, VerdictConfig())
-    (loud_scale, *_), _ = fit_weights(loud, [1.0] * 80, VerdictConfig())
+    (quiet_scale, *_), _ = fit_weights(honest, [1.0] * 80, VerdictConfig(), PLAIN)
+    (loud_scale, *_), _ = fit_weights(loud, [1.0] * 80, VerdictConfig(), PLAIN)
     assert 0 < loud_scale < quiet_scale
 
 
@@ -59,7 +61,7 @@ def test_an_act_that_tells_gets_weight_and_one_that_does_not_gets_little() -> No
         stages = rng.uniform(0, 0.2, one.stages.shape)
         stages[:, STAGES.index("isolation")] += 0.4 * y
         calls.append(dataclasses.replace(one, stages=stages))
-    weights, _ = fit_weights(calls, [1.0] * 120, VerdictConfig())
+    weights, _ = fit_weights(calls, [1.0] * 120, VerdictConfig(), PLAIN)
     acts = dict(zip(MARKS, weights[NUM_PLAIN:], strict=True))
     assert acts["isolation"] > 0.5
     assert acts["isolation"] > 2 * acts["lure"]
@@ -67,16 +69,22 @@ def test_an_act_that_tells_gets_weight_and_one_that_does_not_gets_little() -> No
 
 
 @pytest.mark.parametrize("repeat", [0.0, 0.25, 1.0])
-def test_training_and_service_weigh_alike(repeat: float) -> None:
-    one = raw(True, 0.7)
+@pytest.mark.parametrize("bare_limit", [0.0, 0.5, 9.0])
+def test_training_and_service_weigh_alike(repeat: float, bare_limit: float) -> None:
+    one = raw(True, 2.5)  # so loud that utterances without an act reach their limit
     near = np.array([True, True, False, True, True, True])
-    one = dataclasses.replace(one, is_far=near)
+    acts = one.acts.copy()
+    acts[4, ACTS.index("offers_callback")] = 0.9  # an act, but one that reassures
+    one = dataclasses.replace(one, is_far=near, acts=acts)
     fitted, _ = calibrate([one, raw(False, -0.7)], [1.0, 1.0], "0" * 64)
     weights = {name: -0.4 if name in REASSURING else 0.6 for name in MARKS}
-    calibration = fitted.model_copy(update={"act_weights": weights, "act_repeat": repeat})
+    changes = {"act_weights": weights, "act_repeat": repeat, "far_scale": 1.0, "bare_limit": bare_limit}
+    calibration = fitted.model_copy(update=changes)
     plain = (calibration.far_scale, calibration.far_bias)
     held: dict[str, float] = {}
-    for index, value in enumerate(weighed(one, (*plain, *weights.values()), repeat, calibration.act_floor)):
+    values = weighed(one, (*plain, *weights.values()), calibration.counting)
+    assert values[0] == pytest.approx(min(bare_limit, 2.5 + calibration.far_bias))
+    for index, value in enumerate(values):
         marks = dict(zip(MARKS, [*one.stages[index].tolist(), *one.acts[index].tolist()], strict=True))
         leg: Leg = "far" if one.is_far[index] else "near"
         of_utterance = calibration.weigh("en", leg, float(one.llr[index]), marks, 3.0)
@@ -94,7 +102,7 @@ def test_the_slope_of_the_loss_finds_the_minimum_that_a_search_without_it_finds(
         acts[:, ACTS.index("secrecy")] += 0.3 * y
         acts[:, ACTS.index("offers_callback")] += 0.3 * (1 - y)
         calls.append(dataclasses.replace(one, acts=acts))
-    weights, loss = fit_weights(calls, [1.0] * 60, VerdictConfig(), repeat)
+    weights, loss = fit_weights(calls, [1.0] * 60, VerdictConfig(), PLAIN._replace(repeat=repeat))
     by_name = dict(zip(MARKS, weights[NUM_PLAIN:], strict=True))
     assert by_name["secrecy"] > 0.1
     assert by_name["offers_callback"] < -0.1
@@ -112,7 +120,7 @@ def loss_of(calls: list[RawCall], weights: list[float], repeat: float) -> float:
     verdict = VerdictConfig()
     total = 0.0
     for one in calls:
-        sums = evidence(weighed(one, weights, repeat), verdict.floor_llr, verdict.ceiling_llr)
+        sums = evidence(weighed(one, weights, PLAIN._replace(repeat=repeat)), verdict.floor_llr, verdict.ceiling_llr)
         sign = 1 if one.call.is_scam else -1
         total += float(np.logaddexp(0, -sign * sums).mean())
     return total / len(calls) + RIDGE * float((np.array(weights[NUM_PLAIN:]) ** 2).sum()) / len(MARKS)
@@ -125,14 +133,12 @@ def test_operating_point_keeps_the_stated_share_of_genuine_calls_below() -> None
     verdict = VerdictConfig().calibrated(calibration)
     weights = (calibration.far_scale, calibration.far_bias, *calibration.act_weights.values())
     peaks = [
-        evidence(
-            weighed(r, weights, calibration.act_repeat, calibration.act_floor), verdict.floor_llr, verdict.ceiling_llr
-        ).max()
+        evidence(weighed(r, weights, calibration.counting), verdict.floor_llr, verdict.ceiling_llr).max()
         for r in genuine
     ]
     suspect, danger = verdict.thresholds()
-    assert np.mean(np.array(peaks) >= suspect) <= 0.05
-    assert np.mean(np.array(peaks) >= danger) <= 0.01
+    assert np.mean(np.array(peaks) >= suspect) <= SUSPECT_FALSE_ALARMS
+    assert np.mean(np.array(peaks) >= danger) <= DANGER_FALSE_ALARMS
     assert calibration.operating_point.num_genuine == 100
 
 
@@ -161,13 +167,15 @@ def test_a_retraining_stays_near_the_champion_s_weights_and_counts_acts_as_it_do
     calls = [raw(bool(y), float(rng.normal(0.5 if y else -0.5, 0.9))) for y in rng.integers(0, 2, 60)]
     free, _ = calibrate(calls, [1.0] * 60, "0" * 64)
     weights = {name: -0.4 if name in REASSURING else 0.9 for name in MARKS}
-    champion = free.model_copy(update={"act_weights": weights, "far_scale": 1.2, "act_floor": 0.2, "act_repeat": 0.7})
+    champion = free.model_copy(
+        update={"act_weights": weights, "far_scale": 1.2, "act_floor": 0.2, "act_repeat": 0.7, "bare_limit": 0.4}
+    )
     near, _ = calibrate(calls, [1.0] * 60, "1" * 64, champion)
 
     def distance(calibration: Calibration) -> float:
         return float(np.linalg.norm(np.subtract(values_of(calibration), values_of(champion))))
 
-    assert (near.act_floor, near.act_repeat, near.head_sha256) == (0.2, 0.7, "1" * 64)
+    assert (near.counting, near.head_sha256) == (Counting(0.2, 0.7, 0.4), "1" * 64)
     assert 0 < distance(near) < 0.5 * distance(free)
 
 

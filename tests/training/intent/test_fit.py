@@ -4,6 +4,7 @@ import os
 import socket
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -18,7 +19,7 @@ from training.intent.data import Call, Piece  # noqa: E402
 from training.intent.encoders import Encoder, scratch_encoder  # noqa: E402
 from training.intent.fit import FitConfig, fit, rate_at  # noqa: E402
 from training.intent.journal import Journal  # noqa: E402
-from training.intent.losses import LOSSES, run  # noqa: E402
+from training.intent.losses import LOSSES, encode, run  # noqa: E402
 from training.intent.network import IntentNetwork  # noqa: E402
 from training.intent.prepare import Prepared, prepare  # noqa: E402
 from training.intent.version import window_tokenizer  # noqa: E402
@@ -78,9 +79,9 @@ def test_what_is_shipped_is_gone_on_from(made: tuple[Encoder, list[Prepared]]) -
     encoder, prepared = made
     network = train(made, CONFIG)
     again = IntentNetwork({**encoder.tensors, **network.shipped()}, encoder.shape, 0, is_whole=True).eval()
-    assert again.has_heads
-    assert not IntentNetwork(encoder.tensors, encoder.shape, 0, is_whole=True).has_heads
     with torch.no_grad():
+        again.standardise(*encode(again, prepared))
+        again.go_on_from(network.shipped())
         before, after = run(network, prepared), run(again, prepared)
     for one, other in zip(before, after, strict=True):
         torch.testing.assert_close(one, other, rtol=0.02, atol=0.02)  # shipped in float16
@@ -90,15 +91,13 @@ class KilledError(Exception):
     """Stands for a kill: nothing after it runs."""
 
 
-@pytest.mark.parametrize(("at", "left"), [(5, 4), (6, 1)])
+@pytest.mark.parametrize(("save_every", "at", "left"), [(3, 5, 4), (3, 6, 1), (4, 4, 3), (7, 7, 0)])
 def test_a_run_that_was_killed_goes_on_where_it_was(
-    made: tuple[Encoder, list[Prepared]], tmp_path: Path, at: int, left: int
+    made: tuple[Encoder, list[Prepared]], tmp_path: Path, save_every: int, at: int, left: int
 ) -> None:
-    """In the first pass of four batches, and in the second, which has other calls and three."""
+    """In the first pass of four batches, in the second, which has other calls and three, between them, at the end."""
     encoder, prepared = made
-    config = FitConfig(
-        epochs=2, is_whole=True, dropout=0.1, pieces_per_batch=12, layer_rate=2e-3, save_every=3, head_epochs=1
-    )
+    config = replace(CONFIG, dropout=0.1, save_every=save_every, head_epochs=1)
 
     def passes(number: int) -> list[Prepared]:
         return prepared[4:] if number else prepared
@@ -120,6 +119,19 @@ def test_a_run_that_was_killed_goes_on_where_it_was(
     assert len([text for text in seen if not text.startswith("heads")]) == left
     for name, value in resumed.state_dict().items():
         torch.testing.assert_close(value, whole[name], rtol=0, atol=0)
+
+
+@pytest.mark.parametrize("what", ["calls", "recipe"])
+def test_a_run_of_other_calls_or_another_recipe_is_not_gone_on_from(
+    made: tuple[Encoder, list[Prepared]], tmp_path: Path, what: str
+) -> None:
+    encoder, prepared = made
+    path = tmp_path / "run.safetensors"
+    fit(encoder.tensors, encoder.shape, lambda _: prepared, CONFIG, lambda _text, _done: None, path)
+    calls = prepared[1:] if what == "calls" else prepared
+    config = replace(CONFIG, layer_rate=1e-3) if what == "recipe" else CONFIG
+    with pytest.raises(ConfigError, match="remove it to begin anew"):
+        fit(encoder.tensors, encoder.shape, lambda _: calls, config, lambda _text, _done: None, path)
 
 
 def test_the_learning_rate_rises_for_a_tenth_of_the_run_and_falls_to_its_end() -> None:

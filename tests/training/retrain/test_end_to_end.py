@@ -38,19 +38,19 @@ def champion(known, tmp_path):
     return seal_intent(folder)
 
 
-def test_a_warm_start_that_learns_nothing_is_the_champion_again(champion, known, tmp_path):
+@pytest.mark.parametrize(("rate", "keep", "is_the_same"), [(0.0, 0.0, True), (1.0, 1.0, True), (1.0, 0.5, False)])
+def test_a_warm_start_that_learns_nothing_or_keeps_all_is_the_champion_again(
+    champion, known, tmp_path, rate, keep, is_the_same
+):
     out = tmp_path / "again" / "models" / "scam_intent" / "1"
     calls = read_sources(Sources(known, None, languages=("en",)))
     new = [dataclasses.replace(c, source="new") for c in calls[:4]]
-    WarmTrainer(WarmStart(epochs=1, num_rehearsed=4, num_dev=8, head_epochs=0, rate=0.0), QUIET, tmp_path)(
-        champion, out, calls, new
-    )
+    config = WarmStart(epochs=1, num_rehearsed=4, num_dev=8, head_epochs=0, rate=rate, keep=keep)
+    WarmTrainer(config, QUIET, tmp_path)(champion, out, calls, new)
     before, after = (read_safetensors(folder / "head.safetensors") for folder in (champion, out))
     assert before.keys() == after.keys()
-    for name, tensor in before.items():
-        np.testing.assert_allclose(
-            np.asarray(after[name], np.float32), np.asarray(tensor, np.float32), atol=1e-3, err_msg=name
-        )
+    pairs = [(np.asarray(after[name], np.float32), np.asarray(tensor, np.float32)) for name, tensor in before.items()]
+    assert all(np.allclose(now, then, atol=1e-3) for now, then in pairs) == is_the_same
 
 
 def test_new_calls_become_a_candidate_and_a_version_that_one_bit_undoes(champion, known, delivery, tmp_path):
