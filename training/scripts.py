@@ -58,7 +58,7 @@ Split = Literal["train", "dev", "test"]
 
 
 class Turn(BaseModel):
-    """One turn of a script: who speaks, what, and what that does."""
+    """One turn of a script: who speaks, what, and what that does, as it was marked."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
@@ -66,6 +66,11 @@ class Turn(BaseModel):
     text: str
     stages: tuple[str, ...] = ()
     acts: tuple[str, ...] = ()
+
+    @property
+    def all_stages(self) -> tuple[str, ...]:
+        """Those that were marked, and those that its acts imply: what is learnt."""
+        return with_implied(self.stages, self.acts)
 
 
 class Script(BaseModel):
@@ -138,7 +143,7 @@ def parse_turns(block: str) -> tuple[Turn, ...]:
         leg, marked, text = match.groups()
         marks = [mark.strip() for mark in marked.split(",")] if marked else []
         acts = [mark for mark in marks if mark in ACTS]
-        stages = with_implied([mark for mark in marks if mark not in ACTS], acts)
+        stages = [mark for mark in marks if mark not in ACTS]
         turns.append(Turn.model_validate({"leg": leg, "text": text, "stages": stages, "acts": acts}))
     return tuple(turns)
 

@@ -100,6 +100,6 @@ def agreements(scripts: Iterable[Script], second: Iterable[SecondMarks]) -> tupl
         for number, turn in enumerate(script.turns):
             said = marks.by_turn.get(number, frozenset())
             for mark in OF_LEG[turn.leg]:
-                first, again = mark in (*turn.stages, *turn.acts), mark in said
+                first, again = mark in (*turn.all_stages, *turn.acts), mark in said
                 out[mark] += Agreement(1, first, again, first and again)
     return out, num_scripts

@@ -185,7 +185,7 @@ def from_scripts(scripts: Sequence[Script], source: str) -> list[LabelledText]:
             label=script.label,
             family=script.family,
             topic=script.topic,
-            turns=tuple(LabelledTurn(leg=t.leg, text=t.text, stages=t.stages) for t in script.turns),
+            turns=tuple(LabelledTurn(leg=t.leg, text=t.text, stages=t.all_stages) for t in script.turns),
             consent="nobody was recorded: a written script",
             legal_basis="no personal data",
             source=source,

@@ -144,7 +144,7 @@ def script_call(script: Script) -> Call:
     """
     has_acts = any(turn.acts for turn in script.turns)
     pieces = tuple(
-        Piece(turn.leg, text, number, turn.stages, turn.acts if has_acts else None)
+        Piece(turn.leg, text, number, turn.all_stages, turn.acts if has_acts else None)
         for number, turn in enumerate(script.turns)
         for text in split_utterances(turn.text)
     )

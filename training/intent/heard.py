@@ -91,7 +91,7 @@ def heard_call(heard: HeardCall, script: Script) -> Call:
     for utterance in heard.utterances:
         turns = [index for index in utterance.turns if index < len(script.turns)]
         turn = turns[0] if turns else turn
-        stages = tuple(sorted({stage for index in turns for stage in script.turns[index].stages}))
+        stages = tuple(sorted({stage for index in turns for stage in script.turns[index].all_stages}))
         acts = tuple(sorted({act for index in turns for act in script.turns[index].acts})) if has_acts else None
         pieces.append(Piece(utterance.leg, utterance.text, turn, stages, acts))
     return Call(
