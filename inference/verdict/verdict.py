@@ -14,6 +14,7 @@ from typing import Literal, TypeAlias
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
+from inference.intent.acts import SCAM_ACTS
 from inference.intent.calibration import Calibration, OperatingPoint, load_calibration
 from inference.intent.scores import FAMILIES, STAGES, IntentScores
 from inference.opinion.answer import Shown
@@ -30,6 +31,8 @@ DANGER_FALSE_ALARMS = 0.01
 """Share of genuine calls that may reach a level, where no operating point says else (Wald's bound)."""
 
 ACTS = tuple(stage for stage in STAGES if stage != "reassure")
+TELLING = tuple(stage for stage in ACTS if stage != "contact")
+"""Stages that are more than a greeting."""
 
 
 class VerdictConfig(BaseModel):
@@ -50,6 +53,8 @@ class VerdictConfig(BaseModel):
         min_acts: different acts (stages but ``reassure``) that these must show before ``danger``.
         act_probability: an act counts from this probability, where the model has no threshold of its own.
         act_repeat: share that an act counts for which the call has shown before; None: the model's own, or 1.
+        needs_act: whether an act of a scam must have been shown (``act_probability``) before any alarm; None: as the
+            model was calibrated, or not.
         max_evidence: utterances named with an alert.
     """
 
@@ -68,6 +73,7 @@ class VerdictConfig(BaseModel):
     min_acts: int = Field(default=2, ge=1, le=len(ACTS))
     act_probability: float = Field(default=0.5, gt=0, lt=1)
     act_repeat: float | None = Field(default=None, ge=0, le=1)
+    needs_act: bool | None = None
     max_evidence: int = Field(default=3, ge=1, le=20)
 
     @model_validator(mode="after")
@@ -104,6 +110,7 @@ class VerdictConfig(BaseModel):
             "suspect_llr": suspect,
             "danger_llr": danger,
             "act_repeat": repeat,
+            "needs_act": calibration.needs_act if self.needs_act is None else self.needs_act,
             "language_llr": own | self.language_llr,
             "stage_probability": stages | self.stage_probability,
         }
@@ -175,6 +182,7 @@ class Verdict:
         self._far_utterances = 0
         self._acts: set[str] = set()
         self._held: dict[str, float] = {}  # per stage and act, the most shown so far
+        self._has_act = False
         self._stage: str | None = None
         self._family_logs = dict.fromkeys(FAMILIES, 0.0)
         self._movers: list[_Mover] = []
@@ -200,6 +208,7 @@ class Verdict:
         self._number += 1
         self._language = utterance.language
         llr = self._added(scores)
+        self._has_act |= utterance.leg == "far" and _shows_act(scores, self.config.act_probability)
         if self._inquiry is not None:
             self._inquiry.add(utterance, scores.weighed)
         if llr > 0:
@@ -269,6 +278,8 @@ class Verdict:
         suspect, danger = self.thresholds
         held = LEVELS.index(self._level)
         slack = self.config.hysteresis_llr
+        if self.config.needs_act and not self._has_act:
+            return "none"  # nothing was done yet; it only sounds like a scam
         is_proven = self._far_utterances >= self.config.min_far_utterances and len(self._acts) >= self.config.min_acts
         if is_proven and self._evidence_llr >= danger - (slack if held >= 2 else 0.0):
             return "danger"
@@ -292,6 +303,12 @@ class Verdict:
                 if act not in STAGES and part
             ),
         )
+
+
+def _shows_act(scores: IntentScores, probability: float) -> bool:
+    """Whether an utterance of the far leg shows an act of a scam, or a stage that only such acts are of."""
+    done = [scores.acts.get(act, 0.0) for act in SCAM_ACTS] + [scores.stages[stage] for stage in TELLING]
+    return max(done) >= probability
 
 
 def highest(levels: Sequence[Level]) -> Level:

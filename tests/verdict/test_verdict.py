@@ -196,6 +196,19 @@ def weighed(base: float, **acts: float) -> IntentScores:
     return replace(scores(made.total({}, 1.0)), weighed=made)
 
 
+def test_words_that_only_sound_like_a_scam_never_alarm() -> None:
+    verdict = Verdict(CONFIG.model_copy(update={"needs_act": True}))
+    bare = replace(weighed(0.9), stages=dict.fromkeys(STAGES, 0.1) | {"contact": 0.9, "reassure": 0.9})
+    assert {verdict.update(said(), bare).level for _ in range(20)} == {"none"}
+    asks = replace(bare, acts={"credential": 0.6, "offers_callback": 0.9})
+    assert verdict.update(said(leg="near"), asks).level == "none"
+    assert verdict.update(said(), replace(asks, acts={"credential": 0.4, "offers_callback": 0.9})).level == "none"
+    assert verdict.update(said(), asks).level != "none"
+    assert verdict.update(said(), bare).level != "none"  # what was shown stays shown
+    staged = Verdict(CONFIG.model_copy(update={"needs_act": True}))
+    assert {staged.update(said(), replace(bare, stages=bare.stages | {"lure": 0.6})).level for _ in range(9)} > {"none"}
+
+
 @pytest.mark.parametrize(("repeat", "total"), [(1.0, 3.0), (0.5, 2.0), (0.0, 1.0)])
 def test_an_act_that_was_shown_before_counts_for_its_share(repeat: float, total: float) -> None:
     verdict = Verdict(CONFIG.model_copy(update={"act_repeat": repeat}))
