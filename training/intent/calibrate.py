@@ -50,8 +50,9 @@ at 0 (what was shipped before), .966 at .5, .975 at 1, .978 at 1.5 and where the
 """
 
 NEEDS_ACT = True
-"""Of sixty real chats (Switchboard, evaluation only) five were alarmed of, all by the ratio of many utterances that showed
-no act. Wanting one act more likely than not cost 1-2 % of the development scams and a fifth of the false alarms."""
+"""Of sixty real chats (Switchboard, evaluation only) five were alarmed of, all by the ratio of many utterances that
+showed no act. Wanting one act more likely than not cost 1-2 % of the development scams and a fifth of the false alarms.
+"""
 
 RIDGE = 0.01
 """Cost of the squared weights of all marks: development calls are few."""
