@@ -93,9 +93,7 @@ class Calibration(Weights):
             news.
         bare_limit: nats that a far utterance adds at most which shows no act of a scam, however it sounds. Many words
             of a scam show none; where they counted in full, a single one could alarm. That an hour of small talk does
-            not add up is what ``needs_act`` is for.
-        needs_act: whether a call is alarmed of only once an act of a scam was more likely shown than not: words that
-            only sound like a scam's never alarm, however many there are.
+            not add up is what long chats among the development calls are for.
     """
 
     head_sha256: str = Field(pattern=r"^[0-9a-f]{64}$")
@@ -104,7 +102,6 @@ class Calibration(Weights):
     act_floor: float = Field(default=0.0, ge=0, lt=1)
     act_repeat: float = Field(default=1.0, ge=0, le=1)
     bare_limit: float = Field(default=0.0, ge=0)
-    needs_act: bool = False
 
     @model_validator(mode="after")
     def _check(self) -> Self:

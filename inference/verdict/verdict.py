@@ -53,8 +53,8 @@ class VerdictConfig(BaseModel):
         min_acts: different acts (stages but ``reassure``) that these must show before ``danger``.
         act_probability: an act counts from this probability, where the model has no threshold of its own.
         act_repeat: share that an act counts for which the call has shown before; None: the model's own, or 1.
-        needs_act: whether an act of a scam must have been shown (``act_probability``) before any alarm; None: as the
-            model was calibrated, or not.
+        needs_act: whether an act of a scam must have been shown (``act_probability``) before any alarm: of real chats
+            fewer are alarmed of, and scams later (models/README.md).
         max_evidence: utterances named with an alert.
     """
 
@@ -73,7 +73,7 @@ class VerdictConfig(BaseModel):
     min_acts: int = Field(default=2, ge=1, le=len(ACTS))
     act_probability: float = Field(default=0.5, gt=0, lt=1)
     act_repeat: float | None = Field(default=None, ge=0, le=1)
-    needs_act: bool | None = None
+    needs_act: bool = False
     max_evidence: int = Field(default=3, ge=1, le=20)
 
     @model_validator(mode="after")
@@ -110,7 +110,6 @@ class VerdictConfig(BaseModel):
             "suspect_llr": suspect,
             "danger_llr": danger,
             "act_repeat": repeat,
-            "needs_act": calibration.needs_act if self.needs_act is None else self.needs_act,
             "language_llr": own | self.language_llr,
             "stage_probability": stages | self.stage_probability,
         }

@@ -49,11 +49,6 @@ at 0 (what was shipped before), .966 at .5, .975 at 1, .978 at 1.5 and where the
 .936, .934, .934. No long chat of the development side reached a threshold at any of them.
 """
 
-NEEDS_ACT = True
-"""Of sixty real chats (Switchboard, evaluation only) five were alarmed of, all by the ratio of many utterances that
-showed no act. Wanting one act more likely than not cost 1-2 % of the development scams and a fifth of the false alarms.
-"""
-
 RIDGE = 0.01
 """Cost of the squared weights of all marks: development calls are few."""
 
@@ -278,7 +273,6 @@ def calibrate(
         act_floor=counting.floor,
         act_repeat=counting.repeat,
         bare_limit=counting.bare_limit,
-        needs_act=NEEDS_ACT if champion is None else champion.needs_act,
         stage_thresholds=stage_thresholds(calls),
     )
     return calibration, loss
