@@ -7,7 +7,7 @@ train shipped weights is fixed here: :data:`TRAINABLE`; Switchboard is licensed 
 import hashlib
 import json
 import re
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -217,9 +217,13 @@ def read_all(data: Path | None, files: dict[str, str], languages: Sequence[str] 
     return [call for path, source in present for call in read_outside(path, source)]
 
 
-def sha256_of(paths: Iterable[Path]) -> dict[str, str]:
-    """``folder/name`` -> sha256, for report.json."""
-    return {f"{path.parent.name}/{path.name}": hashlib.sha256(path.read_bytes()).hexdigest() for path in sorted(paths)}
+def sha256_of(folder: Path, pattern: str) -> dict[str, str]:
+    """Path below ``folder``, with its name before it -> sha256, of every file there that fits; for report.json."""
+    files = sorted(folder.rglob(pattern))
+    return {
+        f"{folder.name}/{path.relative_to(folder).as_posix()}": hashlib.sha256(path.read_bytes()).hexdigest()
+        for path in files
+    }
 
 
 def windows_of(call: Call, limit: int | None = None) -> list[ContextWindow]:

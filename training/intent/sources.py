@@ -78,8 +78,10 @@ def counts(calls: Sequence[Call]) -> dict[str, int]:
 
 def provenance(sources: Sources) -> dict[str, Any]:
     """Hashes of everything read."""
-    scripts = sha256_of(path for root in (sources.scripts, sources.rewritten) for path in root.rglob("*.yaml"))
-    data = sources.data
-    outside = sha256_of(p for stem in TRAINABLE if data and (p := data / f"{stem}.jsonl").exists())
-    recognised = sha256_of(sources.recognised.rglob("*.jsonl") if sources.recognised else ())
+    scripts = sha256_of(sources.scripts, "*.yaml") | sha256_of(sources.rewritten, "*.yaml")
+    outside: dict[str, str] = {}
+    if sources.data is not None:
+        for stem in TRAINABLE:
+            outside |= sha256_of(sources.data, f"{stem}.jsonl")
+    recognised = sha256_of(sources.recognised, "*.jsonl") if sources.recognised else {}
     return {"scripts": scripts, "recognised": recognised, "outside": outside}
