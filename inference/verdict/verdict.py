@@ -207,7 +207,8 @@ class Verdict:
         self._number += 1
         self._language = utterance.language
         llr = self._added(scores)
-        self._has_act |= utterance.leg == "far" and _shows_act(scores, self.config.act_probability)
+        if self.config.needs_act and utterance.leg == "far":
+            self._has_act |= _shows_act(scores, self.config.act_probability)
         if self._inquiry is not None:
             self._inquiry.add(utterance, scores.weighed)
         if llr > 0:

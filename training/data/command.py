@@ -119,7 +119,10 @@ def agreement(
         kappa = "" if of_mark.kappa is None else f"{of_mark.kappa:.2f}"
         table.add_row(mark, *map(str, (of_mark.turns, of_mark.first, of_mark.second, of_mark.both)), kappa)
     stdout.print(table)
-    stdout.print(f"{num_scripts} scripts of {len(of_hand)}; the rest has other words now", markup=False)
+    changed = (
+        f"; {len(of_hand) - num_scripts} left out: their words are others now" if num_scripts < len(of_hand) else ""
+    )
+    stdout.print(f"{num_scripts} scripts{changed}", markup=False)
 
 
 @app.command()

@@ -64,6 +64,10 @@ class FitConfig:
     save_every: int = 100
     head_epochs: int = 0
 
+    def __post_init__(self) -> None:
+        if self.epochs < 1:
+            raise ValueError("epochs: want 1 or more")
+
 
 def fit(
     tensors: Mapping[str, np.ndarray],
@@ -84,6 +88,9 @@ def fit(
         progress: told after every batch: a line about the loss, and the share of work done (0–1).
         checkpoint: file to save to and, if it is there, to go on from; the same batches follow as without a break.
         journal: what is written down of every step.
+
+    Raises:
+        ConfigError: ``checkpoint`` is of other calls or another recipe, or is damaged.
     """
     torch.manual_seed(config.seed)
     ranks, device = Ranks(), best_device()

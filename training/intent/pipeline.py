@@ -30,8 +30,6 @@ from training.intent.sources import Sources, counts, provenance, read_sources, r
 from training.intent.version import models_dir_of, window_tokenizer, write_version
 from training.progress import progress_bar
 
-Tensors = Mapping[str, np.ndarray]
-
 if TYPE_CHECKING:
     from training.intent.encoders import Encoder
     from training.intent.fit import FitConfig
@@ -119,12 +117,10 @@ def fit_version(
     console: Console,
     checkpoint: Path | None = None,
     journal: "Journal | None" = None,
-    keep: float = 0.0,
 ) -> Fitted:
     """Fit ``encoder`` on ``calls`` and write the head, encoder.json and tokenizer.json to ``out``.
 
-    Until it is fitted nothing is written there: a fault or Ctrl-C leaves what was there as it was. ``keep``: of what is
-    shipped, so much is what ``encoder`` began with and the rest what it became.
+    Until it is fitted nothing is written there: a fault or Ctrl-C leaves what was there as it was.
     """
     from training.intent.device import best_device
     from training.intent.fit import fit
@@ -149,24 +145,9 @@ def fit_version(
 
         passes = Passes(calls, shares, corruptor, recipe.seed, lower, tokenizer, through)
         network = fit(encoder.tensors, shape, passes, recipe, progress, checkpoint, journal)
-    fitted = mixed(network.shipped(), encoder.tensors, keep)
-    tensors = encoder.frozen(recipe.num_tuned, recipe.is_whole) | fitted
+    tensors = encoder.frozen(recipe.num_tuned, recipe.is_whole) | network.shipped()
     digest = write_version(out, shape, tensors, encoder.tokenizer)
     return Fitted(digest, count_parameters(network), counts(passes.calls_of(0)))
-
-
-def mixed(fitted: Tensors, before: Tensors, keep: float) -> dict[str, np.ndarray]:
-    """``fitted`` with ``keep`` of ``before`` in it, tensor by tensor, where that has one of the shape.
-
-    A straight line between the weights of a network and of the same one trained on a little more: half way it has most
-    of what was learnt and lost little of what was known (Wortsman et al. 2022, WiSE-FT).
-    """
-    out = {name: np.asarray(tensor) for name, tensor in fitted.items()}
-    for name, tensor in out.items() if keep else ():
-        if name in before and np.shape(before[name]) == tensor.shape:
-            line = (1 - keep) * tensor.astype(np.float32) + keep * np.asarray(before[name], np.float32)
-            out[name] = line.astype(tensor.dtype)
-    return out
 
 
 def calibrate_head(

@@ -42,7 +42,6 @@ class WarmStart:
             passes of the heads alone, 400 calls rehearsed and 240 calibrated on, fifty new calls cost 3.3 points of old
             recall, and false alarms rose from 27 to 35 of 316; as it is now 2.2 points, and none more. With .1 it
             is 3.0 points: most of it comes of calibrating anew.
-        keep: share of the champion's own weights in the candidate's (:func:`training.intent.pipeline.mixed`).
         seed: of every draw.
     """
 
@@ -51,7 +50,6 @@ class WarmStart:
     num_dev: int = 5000
     head_epochs: int = 0
     rate: float = 0.25
-    keep: float = 0.0
     seed: int = 1
 
 
@@ -103,8 +101,7 @@ class WarmTrainer:
         tokenizer = weights_file(shape.artefact, TOKENIZER_FILE) if shape.artefact else champion / TOKENIZER_FILE
         recipe = self._recipe(champion, shipped, is_published=shape.artefact is not None)
         encoder = Encoder(champion.name, shape, _overlaid(published, shipped), tokenizer)
-        keep = self._config.keep
-        fitted = fit_version(out, calls, SHARES, corruptor, encoder, recipe, self._console, self._checkpoint, keep=keep)
+        fitted = fit_version(out, calls, SHARES, corruptor, encoder, recipe, self._console, self._checkpoint)
         self._checkpoint.unlink(missing_ok=True)
         return fitted
 

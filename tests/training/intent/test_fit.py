@@ -134,6 +134,11 @@ def test_a_run_of_other_calls_or_another_recipe_is_not_gone_on_from(
         fit(encoder.tensors, encoder.shape, lambda _: calls, config, lambda _text, _done: None, path)
 
 
+def test_no_pass_at_all_is_refused() -> None:
+    with pytest.raises(ValueError, match="want 1 or more"):
+        FitConfig(epochs=0)
+
+
 def test_the_learning_rate_rises_for_a_tenth_of_the_run_and_falls_to_its_end() -> None:
     rates = [rate_at(share / 100) for share in range(100)]
     assert rates.index(max(rates)) == 10
