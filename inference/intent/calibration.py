@@ -1,6 +1,7 @@
 """What turns the intent model's raw outputs into calibrated scores; lies beside the model as calibration.json."""
 
-from collections.abc import Collection, Mapping
+from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import NamedTuple, Self
 
@@ -77,6 +78,7 @@ class Counting(NamedTuple):
     floor: float
     repeat: float
     bare_limit: float
+    bare_budget: float | None = None
 
 
 class Calibration(Weights):
@@ -92,8 +94,9 @@ class Calibration(Weights):
         act_repeat: share that an act counts for which the call has shown before: saying the same thing again is hardly
             news.
         bare_limit: nats that a far utterance adds at most which shows no act of a scam, however it sounds. Many words
-            of a scam show none; where they counted in full, a single one could alarm. That an hour of small talk does
-            not add up is what long chats among the development calls are for.
+            of a scam show none; where they counted in full, a single one could alarm.
+        bare_budget: nats that all such utterances together can raise the evidence above what it were without them: an
+            hour of small talk must not add up to an alarm. None: no bound.
     """
 
     head_sha256: str = Field(pattern=r"^[0-9a-f]{64}$")
@@ -102,6 +105,7 @@ class Calibration(Weights):
     act_floor: float = Field(default=0.0, ge=0, lt=1)
     act_repeat: float = Field(default=1.0, ge=0, le=1)
     bare_limit: float = Field(default=0.0, ge=0)
+    bare_budget: float | None = Field(default=None, ge=0)
 
     @model_validator(mode="after")
     def _check(self) -> Self:
@@ -118,7 +122,7 @@ class Calibration(Weights):
     @property
     def counting(self) -> Counting:
         """How acts count."""
-        return Counting(self.act_floor, self.act_repeat, self.bare_limit)
+        return Counting(self.act_floor, self.act_repeat, self.bare_limit, self.bare_budget)
 
     def with_own(self, own: Mapping[str, "Calibration"]) -> "Calibration":
         """This one with the weights of languages that have a model of their own.
@@ -154,12 +158,13 @@ class Calibration(Weights):
         parts = {name: weights.act_weights.get(name, 0.0) * part for name, part in acts.items() if part}
         if leg == "near":
             return Weighed(0.0, parts, limit, limit)
-        ceiling = self.ceiling(leg, parts, limit)
-        return Weighed(raw * weights.far_scale + weights.far_bias, parts, ceiling, limit)
+        return self.bounded(Weighed(raw * weights.far_scale + weights.far_bias, parts, limit, limit), leg)
 
-    def ceiling(self, leg: Leg, acts: Collection[str], limit: float) -> float:
-        """Nats that an utterance adds at most which shows ``acts``."""
-        return limit if leg == "near" or set(acts) - REASSURING else min(limit, self.bare_limit)
+    def bounded(self, weighed: Weighed, leg: Leg) -> Weighed:
+        """``weighed`` with what an utterance of ``leg`` adds at most which shows its acts."""
+        is_bare = leg == "far" and not set(weighed.acts) - REASSURING
+        ceiling = min(weighed.limit, self.bare_limit) if is_bare else weighed.limit
+        return replace(weighed, ceiling=ceiling, is_bare=is_bare)
 
 
 def shown(probability: float, floor: float) -> float:

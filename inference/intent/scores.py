@@ -43,14 +43,16 @@ class Weighed:
     Attributes:
         base: of the words as a whole.
         acts: of each act that it shows; never of the other sign than the act's own.
-        ceiling: it adds no more: less where it shows no act of a scam.
+        ceiling: it adds no more: less where it is bare.
         limit: no utterance takes more.
+        is_bare: whether it is of the far leg and shows no act of a scam.
     """
 
     base: float
     acts: Mapping[str, float]
     ceiling: float
     limit: float
+    is_bare: bool = False
 
     def total(self, held: Mapping[str, float], repeat: float) -> float:
         """Evidence of the utterance.

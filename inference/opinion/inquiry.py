@@ -3,8 +3,9 @@
 An opinion is weighed with the very weights that the classifier's acts are weighed with: the utterances that it is about
 are weighed again, its acts in place of the network's, and what their sums differ by is what it adds to the evidence, or
 takes from it. Everything else of an utterance (the words as a whole, its stages) stays the network's, and so does the
-rule that without an act it adds ``bare_limit`` at most. All opinions of a call together add and take no more than
-``max_added_nats`` and ``max_taken_nats``, whatever the words have made of the model that read them.
+rule that without an act it adds ``bare_limit`` at most (what such utterances add at most together is not looked at
+here). All opinions of a call together add and take no more than ``max_added_nats`` and ``max_taken_nats``, whatever the
+words have made of the model that read them.
 """
 
 import math
@@ -141,4 +142,4 @@ def weigh_again(weighed: Weighed, leg: Leg, acts: Collection[str], language: str
     of_leg = SUBSCRIBER_ACTS if leg == "near" else FAR_ACTS
     parts = {name: part for name, part in weighed.acts.items() if name in STAGES}
     parts |= {act: weights.get(act, 0.0) for act in of_leg if act in acts}
-    return replace(weighed, acts=parts, ceiling=calibration.ceiling(leg, parts, weighed.limit))
+    return calibration.bounded(replace(weighed, acts=parts), leg)

@@ -1,7 +1,8 @@
 """A sequential test over one call: calibrated log-likelihood ratios in, risk and level out.
 
 The evidence is a sum with a floor, as in Page's CUSUM (Biometrika 41, 1954): a long harmless opening, or a caller who
-reassures, cannot put so much to his credit that the ask at the end goes unnoticed. Thresholds are those of the model's
+reassures, cannot put so much to his credit that the ask at the end goes unnoticed. A second such sum leaves out what
+utterances add that show no act of a scam, and the first stays within a bound of it. Thresholds are those of the model's
 operating point, chosen on development calls for a stated false-alarm rate; without one, Wald's bound (Sequential
 Analysis, 1947) is used: evidence above ln(1/a) is reached with probability at most a when nothing is wrong.
 """
@@ -53,6 +54,8 @@ class VerdictConfig(BaseModel):
         min_acts: different acts (stages but ``reassure``) that these must show before ``danger``.
         act_probability: an act counts from this probability, where the model has no threshold of its own.
         act_repeat: share that an act counts for which the call has shown before; None: the model's own, or 1.
+        bare_budget: nats that utterances which show no act of a scam can raise the evidence by, all together; None: the
+            model's own, or no bound.
         needs_act: whether an act of a scam must have been shown (``act_probability``) before any alarm: of real chats
             fewer are alarmed of, and scams later (models/README.md).
         max_evidence: utterances named with an alert.
@@ -73,6 +76,7 @@ class VerdictConfig(BaseModel):
     min_acts: int = Field(default=2, ge=1, le=len(ACTS))
     act_probability: float = Field(default=0.5, gt=0, lt=1)
     act_repeat: float | None = Field(default=None, ge=0, le=1)
+    bare_budget: float | None = Field(default=None, ge=0)
     needs_act: bool = False
     max_evidence: int = Field(default=3, ge=1, le=20)
 
@@ -102,6 +106,7 @@ class VerdictConfig(BaseModel):
         suspect, danger = self._merged(calibration.operating_point)
         own = {code: self._merged(weights.operating_point) for code, weights in calibration.by_language.items()}
         repeat = calibration.act_repeat if self.act_repeat is None else self.act_repeat
+        budget = calibration.bare_budget if self.bare_budget is None else self.bare_budget
         by_language = {"": calibration.stage_thresholds} | {
             code: weights.stage_thresholds for code, weights in calibration.by_language.items()
         }
@@ -110,6 +115,7 @@ class VerdictConfig(BaseModel):
             "suspect_llr": suspect,
             "danger_llr": danger,
             "act_repeat": repeat,
+            "bare_budget": budget,
             "language_llr": own | self.language_llr,
             "stage_probability": stages | self.stage_probability,
         }
@@ -175,6 +181,7 @@ class Verdict:
         self._repeat = 1.0 if self.config.act_repeat is None else self.config.act_repeat
         self._prior_logit = math.log(self.config.prior / (1 - self.config.prior))
         self._evidence_llr = 0.0
+        self._unbare_llr = 0.0  # the same without what bare utterances added
         self._language: str | None = None
         self._level: Level = "none"
         self._number = 0
@@ -213,7 +220,8 @@ class Verdict:
             self._inquiry.add(utterance, scores.weighed)
         if llr > 0:
             self._note(utterance, scores, llr)
-        return self._add(llr)
+        is_bare = scores.weighed is not None and scores.weighed.is_bare
+        return self._add(llr, is_bare=is_bare)
 
     def is_in_doubt(self, now_s: float) -> bool:
         """Whether an opinion of the call is to be asked for: it is at ``suspect``, and something new was said.
@@ -245,11 +253,20 @@ class Verdict:
         self._held = revision.held
         return self._add(revision.llr)
 
-    def _add(self, llr: float) -> Assessment:
-        self._evidence_llr = min(self.config.ceiling_llr, max(-self.config.floor_llr, self._evidence_llr + llr))
+    def _add(self, llr: float, *, is_bare: bool = False) -> Assessment:
+        before, total = self._evidence_llr, self._evidence_llr + llr
+        if is_bare and llr > 0:
+            if self.config.bare_budget is not None:
+                total = min(total, max(before, self._unbare_llr + self.config.bare_budget))
+        else:
+            self._unbare_llr = self._held_in(self._unbare_llr + llr)
+        self._evidence_llr = self._held_in(total)
         self._level = self._next_level()
         self._assessment = self._assess()
         return self._assessment
+
+    def _held_in(self, llr: float) -> float:
+        return min(self.config.ceiling_llr, max(-self.config.floor_llr, llr))
 
     def _added(self, scores: IntentScores) -> float:
         """Nats that the utterance adds, what was shown before counting for less; remembers what it shows."""

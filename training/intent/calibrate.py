@@ -8,13 +8,12 @@ from collections.abc import Sequence
 import numpy as np
 from scipy.optimize import minimize
 
-from inference.intent.acts import ACTS, SUBSCRIBER_ACTS
 from inference.intent.calibration import REASSURING, Calibration, Counting, OperatingPoint, Weights
 from inference.intent.scores import STAGES
 from inference.verdict.verdict import DANGER_FALSE_ALARMS, SUSPECT_FALSE_ALARMS, VerdictConfig
-from training.intent.raw import Floats, RawCall, evidence
+from training.intent.raw import Floats, RawCall
+from training.intent.weighing import LLR_LIMIT, MARKS, accumulated, bare, ceilings, features
 
-LLR_LIMIT = 3.0
 MIN_SUSPECT_LLR = 1.0
 MIN_DANGER_LLR = 4.0
 """Never below these, however clean few development calls look: at prior .05 a risk of .13 and .74. Of the 15 genuine
@@ -22,9 +21,6 @@ development calls that are voiced (synthetic), one reached 3.2: recognition erro
 
 DANGER_MARGIN_LLR = 0.4
 """Added to what the worst allowed development call reached: with a hundred genuine calls 1 % is hardly measured."""
-
-MARKS = (*STAGES, *ACTS)
-"""What a weight is fitted to beside the raw ratio."""
 
 NUM_PLAIN = 2
 """Weights before those of :data:`MARKS`: far scale and far bias."""
@@ -37,7 +33,7 @@ BOUNDS = (
 )
 """The signs are fixed: an act of a scam can only speak for one, one that reassures only against."""
 
-COUNTING = Counting(floor=0.3, repeat=0.3, bare_limit=1.0)
+COUNTING = Counting(floor=0.3, repeat=0.3, bare_limit=1.0, bare_budget=1.75)
 """The same in every model, as models of several languages judge side by side.
 
 Floor and repeat: where a floor of .15 was tried, two long chats of 63 genuine development calls reached ``danger``
@@ -63,42 +59,6 @@ say little about them."""
 
 MIN_CALLS_OF_LANGUAGE = 60
 """Scam and genuine calls of a language, each, from which it has weights of its own."""
-
-
-def shown_marks(raw: RawCall, floor: float) -> Floats:
-    """``inference.intent.calibration.shown`` of every stage and act that goes with the leg, ``[utterances, marks]``."""
-    marks = np.concatenate([raw.stages, raw.acts], axis=1)
-    shown = np.maximum(0.0, marks - floor) / (1 - floor)
-    near = np.array([mark in SUBSCRIBER_ACTS for mark in MARKS])
-    return np.asarray(shown * np.where(raw.is_far[:, None], ~near, near) * raw.is_spoken[:, None])
-
-
-def counted_marks(raw: RawCall, repeat: float, floor: float) -> Floats:
-    """What of :func:`shown_marks` counts, where what the call has shown before counts for ``repeat``."""
-    shown = shown_marks(raw, floor)
-    before = np.zeros_like(shown)
-    before[1:] = np.maximum.accumulate(shown, axis=0)[:-1]
-    return np.asarray(shown - (1 - repeat) * np.minimum(shown, before))
-
-
-def ceilings(raw: RawCall, counting: Counting) -> Floats:
-    """What each utterance adds at most, ``[utterances]``; the same as ``Calibration.ceiling``."""
-    marks = [index for index, mark in enumerate(MARKS) if mark not in REASSURING]
-    shows_one = (shown_marks(raw, counting.floor)[:, marks] > 0).any(axis=1)
-    return np.where(~raw.is_far | shows_one, LLR_LIMIT, min(LLR_LIMIT, counting.bare_limit))
-
-
-def features(raw: RawCall, counting: Counting) -> Floats:
-    """What the weights are multiplied with, ``[utterances, weights]``."""
-    far = raw.is_far * raw.is_spoken
-    plain = np.stack([raw.llr * far, far.astype(float)], axis=1)
-    return np.concatenate([plain, counted_marks(raw, counting.repeat, counting.floor)], axis=1)
-
-
-def weighed(raw: RawCall, weights: Sequence[float], counting: Counting) -> Floats:
-    """Calibrated log-likelihood ratios of one call; the same sums as ``Calibration.weigh`` and ``Weighed.total``."""
-    value = features(raw, counting) @ np.asarray(weights)
-    return np.asarray(np.clip(value, -LLR_LIMIT, ceilings(raw, counting)))
 
 
 def fit_weights(
@@ -131,23 +91,35 @@ def fit_weights(
     columns = np.zeros((len(calls), length, len(START)))
     counted = np.zeros((len(calls), length))
     ceiling = np.full((len(calls), length), LLR_LIMIT)
+    is_bare = np.zeros((len(calls), length), bool)
     for row, raw in enumerate(calls):
         columns[row, : len(raw.llr)] = features(raw, counting)
         counted[row, : len(raw.llr)] = call_weights[row] / len(raw.llr)
         ceiling[row, : len(raw.llr)] = ceilings(raw, counting)
+        is_bare[row, : len(raw.llr)] = bare(raw, counting.floor)
+    budget = np.inf if counting.bare_budget is None else counting.bare_budget
     sign = np.where([raw.call.is_scam for raw in calls], 1.0, -1.0)
 
     def loss(values: Floats) -> tuple[float, Floats]:
         llr = columns @ values
         is_free = (llr > -LLR_LIMIT) & (llr < ceiling)
         llr = np.clip(llr, -LLR_LIMIT, ceiling)
-        total, cost = np.zeros(len(calls)), 0.0
-        slope, gradient = np.zeros((len(calls), len(START))), np.zeros(len(START))
+        cost, gradient = 0.0, np.zeros(len(START))
+        total: Floats = np.zeros(len(calls))
+        unbare: Floats = np.zeros(len(calls))
+        slope: Floats = np.zeros((len(calls), len(START)))
+        unbare_slope: Floats = np.zeros((len(calls), len(START)))
         for step in range(length):
-            total = total + llr[:, step]
-            is_held = (total < -verdict.floor_llr) | (total > verdict.ceiling_llr)
-            total = np.clip(total, -verdict.floor_llr, verdict.ceiling_llr)
-            slope = np.where(is_held[:, None], 0.0, slope + columns[:, step] * is_free[:, step, None])
+            added, added_slope = llr[:, step], columns[:, step] * is_free[:, step, None]
+            raises = is_bare[:, step] & (added > 0)
+            bound = np.where(raises, np.maximum(total, unbare + budget), np.inf)
+            is_over = total + added > bound
+            is_spent = is_over & (total >= unbare + budget)  # it adds nothing
+            slope = np.where(is_over[:, None], np.where(is_spent[:, None], slope, unbare_slope), slope + added_slope)
+            total = np.minimum(total + added, bound)
+            unbare, unbare_slope = unbare + ~raises * added, unbare_slope + ~raises[:, None] * added_slope
+            total, slope = _held_in(total, slope, verdict)
+            unbare, unbare_slope = _held_in(unbare, unbare_slope, verdict)
             cost += float((counted[:, step] * np.logaddexp(0, -sign * total)).sum())
             pull = -sign * counted[:, step] / (1 + np.exp(sign * total))
             gradient = gradient + pull @ slope
@@ -158,6 +130,12 @@ def fit_weights(
     start = np.array(START) if near is None else centre
     found = minimize(loss, start, jac=True, method="L-BFGS-B", bounds=BOUNDS, options={"maxiter": 200})
     return tuple(round(float(value), 4) + 0.0 for value in found.x), float(found.fun)
+
+
+def _held_in(total: Floats, slope: Floats, verdict: VerdictConfig) -> tuple[Floats, Floats]:
+    """Sums held between floor and ceiling, ``[calls]``, and how they go with the weights, ``[calls, weights]``."""
+    is_held = (total < -verdict.floor_llr) | (total > verdict.ceiling_llr)
+    return np.clip(total, -verdict.floor_llr, verdict.ceiling_llr), np.where(is_held[:, None], 0.0, slope)
 
 
 def stage_thresholds(calls: Sequence[RawCall]) -> dict[str, float]:
@@ -204,8 +182,7 @@ def operating_point(
     peaks, peak_weights = [], []
     for raw, weight in zip(calls, call_weights, strict=True):
         if not raw.call.is_scam:
-            sums = evidence(weighed(raw, weights, counting), verdict.floor_llr, verdict.ceiling_llr)
-            peaks.append(float(sums.max(initial=0.0)))
+            peaks.append(float(accumulated(raw, weights, counting, verdict).max(initial=0.0)))
             peak_weights.append(weight)
     suspect = weighted_quantile(peaks, peak_weights, SUSPECT_FALSE_ALARMS)
     danger = weighted_quantile(peaks, peak_weights, DANGER_FALSE_ALARMS) + DANGER_MARGIN_LLR
@@ -273,6 +250,7 @@ def calibrate(
         act_floor=counting.floor,
         act_repeat=counting.repeat,
         bare_limit=counting.bare_limit,
+        bare_budget=counting.bare_budget,
         stage_thresholds=stage_thresholds(calls),
     )
     return calibration, loss

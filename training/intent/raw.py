@@ -62,10 +62,22 @@ def raw_calls(
     return out
 
 
-def evidence(llr: Iterable[float], floor: float, ceiling: float) -> Floats:
-    """Accumulated evidence after each utterance, as :class:`inference.verdict.verdict.Verdict` holds it."""
-    total, out = 0.0, []
-    for value in llr:
-        total = min(ceiling, max(-floor, total + value))
+def evidence(llr: Iterable[float], bare: Iterable[bool], budget: float | None, floor: float, ceiling: float) -> Floats:
+    """Accumulated evidence after each utterance, as :class:`inference.verdict.verdict.Verdict` holds it.
+
+    Args:
+        llr: what each utterance is worth, nats.
+        bare: whether it is of the far leg and shows no act of a scam.
+        budget: nats that bare ones can raise the evidence by, all together; None: no bound.
+        floor: nats below nothing that the evidence is held to.
+        ceiling: nats above nothing that it is held to.
+    """
+    total, unbare, out = 0.0, 0.0, []
+    for value, is_bare in zip(llr, bare, strict=True):
+        if is_bare and value > 0:
+            bound = np.inf if budget is None else max(total, unbare + budget)
+            total = min(ceiling, total + value, bound)
+        else:
+            total, unbare = (min(ceiling, max(-floor, one + value)) for one in (total, unbare))
         out.append(total)
     return np.array(out)

@@ -7,25 +7,23 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from inference.audio import Leg
 from inference.intent.acts import ACTS
 from inference.intent.calibration import REASSURING, Calibration, Counting
 from inference.intent.scores import STAGES
 from inference.verdict.verdict import DANGER_FALSE_ALARMS, SUSPECT_FALSE_ALARMS, VerdictConfig
 from training.intent.calibrate import (
     BOUNDS,
-    MARKS,
     NUM_PLAIN,
     RIDGE,
     calibrate,
     fit_weights,
     stage_thresholds,
     values_of,
-    weighed,
     weighted_quantile,
 )
 from training.intent.data import Call, Piece
-from training.intent.raw import RawCall, evidence
+from training.intent.raw import RawCall
+from training.intent.weighing import MARKS, accumulated
 
 PLAIN = Counting(floor=0.5, repeat=1.0, bare_limit=9.0)
 
@@ -68,32 +66,8 @@ def test_an_act_that_tells_gets_weight_and_one_that_does_not_gets_little() -> No
     assert acts["reassure"] <= 0
 
 
-@pytest.mark.parametrize("repeat", [0.0, 0.25, 1.0])
-@pytest.mark.parametrize("bare_limit", [0.0, 0.5, 9.0])
-def test_training_and_service_weigh_alike(repeat: float, bare_limit: float) -> None:
-    one = raw(True, 2.5)  # so loud that utterances without an act reach their limit
-    near = np.array([True, True, False, True, True, True])
-    acts = one.acts.copy()
-    acts[4, ACTS.index("offers_callback")] = 0.9  # an act, but one that reassures
-    one = dataclasses.replace(one, is_far=near, acts=acts)
-    fitted, _ = calibrate([one, raw(False, -0.7)], [1.0, 1.0], "0" * 64)
-    weights = {name: -0.4 if name in REASSURING else 0.6 for name in MARKS}
-    changes = {"act_weights": weights, "act_repeat": repeat, "far_scale": 1.0, "bare_limit": bare_limit}
-    calibration = fitted.model_copy(update=changes)
-    plain = (calibration.far_scale, calibration.far_bias)
-    held: dict[str, float] = {}
-    values = weighed(one, (*plain, *weights.values()), calibration.counting)
-    assert values[0] == pytest.approx(min(bare_limit, 2.5 + calibration.far_bias))
-    for index, value in enumerate(values):
-        marks = dict(zip(MARKS, [*one.stages[index].tolist(), *one.acts[index].tolist()], strict=True))
-        leg: Leg = "far" if one.is_far[index] else "near"
-        of_utterance = calibration.weigh("en", leg, float(one.llr[index]), marks, 3.0)
-        assert of_utterance.total(held, repeat) == pytest.approx(value)
-        held |= {act: part for act, part in of_utterance.acts.items() if abs(part) > abs(held.get(act, 0.0))}
-
-
-@pytest.mark.parametrize("repeat", [0.0, 0.5])
-def test_the_slope_of_the_loss_finds_the_minimum_that_a_search_without_it_finds(repeat: float) -> None:
+@pytest.mark.parametrize("counting", [PLAIN, PLAIN._replace(repeat=0.5), PLAIN._replace(repeat=0, bare_budget=0.4)])
+def test_the_slope_of_the_loss_finds_the_minimum_that_a_search_without_it_finds(counting: Counting) -> None:
     rng = np.random.default_rng(3)
     calls = []
     for y in rng.integers(0, 2, 60):
@@ -102,7 +76,7 @@ def test_the_slope_of_the_loss_finds_the_minimum_that_a_search_without_it_finds(
         acts[:, ACTS.index("secrecy")] += 0.3 * y
         acts[:, ACTS.index("offers_callback")] += 0.3 * (1 - y)
         calls.append(dataclasses.replace(one, acts=acts))
-    weights, loss = fit_weights(calls, [1.0] * 60, VerdictConfig(), PLAIN._replace(repeat=repeat))
+    weights, loss = fit_weights(calls, [1.0] * 60, VerdictConfig(), counting)
     by_name = dict(zip(MARKS, weights[NUM_PLAIN:], strict=True))
     assert by_name["secrecy"] > 0.1
     assert by_name["offers_callback"] < -0.1
@@ -112,15 +86,15 @@ def test_the_slope_of_the_loss_finds_the_minimum_that_a_search_without_it_finds(
             moved[index] += step
             low, high = BOUNDS[index]
             if low <= moved[index] <= high:
-                assert loss_of(calls, moved, repeat) >= loss - 1e-3
+                assert loss_of(calls, moved, counting) >= loss - 1e-3
 
 
-def loss_of(calls: list[RawCall], weights: list[float], repeat: float) -> float:
+def loss_of(calls: list[RawCall], weights: list[float], counting: Counting) -> float:
     """The loss that is fitted, said again in the plainest way."""
     verdict = VerdictConfig()
     total = 0.0
     for one in calls:
-        sums = evidence(weighed(one, weights, PLAIN._replace(repeat=repeat)), verdict.floor_llr, verdict.ceiling_llr)
+        sums = accumulated(one, weights, counting, verdict)
         sign = 1 if one.call.is_scam else -1
         total += float(np.logaddexp(0, -sign * sums).mean())
     return total / len(calls) + RIDGE * float((np.array(weights[NUM_PLAIN:]) ** 2).sum()) / len(MARKS)
@@ -132,10 +106,7 @@ def test_operating_point_keeps_the_stated_share_of_genuine_calls_below() -> None
     calibration, _ = calibrate([*genuine, *scam], [1.0] * 140, "0" * 64)
     verdict = VerdictConfig().calibrated(calibration)
     weights = (calibration.far_scale, calibration.far_bias, *calibration.act_weights.values())
-    peaks = [
-        evidence(weighed(r, weights, calibration.counting), verdict.floor_llr, verdict.ceiling_llr).max()
-        for r in genuine
-    ]
+    peaks = [accumulated(r, weights, calibration.counting, verdict).max() for r in genuine]
     suspect, danger = verdict.thresholds()
     assert np.mean(np.array(peaks) >= suspect) <= SUSPECT_FALSE_ALARMS
     assert np.mean(np.array(peaks) >= danger) <= DANGER_FALSE_ALARMS
@@ -169,13 +140,14 @@ def test_a_retraining_stays_near_the_champion_s_weights_and_counts_acts_as_it_do
     weights = {name: -0.4 if name in REASSURING else 0.9 for name in MARKS}
     champion = free.model_copy(
         update={"act_weights": weights, "far_scale": 1.2, "act_floor": 0.2, "act_repeat": 0.7, "bare_limit": 0.4}
+        | {"bare_budget": 0.9}
     )
     near, _ = calibrate(calls, [1.0] * 60, "1" * 64, champion)
 
     def distance(calibration: Calibration) -> float:
         return float(np.linalg.norm(np.subtract(values_of(calibration), values_of(champion))))
 
-    assert (near.counting, near.head_sha256) == (Counting(0.2, 0.7, 0.4), "1" * 64)
+    assert (near.counting, near.head_sha256) == (Counting(0.2, 0.7, 0.4, 0.9), "1" * 64)
     assert 0 < distance(near) < 0.5 * distance(free)
 
 
