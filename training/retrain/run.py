@@ -169,6 +169,13 @@ def _admitted(incoming: Incoming) -> str:
 
 
 def _emptied(candidate: Path) -> Path:
+    """The candidate's folder, empty; beside it no model may lie, as it would be judged with that one."""
+    models = candidate.parent.parent
+    others = (
+        [folder.name for folder in models.iterdir() if folder.name != candidate.parent.name] if models.is_dir() else []
+    )
+    if others:
+        raise ConfigError(f"{models}: holds {min(others)} of another retraining; give another --work, or remove it")
     if candidate.is_dir():
         shutil.rmtree(candidate)
     candidate.mkdir(parents=True)

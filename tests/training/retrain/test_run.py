@@ -52,6 +52,12 @@ def test_a_candidate_that_learnt_and_forgot_nothing_passes_and_is_promoted(run, 
     assert rollback(champion.parents[1]) == (2, 1)
 
 
+def test_beside_a_candidate_lies_no_other_of_another_run(run, tmp_path):
+    (tmp_path / "run" / "models" / "scam_intent_en" / "1").mkdir(parents=True)
+    with pytest.raises(ConfigError, match="scam_intent_en of another retraining; give another --work"):
+        run(LEARNT)
+
+
 def test_test_calls_are_never_shown_to_the_trainer(run):
     _, _, _, ((old, new),) = run(LEARNT)
     assert {call.split for call in old} == {"train", "dev"}
