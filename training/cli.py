@@ -64,6 +64,15 @@ def intent(
         str | None,
         typer.Option(help="A locked encoder, 'scratch', a folder, or a hub repository.", show_default=False),
     ] = None,
+    go_on_from: Annotated[
+        Path | None,
+        typer.Option(
+            help="A version whose weights are trained further, e.g. models/scam_intent_en/1.", show_default=False
+        ),
+    ] = None,
+    rate: Annotated[
+        float | None, typer.Option(min=0.01, max=10, help="Factor on the learning rates.", show_default=False)
+    ] = None,
     use_layers: Annotated[
         int | None, typer.Option(min=1, max=48, help="Lowest layers used.", show_default=False)
     ] = None,
@@ -105,9 +114,9 @@ def intent(
     from inference.service.sealed import seal_intent
     from training.evaluation.run import judge_all, languages_of, report_of
     from training.evaluation.sets import standing_sets
-    from training.intent.encoders import SCRATCH, open_encoder, scratch_encoder
+    from training.intent.encoders import SCRATCH, open_encoder, open_version, scratch_encoder
     from training.intent.pipeline import train
-    from training.intent.report import REPORT_FILE, write_report
+    from training.intent.report import REPORT_FILE, gone_on_from, write_report
     from training.intent.settings import load_training
     from training.intent.sources import Sources, read_sources
 
@@ -115,17 +124,23 @@ def intent(
     given = {"epochs": epochs, "num_tuned": layers, "seed": seed}
     recipe = {key: value for key, value in given.items() if value is not None}
     chosen = load_training(settings).changed(encoder, use_layers, language, recipe)
-    has_acts = chosen.fit.act_weight > 0
+    fit = chosen.fit if rate is None else chosen.fit.slowed(rate)
+    has_acts = fit.act_weight > 0
     sources = Sources(scripts, data, recognised, chosen.languages, tuple(without or ()), is_marked=has_acts)
-    if chosen.encoder == SCRATCH:
-        base = scratch_encoder((c for c in read_sources(sources) if c.split == "train"), out, chosen.fit.seed)
+    before = None if go_on_from is None else gone_on_from(go_on_from)
+    if go_on_from is not None:
+        base = replace(open_version(go_on_from), name=chosen.encoder)
+    elif chosen.encoder == SCRATCH:
+        base = scratch_encoder((c for c in read_sources(sources) if c.split == "train"), out, fit.seed)
     else:
         base = open_encoder(chosen.encoder, chosen.num_layers).read_as(chosen.reading)
     started = time.monotonic()
     # One that goes on writes where it wrote before.
     name = time.strftime("%Y%m%d-%H%M%S") if resume is None else resume.stem
     folder = runs / f"{name}-{Path(chosen.encoder).name}" if log else None
-    report = train(sources, out, base, chosen.fit, "int8", stderr, resume, folder)
+    report = train(sources, out, base, fit, "int8", stderr, resume, folder)
+    if before is not None:
+        report["training"]["gone_on_from"] = before
     report["training"]["minutes"] = round((time.monotonic() - started) / 60, 1)
     write_report(out / REPORT_FILE, report)
     seal_intent(out)

@@ -17,7 +17,8 @@ import numpy as np
 from tokenizers import Regex, Tokenizer, models, normalizers, pre_tokenizers
 
 from inference.errors import ConfigError
-from inference.intent.encoder import EncoderShape, Reading
+from inference.intent.encoder import ENCODER_FILE, EncoderShape, Reading, load_encoder
+from inference.intent.install import HEAD_FILE, INTENT_MODEL, TOKENIZER_FILE
 from inference.intent.text import HAN, normalise
 from inference.weights import file, load_lock, open_tensors
 from inference.weights.mpnet import DISTANCE_BIAS, bert_tensors
@@ -98,6 +99,25 @@ def open_encoder(name: str, num_layers: int | None = None) -> Encoder:
         num_layers=min(num_layers or depth, depth),
     ).model_copy(update=_said_by(folder / "config.json"))
     return Encoder(name, shape, tensors, folder / "tokenizer.json")
+
+
+def open_version(version: Path) -> Encoder:
+    """The encoder of a version of ours as it was tuned, and its heads beside it: a fit goes on from them.
+
+    Args:
+        version: folder with head.safetensors and encoder.json.
+
+    Raises:
+        ConfigError: it has no head.
+        WeightsError: a file is damaged, or its encoder was not pulled.
+    """
+    if not (version / HEAD_FILE).is_file():
+        raise ConfigError(f"{version}: holds no {HEAD_FILE}; give a version, e.g. models/{INTENT_MODEL}/1")
+    shape = load_encoder(version / ENCODER_FILE)
+    published = open_tensors(shape.artefact) if shape.artefact else {}
+    tokenizer = file(shape.artefact, TOKENIZER_FILE) if shape.artefact else version / TOKENIZER_FILE
+    tuned = read_safetensors(version / HEAD_FILE)
+    return Encoder(version.name, shape, {**{name: published[name] for name in published}, **tuned}, tokenizer)
 
 
 def _said_by(config_file: Path) -> dict[str, int | float]:

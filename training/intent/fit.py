@@ -68,6 +68,10 @@ class FitConfig:
         if self.epochs < 1:
             raise ValueError("epochs: want 1 or more")
 
+    def slowed(self, factor: float) -> "FitConfig":
+        """The same with ``factor`` on the learning rates."""
+        return replace(self, learning_rate=self.learning_rate * factor, layer_rate=self.layer_rate * factor)
+
 
 def fit(
     tensors: Mapping[str, np.ndarray],

@@ -12,10 +12,7 @@ import numpy as np
 from rich.console import Console
 
 from inference.intent.calibration import CALIBRATION_FILE, load_calibration
-from inference.intent.encoder import ENCODER_FILE, load_encoder
-from inference.intent.install import HEAD_FILE, TOKENIZER_FILE
-from inference.weights import file as weights_file
-from inference.weights import open_tensors
+from inference.intent.install import HEAD_FILE
 from inference.weights.safetensors import read_safetensors
 from training.intent.corrupt import Corruptor
 from training.intent.data import Call
@@ -97,14 +94,10 @@ class WarmTrainer:
         return {"warm_start": dataclasses.asdict(config), "num_fitted": num_fitted, "calibration": calibrated}
 
     def _fit(self, champion: Path, out: Path, calls: Sequence[Call], corruptor: Corruptor) -> Fitted:
-        from training.intent.encoders import Encoder
+        from training.intent.encoders import open_version
 
-        shape = load_encoder(champion / ENCODER_FILE)
-        shipped = read_safetensors(champion / HEAD_FILE)
-        published = open_tensors(shape.artefact) if shape.artefact else {}
-        tokenizer = weights_file(shape.artefact, TOKENIZER_FILE) if shape.artefact else champion / TOKENIZER_FILE
-        recipe = self._recipe(champion, shipped, is_published=shape.artefact is not None)
-        encoder = Encoder(champion.name, shape, _overlaid(published, shipped), tokenizer)
+        encoder, shipped = open_version(champion), read_safetensors(champion / HEAD_FILE)
+        recipe = self._recipe(champion, shipped, is_published=encoder.shape.artefact is not None)
         fitted = fit_version(out, calls, SHARES, corruptor, encoder, recipe, self._console, self._checkpoint)
         self._checkpoint.unlink(missing_ok=True)
         between = _between(read_safetensors(out / HEAD_FILE), shipped, self._config.kept)
@@ -132,10 +125,6 @@ class WarmTrainer:
             learning_rate=recipe.learning_rate * self._config.rate,
             layer_rate=recipe.layer_rate * self._config.rate,
         )
-
-
-def _overlaid(published: Any, shipped: "dict[str, np.ndarray]") -> "dict[str, np.ndarray]":
-    return {**{name: published[name] for name in published}, **shipped}
 
 
 def _between(new: "dict[str, np.ndarray]", old: "dict[str, np.ndarray]", kept: float) -> "dict[str, np.ndarray]":
