@@ -10,7 +10,7 @@ from typing import Annotated
 import typer
 from rich.console import Console
 
-from inference.errors import ScamTapError
+from inference.errors import ConfigError, ScamTapError
 from training.announce.command import announce
 from training.data.command import app as data_app
 from training.evaluation.command import evaluate, unseen
@@ -111,7 +111,9 @@ def intent(
     os.environ.setdefault("GOMP_SPINCOUNT", "0")
     import torch
 
+    from inference.intent.install import HEAD_FILE
     from inference.service.sealed import seal_intent
+    from inference.weights.safetensors import read_safetensors
     from training.evaluation.run import judge_all, languages_of, report_of
     from training.evaluation.sets import standing_sets
     from training.intent.encoders import SCRATCH, open_encoder, open_version, scratch_encoder
@@ -129,7 +131,11 @@ def intent(
     sources = Sources(scripts, data, recognised, chosen.languages, tuple(without or ()), is_marked=has_acts)
     before = None if go_on_from is None else gone_on_from(go_on_from)
     if go_on_from is not None:
-        base = replace(open_version(go_on_from), name=chosen.encoder)
+        base = open_version(go_on_from)
+        chosen.refuse_other(base.shape, go_on_from)
+        fit = fit.as_tuned(base.shape, read_safetensors(go_on_from / HEAD_FILE))
+        if layers not in (None, fit.num_tuned):
+            raise ConfigError(f"--layers {layers}: {go_on_from} has {fit.num_tuned} tuned, and they are tuned again")
     elif chosen.encoder == SCRATCH:
         base = scratch_encoder((c for c in read_sources(sources) if c.split == "train"), out, fit.seed)
     else:

@@ -117,7 +117,9 @@ def open_version(version: Path) -> Encoder:
     published = open_tensors(shape.artefact) if shape.artefact else {}
     tokenizer = file(shape.artefact, TOKENIZER_FILE) if shape.artefact else version / TOKENIZER_FILE
     tuned = read_safetensors(version / HEAD_FILE)
-    return Encoder(version.name, shape, {**{name: published[name] for name in published}, **tuned}, tokenizer)
+    return Encoder(
+        shape.artefact or str(version), shape, {**{name: published[name] for name in published}, **tuned}, tokenizer
+    )
 
 
 def _said_by(config_file: Path) -> dict[str, int | float]:

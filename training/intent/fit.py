@@ -2,7 +2,7 @@
 
 import hashlib
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -71,6 +71,19 @@ class FitConfig:
     def slowed(self, factor: float) -> "FitConfig":
         """The same with ``factor`` on the learning rates."""
         return replace(self, learning_rate=self.learning_rate * factor, layer_rate=self.layer_rate * factor)
+
+    def as_tuned(self, encoder: EncoderShape, head: Iterable[str]) -> "FitConfig":
+        """The same, tuning what was tuned before: a layer left out would be served as published.
+
+        Args:
+            encoder: of the version that is gone on from.
+            head: names of the tensors in its head.safetensors.
+        """
+        if encoder.artefact is None:  # such a head holds what was not tuned, too
+            return self
+        names = list(head)
+        layers = {name.split(".")[2] for name in names if name.startswith("encoder.layer.")}
+        return replace(self, num_tuned=len(layers), is_whole="embeddings.word_embeddings.weight" in names)
 
 
 def fit(

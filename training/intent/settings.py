@@ -9,7 +9,7 @@ import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from inference.errors import ConfigError
-from inference.intent.encoder import Reading
+from inference.intent.encoder import EncoderShape, Reading
 from training.intent.encoders import SCRATCH
 from training.intent.fit import FitConfig
 
@@ -36,6 +36,20 @@ class TrainingSettings(BaseModel):
     reading: Reading = "utterances"
     languages: tuple[str, ...] = Field(default=("en", "zh"), min_length=1)
     fit: FitConfig = SHIPPED_FIT
+
+    def refuse_other(self, shape: EncoderShape, version: Path) -> None:
+        """See that ``version``, of ``shape``, can be gone on from with these settings.
+
+        Raises:
+            ConfigError: it was tuned from another encoder, or reads otherwise.
+        """
+        was = (shape.artefact or self.encoder, shape.num_layers, shape.reading)
+        want = (self.encoder, self.num_layers or shape.num_layers, self.reading)
+        if was != want:
+            raise ConfigError(
+                f"{version}: is of {was[0]}, {was[1]} layers, {was[2]}, the settings of {want[0]}, {want[1]} layers, "
+                f"{want[2]}; give --settings of the same"
+            )
 
     def changed(
         self,

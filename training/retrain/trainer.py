@@ -6,7 +6,7 @@ import json
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
 from rich.console import Console
@@ -20,6 +20,9 @@ from training.intent.pipeline import Fitted, calibrate_head, fit_version
 from training.intent.recipe import TRAIN, Share, draw
 from training.intent.version import write_head
 from training.retrain.incoming import SOURCE
+
+if TYPE_CHECKING:
+    from training.intent.fit import FitConfig
 
 NEW_MASS = 0.25
 """Share of each label's weight that the new calls get, however few: the rest keeps what was known."""
@@ -97,14 +100,15 @@ class WarmTrainer:
         from training.intent.encoders import open_version
 
         encoder, shipped = open_version(champion), read_safetensors(champion / HEAD_FILE)
-        recipe = self._recipe(champion, shipped, is_published=encoder.shape.artefact is not None)
+        recipe = self._recipe(champion).as_tuned(encoder.shape, shipped)
         fitted = fit_version(out, calls, SHARES, corruptor, encoder, recipe, self._console, self._checkpoint)
-        self._checkpoint.unlink(missing_ok=True)
         between = _between(read_safetensors(out / HEAD_FILE), shipped, self._config.kept)
-        return dataclasses.replace(fitted, head_sha256=write_head(out / HEAD_FILE, between))
+        digest = write_head(out / HEAD_FILE, between)
+        self._checkpoint.unlink(missing_ok=True)
+        return dataclasses.replace(fitted, head_sha256=digest)
 
-    def _recipe(self, champion: Path, shipped: "dict[str, np.ndarray]", *, is_published: bool) -> Any:
-        """The champion's recipe, gentler; what was tuned is tuned again."""
+    def _recipe(self, champion: Path) -> "FitConfig":
+        """The champion's recipe, gentler."""
         from training.intent.fit import FitConfig
 
         try:
@@ -112,19 +116,9 @@ class WarmTrainer:
         except (OSError, ValueError, KeyError, TypeError):
             said = {}
         known = {field.name for field in dataclasses.fields(FitConfig)}
-        recipe = FitConfig(**{key: value for key, value in said.items() if key in known})
-        if is_published:  # what is shipped is what was tuned
-            layers = {name.split(".")[2] for name in shipped if name.startswith("encoder.layer.")}
-            is_whole = "embeddings.word_embeddings.weight" in shipped
-            recipe = dataclasses.replace(recipe, num_tuned=len(layers), is_whole=is_whole)
-        return dataclasses.replace(
-            recipe,
-            seed=self._config.seed,
-            epochs=self._config.epochs,
-            head_epochs=self._config.head_epochs,
-            learning_rate=recipe.learning_rate * self._config.rate,
-            layer_rate=recipe.layer_rate * self._config.rate,
-        )
+        recipe = FitConfig(**{key: value for key, value in said.items() if key in known}).slowed(self._config.rate)
+        config = self._config
+        return dataclasses.replace(recipe, seed=config.seed, epochs=config.epochs, head_epochs=config.head_epochs)
 
 
 def _between(new: "dict[str, np.ndarray]", old: "dict[str, np.ndarray]", kept: float) -> "dict[str, np.ndarray]":
