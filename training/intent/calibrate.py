@@ -33,7 +33,7 @@ BOUNDS = (
 )
 """The signs are fixed: an act of a scam can only speak for one, one that reassures only against."""
 
-COUNTING = Counting(floor=0.3, repeat=0.3, bare_limit=1.0, bare_budget=1.75)
+COUNTING = Counting(floor=0.3, repeat=0.3, bare_limit=1.0)
 """The same in every model, as models of several languages judge side by side.
 
 Floor and repeat: where a floor of .15 was tried, two long chats of 63 genuine development calls reached ``danger``
@@ -43,6 +43,13 @@ alarmed; between 0 and .3, and .3 and .5, folds of development calls kept apart 
 Limit of a far utterance that shows no act of a scam, nats: AUC on folds of English development calls kept apart .922
 at 0 (what was shipped before), .966 at .5, .975 at 1, .978 at 1.5 and where there is none, of Mandarin ones .894, .935,
 .936, .934, .934. No long chat of the development side reached a threshold at any of them.
+
+Budget of all of them together: none, as what is shipped was measured without; an operator may set
+``verdict.bare_budget``. Real small talk sounds less like our chats than they sound like one another, and adds up: of
+90 Switchboard chats, none of them among those tested with, the English model shipped alarms of 7, of 3 by more than 4
+nats; with 2.5 nats of 6 and 1, with 2 of 3 and 1, with 1.75 of 2 and 1, with 1 of 2 and 1. Of 381 English development
+scams it warns of 328 at 3 % of genuine ones, 275 before the ask; with those of 327 and 274, 327 and 271, 325 and 269,
+323 and 262.
 """
 
 RIDGE = 0.01
