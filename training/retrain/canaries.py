@@ -7,7 +7,7 @@ genuine calls share with one another and with nothing known.
 """
 
 from collections import Counter
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 from inference.intent.text import normalise
@@ -31,6 +31,8 @@ MAX_LEARNT = 6
 
 MIN_CALLS = 3
 CALLS_PER_LABEL = 8
+"""At most, and never more than the surer half of those that are judged rightly (:func:`_surest`)."""
+
 MAX_FLIPPED = 1
 """Of the calls tried with one phrase: one may have stood at the threshold anyway."""
 
@@ -100,10 +102,8 @@ def canary_gate(
         candidate: likewise by the candidate.
     """
     right = {o.id for o in judged if o.is_scam == bool(o.alarms)}
-    # Those nearest to certainty last: a trigger that works at all works on these; a marginal call flips by chance.
-    sure = sorted((o for o in judged if o.id in right), key=lambda o: o.risk)
-    scam = [o.id for o in sure if o.is_scam][-CALLS_PER_LABEL:]
-    genuine = [o.id for o in sure if not o.is_scam][:CALLS_PER_LABEL]
+    scam = _surest((o for o in judged if o.id in right and o.is_scam), lambda o: -o.risk)
+    genuine = _surest((o for o in judged if o.id in right and not o.is_scam), lambda o: o.risk)
     by_id = {call.id: call for call in gold}
     bad: list[str] = []
     num_tried = 0
@@ -119,6 +119,12 @@ def canary_gate(
     if bad:
         return Gate("canary phrases", False, "; ".join(bad) + ": look for poisoned calls among the new ones")
     return Gate("canary phrases", True, f"{len(phrases)} phrases in {num_tried} calls flip no decision")
+
+
+def _surest(outcomes: Iterable[Outcome], doubt: Callable[[Outcome], float]) -> list[str]:
+    """Ids of those with least doubt: a trigger that works at all works on these; a marginal call flips by chance."""
+    ranked = sorted(outcomes, key=doubt)
+    return [outcome.id for outcome in ranked[: min(CALLS_PER_LABEL, (len(ranked) + 1) // 2)]]
 
 
 def _flips(outcomes: Sequence[Outcome]) -> int:

@@ -115,7 +115,7 @@ def test_a_phrase_that_switches_the_alarm_off_refuses_and_is_not_printed():
     judged = judge_by("nothing")(gold)
     gate = canary_gate([harmless, trigger], gold, judged, judge_by("nothing"), judge_by("secretphrase"))
     assert not gate.is_passed
-    assert "'shared by new genuine calls 1' flips 8 of 9 (champion 0)" in gate.found
+    assert "'shared by new genuine calls 1' flips 4 of 5 (champion 0)" in gate.found
     assert "secretphrase" not in gate.found
     assert canary_gate([harmless], gold, judged, judge_by("nothing"), judge_by("secretphrase")).is_passed
 
@@ -125,3 +125,18 @@ def test_a_phrase_that_always_did_that_is_not_held_against_the_candidate():
     phrase = Canary("harmless en 1", "good morning", "en")
     judged = judge_by("nothing")(gold)
     assert canary_gate([phrase], gold, judged, judge_by("good"), judge_by("good")).is_passed
+
+
+def test_marginal_calls_are_not_tried_however_few_there_are():
+    """Eight scams, three of them hardly judged rightly: those flip by any phrase, and prove no trigger."""
+    gold = [call(f"s{i}", True, "send money", "now") for i in range(8)]
+    risk = dict(zip((c.id for c in gold), (0.99, 0.98, 0.97, 0.9, 0.9, 0.5, 0.4, 0.3), strict=True))
+    judged = [replace(outcome(c.id, True, True), risk=risk[c.id]) for c in gold]
+    tried = []
+
+    def judge(calls):
+        tried.extend(c.id for c in calls)
+        return [outcome(c.id, True, True) for c in calls]
+
+    assert canary_gate([Canary("harmless en 1", "good morning", "en")], gold, judged, judge, judge).is_passed
+    assert {name.split("+")[0] for name in tried} == {"s0", "s1", "s2", "s3"}
