@@ -235,3 +235,5 @@ def unseen(
             f"warned of, false alarms {found['false_alarms']['hits']}/{found['false_alarms']['n']}",
             markup=False,
         )
+        if found["ranking"] is not None:
+            stdout.print(f"hard against hard, unseen [{language}]: {found['ranking'].text()}", markup=False)

@@ -1,8 +1,9 @@
 """How a scam family fares that the model never met: trained without it, measured on all of its calls.
 
 Thresholds are those that calibration finds without the family, so nothing of it has leaked into them. Genuine calls
-whose topic has the family's name are left out of training as well: scam and subject are both new. Several families may
-be left out at once: fewer trainings, and a harder question, as less is left to learn from.
+whose topic has the family's name are left out of training as well, and all of them are judged beside the genuine test
+calls: scam and subject are both new, and the two are ranked against each other. Several families may be left out at
+once: fewer trainings, and a harder question, as less is left to learn from.
 """
 
 import json
@@ -23,7 +24,7 @@ from training.evaluation.sets import TextSet
 from training.intent.data import read_scripts
 from training.intent.report import write_report
 from training.intent.sources import Sources
-from training.metrics import share
+from training.metrics import auc, recall_at, share
 
 Train = Callable[[Sources, Path], dict[str, Any]]
 """Trains on what sources say and writes a version folder; returns its report."""
@@ -40,13 +41,45 @@ class Alarmed:
     Attributes:
         kind: scam family, or ``genuine``.
         language: ISO 639-1 code.
-        hits, num_calls: how many alarmed, of how many.
+        hits: how many alarmed.
+        risks: the highest risk that each call reached.
     """
 
     kind: str
     language: str
     hits: int
-    num_calls: int
+    risks: tuple[float, ...]
+
+    @property
+    def num_calls(self) -> int:
+        """Of how many."""
+        return len(self.risks)
+
+
+@dataclass(frozen=True, slots=True)
+class Ranking:
+    """How well unseen scams are told from genuine calls at any threshold, in one language.
+
+    Attributes:
+        language: ISO 639-1 code.
+        num_unseen, num_genuine: calls.
+        auc: area under the ROC curve.
+        at_1_percent, at_3_percent: share of the scams above the threshold that so many genuine calls pass.
+    """
+
+    language: str
+    num_unseen: int
+    num_genuine: int
+    auc: float
+    at_1_percent: float
+    at_3_percent: float
+
+    def text(self) -> str:
+        """For the terminal."""
+        return (
+            f"{self.num_unseen} unseen scams against {self.num_genuine} genuine calls: AUC {self.auc:.3f}, "
+            f"{100 * self.at_3_percent:.0f} % at 3 % false alarms, {100 * self.at_1_percent:.0f} % at 1 %"
+        )
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,7 +89,7 @@ class LeftOut:
     Attributes:
         families: those that it was trained without.
         unseen: all of their scam calls, per family and language.
-        genuine: genuine test calls, per language.
+        genuine: genuine test calls and all on the subjects left out, per language.
     """
 
     families: tuple[str, ...]
@@ -74,7 +107,18 @@ class LeftOut:
                 f"({low}-{high} %)"
             )
         without = "without " + ", ".join(self.families)
-        return out + [f"{without} [{g.language}]: false alarms {g.hits}/{g.num_calls}" for g in self.genuine]
+        out += [f"{without} [{g.language}]: false alarms {g.hits}/{g.num_calls}" for g in self.genuine]
+        return out + [f"{without} [{r.language}]: {r.text()}" for g in self.genuine if (r := self.ranking(g.language))]
+
+    def ranking(self, language: str) -> Ranking | None:
+        """The unseen scams of all families together against the genuine calls; None without both."""
+        unseen, genuine = (
+            [risk for a in side if a.language == language for risk in a.risks] for side in (self.unseen, self.genuine)
+        )
+        area, at_1, at_3 = auc(unseen, genuine), recall_at(unseen, genuine, 0.01), recall_at(unseen, genuine, 0.03)
+        if area is None or at_1 is None or at_3 is None:
+            return None
+        return Ranking(language, len(unseen), len(genuine), area, at_1, at_3)
 
 
 def families_of(sources: Sources, wanted: Sequence[str]) -> list[str]:
@@ -129,11 +173,15 @@ def leave_out(
 
 
 def _read(path: Path, families: Sequence[str]) -> LeftOut | None:
-    """The result of an earlier run; None if it is of other families."""
+    """The result of an earlier run; None if it is of other families, or of a release that wrote less down."""
     kept = json.loads(path.read_text(encoding="utf-8"))
-    if tuple(kept["families"]) != tuple(families):
+    rows = [row for name in ("unseen", "genuine") for row in kept[name]]
+    if tuple(kept["families"]) != tuple(families) or not all("risks" in row for row in rows):
         return None
-    unseen, genuine = (tuple(Alarmed(**row) for row in kept[name]) for name in ("unseen", "genuine"))
+    unseen, genuine = (
+        tuple(Alarmed(row["kind"], row["language"], row["hits"], tuple(row["risks"])) for row in kept[name])
+        for name in ("unseen", "genuine")
+    )
     return LeftOut(tuple(families), unseen, genuine)
 
 
@@ -151,7 +199,8 @@ def _one(families: Sequence[str], sources: Sources, version: Path, train: Train,
     for kind, language in kinds:
         calls = [c for c in written if c.language == language and c.family == kind]
         if kind == "genuine":
-            calls = [c for c in written if c.language == language and not c.is_scam and c.split == "test"]
+            calls = [c for c in written if c.language == language and not c.is_scam]
+            calls = [c for c in calls if c.split == "test" or c.topic in families]
         if calls:
             names[f"{kind} {language}"] = (kind, language)
             sets.append(TextSet(f"{kind} {language}", "written text", calls))
@@ -167,14 +216,30 @@ def without_scams_of(sources: Sources, families: Sequence[str]) -> Sources:
 
 
 def _alarmed(kind: str, language: str, outcomes: Sequence[Outcome]) -> Alarmed:
-    return Alarmed(kind, language, sum(bool(o.alarms) for o in outcomes), len(outcomes))
+    return Alarmed(kind, language, sum(bool(o.alarms) for o in outcomes), tuple(round(o.risk, 5) for o in outcomes))
 
 
 def total(results: Sequence[LeftOut], language: str) -> dict[str, Any]:
-    """Recall over all unseen families together, and false alarms of all those models, in one language."""
+    """Recall over all unseen families together, and false alarms of all those models, in one language.
+
+    ``ranking`` is the mean over the models, each of which ranks by its own evidence, by how many scams it had not met;
+    None where none could be ranked.
+    """
     unseen = [a for r in results for a in r.unseen if a.language == language]
     genuine = [a for r in results for a in r.genuine if a.language == language]
-    return {
+    found: dict[str, Any] = {
         name: share(sum(a.hits for a in chosen), sum(a.num_calls for a in chosen))
         for name, chosen in (("recall", unseen), ("false_alarms", genuine))
     }
+    return found | {"ranking": _mean([r for result in results if (r := result.ranking(language))], language)}
+
+
+def _mean(rankings: Sequence[Ranking], language: str) -> Ranking | None:
+    num_unseen = sum(r.num_unseen for r in rankings)
+    if not num_unseen:
+        return None
+    auc_, at_1, at_3 = (
+        sum(getattr(r, name) * r.num_unseen for r in rankings) / num_unseen
+        for name in ("auc", "at_1_percent", "at_3_percent")
+    )
+    return Ranking(language, num_unseen, sum(r.num_genuine for r in rankings), auc_, at_1, at_3)

@@ -33,7 +33,7 @@ BOUNDS = (
 )
 """The signs are fixed: an act of a scam can only speak for one, one that reassures only against."""
 
-COUNTING = Counting(floor=0.3, repeat=0.3, bare_limit=1.0)
+COUNTING = Counting(floor=0.3, repeat=0.3, bare_limit=1.0, bare_budget=1.75)
 """The same in every model, as models of several languages judge side by side.
 
 Floor and repeat: where a floor of .15 was tried, two long chats of 63 genuine development calls reached ``danger``

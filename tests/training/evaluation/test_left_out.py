@@ -1,5 +1,6 @@
 """A family left out is trained without, measured on all of its calls, and not trained twice."""
 
+import json
 from pathlib import Path
 
 import pytest
@@ -7,7 +8,16 @@ from rich.console import Console
 
 from inference.errors import ConfigError
 from inference.intent.text import normalise
-from training.evaluation.left_out import families_of, grouped, leave_out, total
+from training.evaluation.left_out import (
+    RESULT_FILE,
+    Alarmed,
+    LeftOut,
+    _read,
+    families_of,
+    grouped,
+    leave_out,
+    total,
+)
 from training.intent.data import read_scripts
 from training.intent.sources import Sources
 
@@ -39,11 +49,34 @@ def test_each_family_gets_a_model_that_never_read_it(versions, sources, tmp_path
     (tax,) = results[0].unseen
     assert (tax.kind, tax.language, tax.num_calls) == ("tax", "en", len(of_tax))
     assert tax.hits == sum(any("tax" in normalise(p.text).split() for p in c.pieces) for c in of_tax) > 0
-    assert results[0].genuine[0].num_calls == sum(not c.is_scam and c.split == "test" for c in calls)
+    # Genuine calls on the subject were not trained on either, so those of all sides are judged.
+    judged = [c for c in calls if not c.is_scam and (c.split == "test" or c.topic == "tax")]
+    assert results[0].genuine[0].num_calls == len(judged) > sum(c.split == "test" for c in judged)
     assert {a.kind for a in results[1].unseen} == {"romance", "job"}
     assert "unseen" in results[0].lines()[0]
     assert leave_out(groups, sources, tmp_path / "work", None, QUIET, said.append) == results
     assert total(results, "en")["recall"]["n"] == sum(a.num_calls for r in results for a in r.unseen)
+
+
+def test_unseen_scams_are_ranked_against_genuine_calls():
+    genuine = tuple(i / 1000 for i in range(100))
+    one = LeftOut(("a",), (Alarmed("a", "en", 2, (0.9, 0.0965, 0.05)),), (Alarmed("genuine", "en", 0, genuine),))
+    two = LeftOut(("b",), (Alarmed("b", "en", 1, (0.9,)),), (Alarmed("genuine", "en", 0, genuine),))
+    ranking = one.ranking("en")
+    assert (ranking.at_1_percent, ranking.at_3_percent) == (pytest.approx(1 / 3), pytest.approx(2 / 3))
+    assert ranking.auc == pytest.approx((1 + 0.97 + 0.505) / 3)
+    assert "3 unseen scams against 100 genuine calls: AUC 0.825, 67 % at 3 %" in one.lines()[-1]
+    both = total([one, two], "en")["ranking"]
+    assert (both.num_unseen, both.num_genuine, both.at_1_percent) == (4, 200, pytest.approx(0.5))
+    assert one.ranking("zh") is None
+    assert total([one], "zh")["ranking"] is None
+
+
+def test_what_an_earlier_release_put_down_is_measured_again(tmp_path):
+    old = {"families": ["tax"], "unseen": [{"kind": "tax", "language": "en", "hits": 1, "num_calls": 2}], "genuine": []}
+    path = tmp_path / RESULT_FILE
+    path.write_text(json.dumps(old), encoding="utf-8")
+    assert _read(path, ["tax"]) is None
 
 
 def test_families_are_dealt_into_groups():
