@@ -108,6 +108,11 @@ def gates(champion: Sets, candidate: Sets, prior: float) -> list[Gate]:
     ]
 
 
+def allowed_loss(num_scam: int) -> float:
+    """How many of so many old scams a candidate may miss that the champion warns of."""
+    return max(1.0, MAX_RECALL_LOSS * num_scam)
+
+
 def _recall(outcomes: Sequence[Outcome]) -> tuple[int, int]:
     scam = [o for o in outcomes if o.is_scam]
     return sum(bool(o.alarms) for o in scam), len(scam)
@@ -115,7 +120,7 @@ def _recall(outcomes: Sequence[Outcome]) -> tuple[int, int]:
 
 def _old_recall(champion: Sequence[Outcome], candidate: Sequence[Outcome]) -> Gate:
     (before, num), (after, _) = _recall(champion), _recall(candidate)
-    is_passed = before - after <= max(1.0, MAX_RECALL_LOSS * num)
+    is_passed = before - after <= allowed_loss(num)
     lost = 100 * (before - after) / max(1, num)
     return Gate("old scams", is_passed, f"{after}/{num} against {before}/{num} warned of, {lost:+.1f} points lost")
 

@@ -13,12 +13,16 @@ from rich.console import Console
 
 from inference.intent.calibration import CALIBRATION_FILE, load_calibration
 from inference.intent.install import HEAD_FILE
+from inference.service.sealed import seal_intent
 from inference.weights.safetensors import read_safetensors
+from training.evaluation.run import judge_all
+from training.evaluation.sets import TextSet
 from training.intent.corrupt import Corruptor
 from training.intent.data import Call
 from training.intent.pipeline import Fitted, calibrate_head, fit_version
 from training.intent.recipe import TRAIN, Share, draw
 from training.intent.version import write_head
+from training.retrain.between import Tried, between, furthest
 from training.retrain.incoming import SOURCE
 
 if TYPE_CHECKING:
@@ -43,8 +47,8 @@ class WarmStart:
             passes of the heads alone, 400 calls rehearsed and 240 calibrated on, fifty new calls cost 3.3 points of old
             recall, and false alarms rose from 27 to 35 of 316; as it is now 2.2 points, and none more. With .1 it
             is 3.0 points: most of it comes of calibrating anew.
-        kept: share of the champion's weights in the candidate's: a point between a model and what it was tuned to
-            knows nearly all that either does (Wortsman et al., "Robust fine-tuning of zero-shot models", CVPR 2022).
+        kept: shares of the champion's weights in the candidate's, tried in turn until it forgets no more than a gate
+            allows (:mod:`training.retrain.between`).
         seed: of every draw.
     """
 
@@ -53,7 +57,7 @@ class WarmStart:
     num_dev: int = 5000
     head_epochs: int = 0
     rate: float = 0.25
-    kept: float = 0.5
+    kept: tuple[float, ...] = (0.5, 0.75, 0.875)
     seed: int = 1
 
 
@@ -88,24 +92,38 @@ class WarmTrainer:
         calls = [*_sampled(known, "train", config.num_rehearsed, config.seed), *new]
         corruptor = Corruptor(c for c in [*known, *new] if c.split == "train")
         fitted = self._fit(champion, out, draw(calls, SHARES, "train", config.seed), corruptor)
-        dev = _sampled(known, "dev", config.num_dev, config.seed) + [_as_script(call) for call in new]
+        tuned, shipped = (read_safetensors(folder / HEAD_FILE) for folder in (out, champion))
+        old = _sampled(known, "dev", config.num_dev, config.seed)
         # Words that sound alike are drawn from what calibration is given: some training calls for that, not measured.
-        before = load_calibration(champion / CALIBRATION_FILE)
-        sha256 = fitted.head_sha256
-        calibrated = calibrate_head(out, [*dev, *calls[:200]], sha256, "int8", config.seed, self._console, before)
-        num_fitted = sum(fitted.num_calls.values())
-        return {"warm_start": dataclasses.asdict(config), "num_fitted": num_fitted, "calibration": calibrated}
+        given = [*old, *(_as_script(call) for call in new), *calls[:200]]
+        calibration = load_calibration(champion / CALIBRATION_FILE)
+        scams = [call for call in old if call.is_scam and call.source.startswith("scripts")]
+        before = self._num_warned(champion, scams)
+
+        def make(kept: float) -> tuple[Tried, dict[str, Any]]:
+            sha256 = write_head(out / HEAD_FILE, between(tuned, shipped, kept))
+            notes = calibrate_head(out, given, sha256, "int8", config.seed, self._console, calibration)
+            return Tried(kept, before, self._num_warned(seal_intent(out), scams), len(scams)), notes
+
+        tried, calibrated = furthest(config.kept, make)
+        self._checkpoint.unlink(missing_ok=True)  # a run stopped while it calibrated need not fit anew
+        return {
+            "warm_start": dataclasses.asdict(config),
+            "num_fitted": sum(fitted.num_calls.values()),
+            "old_development_scams": [dataclasses.asdict(one) for one in tried],
+            "calibration": calibrated,
+        }
 
     def _fit(self, champion: Path, out: Path, calls: Sequence[Call], corruptor: Corruptor) -> Fitted:
         from training.intent.encoders import open_version
 
         encoder, shipped = open_version(champion), read_safetensors(champion / HEAD_FILE)
         recipe = self._recipe(champion).as_tuned(encoder.shape, shipped)
-        fitted = fit_version(out, calls, SHARES, corruptor, encoder, recipe, self._console, self._checkpoint)
-        between = _between(read_safetensors(out / HEAD_FILE), shipped, self._config.kept)
-        digest = write_head(out / HEAD_FILE, between)
-        self._checkpoint.unlink(missing_ok=True)
-        return dataclasses.replace(fitted, head_sha256=digest)
+        return fit_version(out, calls, SHARES, corruptor, encoder, recipe, self._console, self._checkpoint)
+
+    def _num_warned(self, version: Path, scams: list[Call]) -> int:
+        judged = judge_all(version, [TextSet("dev", "written text", scams)], self._console, lambda _line: None)
+        return sum(bool(outcome.alarms) for outcome in judged["dev"])
 
     def _recipe(self, champion: Path) -> "FitConfig":
         """The champion's recipe, gentler."""
@@ -119,18 +137,6 @@ class WarmTrainer:
         recipe = FitConfig(**{key: value for key, value in said.items() if key in known}).slowed(self._config.rate)
         config = self._config
         return dataclasses.replace(recipe, seed=config.seed, epochs=config.epochs, head_epochs=config.head_epochs)
-
-
-def _between(new: "dict[str, np.ndarray]", old: "dict[str, np.ndarray]", kept: float) -> "dict[str, np.ndarray]":
-    """``new`` moved back towards ``old`` by ``kept`` of the way; what ``old`` does not have stays as it is."""
-
-    def moved(name: str, value: np.ndarray) -> np.ndarray:
-        was = old.get(name)
-        if was is None or was.shape != value.shape:
-            return value
-        return ((1 - kept) * value.astype(np.float32) + kept * was.astype(np.float32)).astype(np.float16)
-
-    return {name: moved(name, value) for name, value in new.items()}
 
 
 def _sampled(calls: Sequence[Call], split: str, limit: int, seed: int) -> list[Call]:
