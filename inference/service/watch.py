@@ -10,7 +10,6 @@ import math
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import asdict
-from functools import partial
 from itertools import islice
 from typing import Any
 
@@ -19,21 +18,22 @@ import structlog
 from pydantic import BaseModel, ConfigDict, Field
 
 from inference.audio import LEGS, SAMPLE_RATE_HZ, Leg
-from inference.audio.segment import PCM, SpeechSegment
+from inference.audio.segment import PCM
 from inference.errors import CapacityError, ConfigError, ScamTapError
 from inference.gateway.spec import CallSpec
 from inference.rtp.counters import LegCounters, sum_counters
 from inference.rtp.foreign import ForeignNews
 from inference.rtp.plane import PacketPlane
 from inference.service.call import Call, CallParts
-from inference.service.events import Event, VerdictEvent
+from inference.service.events import VerdictEvent
 from inference.service.followed import Followed, hear_followed, packet_counters
 from inference.service.opinions import Opinions
 from inference.service.pace import Pace
 from inference.service.publisher import Publisher
 from inference.service.scheduler import Scheduler, SchedulerConfig
-from inference.service.stages import DueSegment, Outcome, Stages
+from inference.service.stages import Stages
 from inference.service.standing import StandingCalls
+from inference.service.understanding import Understanding
 
 log = structlog.get_logger(__name__)
 
@@ -96,12 +96,12 @@ class Watch:
         self._default_language = default_language
         self._clock = clock
         self._wall_clock = wall_clock
-        self._opinions = opinions
         self._calls: dict[str, Followed] = {}
         self._ending: dict[asyncio.Task[VerdictEvent], Followed] = {}
         self._standing = StandingCalls(self.begin)
         self._of_ended: dict[Leg, LegCounters] = {}
         self._scheduler = Scheduler(stages, config.scheduler, clock=clock)
+        self._understanding = Understanding(self._scheduler, publisher, opinions)
         self._ticking: asyncio.Task[None] | None = None
         self._is_failing = False
         self._late_s = 0.0  # of the tick under way
@@ -224,7 +224,7 @@ class Watch:
             while self._hear([followed], until_s):  # a second at a time, should the ticks have been late
                 pass
             for segment in followed.call.hang_up():
-                self._submit(followed, segment)
+                self._understanding.submit(followed, segment)
         except ScamTapError as error:
             self._failed(error)
         self._scheduler.hurry(followed.call)
@@ -234,7 +234,7 @@ class Watch:
             await asyncio.wait(followed.understanding)
         verdict = followed.call.close(packet_counters(counters))
         log.info("call ends", call=verdict.call, call_level=verdict.level, risk=round(verdict.risk, 3))
-        self._publish(followed, verdict)
+        self._understanding.publish(followed, verdict)
         self._publisher.ended(verdict.call)
         return verdict
 
@@ -345,41 +345,8 @@ class Watch:
         """Take what is new up to ``now_s``; False where nothing was."""
         is_new, segments = hear_followed(calls, self._plane, now_s)
         for followed, segment in segments:
-            self._submit(followed, segment)
+            self._understanding.submit(followed, segment)
         return is_new
-
-    def _submit(self, followed: Followed, segment: SpeechSegment) -> None:
-        due = DueSegment(followed.call, segment, followed.begun_s + segment.known_s)
-        coming = self._scheduler.submit(due)
-        followed.understanding.add(coming)
-        coming.add_done_callback(partial(self._understood, followed, segment))
-
-    def _understood(self, followed: Followed, segment: SpeechSegment, came: "asyncio.Future[Outcome]") -> None:
-        followed.understanding.discard(came)
-        if came.cancelled():
-            return
-        failure, speech_s = came.exception(), segment.end_s - segment.start_s
-        if failure is not None:
-            if not isinstance(failure, ScamTapError):
-                raise failure
-            self._telemetry.failures.inc()
-            log.error("segment not understood", call=followed.call.id, why=str(failure))
-            return
-        outcome = came.result()
-        if outcome.shed is not None:
-            followed.shed_s += speech_s
-            self._telemetry.shed_s.labels(outcome.shed).inc(speech_s)
-        elif outcome.is_held:
-            followed.held_s += speech_s
-        for event in outcome.events:
-            self._publish(followed, event)
-        if self._opinions is not None and outcome.events:
-            self._opinions.consider(followed.call, followed.begun_s, partial(self._publish, followed))
-
-    def _publish(self, followed: Followed, event: Event) -> None:
-        self._publisher.publish(event, followed.spec.reach, followed.call.language)
-        if followed.told is not None:
-            followed.told(event.to_json())
 
     async def drain(self) -> None:
         """Take no new calls, end those there are, understand what was heard; within ``drain_timeout_s``."""
