@@ -49,6 +49,8 @@ class Weights(BaseModel):
             sounds: on calls kept apart the acts ranked better than the raw ratio.
         operating_point: thresholds for the verdict.
         stage_thresholds: probability from which a stage counts as present, per stage; None: as in all languages.
+        bare_budget: nats that all utterances together which show no act of a scam can raise the evidence above what it
+            were without them: an hour of small talk must not add up to an alarm. None: no bound.
     """
 
     model_config = ConfigDict(extra="forbid", frozen=True)
@@ -58,6 +60,7 @@ class Weights(BaseModel):
     act_weights: dict[str, float]
     operating_point: OperatingPoint
     stage_thresholds: dict[str, float] | None = None
+    bare_budget: float | None = Field(default=None, ge=0)
 
     @model_validator(mode="after")
     def _check_weights(self) -> Self:
@@ -73,7 +76,7 @@ class Weights(BaseModel):
 
 
 class Counting(NamedTuple):
-    """How acts count, the same in every language: see :class:`Calibration`."""
+    """How acts count, the same in every language but for the budget: see :class:`Calibration`, :class:`Weights`."""
 
     floor: float
     repeat: float
@@ -95,8 +98,6 @@ class Calibration(Weights):
             news.
         bare_limit: nats that a far utterance adds at most which shows no act of a scam, however it sounds. Many words
             of a scam show none; where they counted in full, a single one could alarm.
-        bare_budget: nats that all such utterances together can raise the evidence above what it were without them: an
-            hour of small talk must not add up to an alarm. None: no bound.
     """
 
     head_sha256: str = Field(pattern=r"^[0-9a-f]{64}$")
@@ -105,7 +106,6 @@ class Calibration(Weights):
     act_floor: float = Field(default=0.0, ge=0, lt=1)
     act_repeat: float = Field(default=1.0, ge=0, le=1)
     bare_limit: float = Field(default=0.0, ge=0)
-    bare_budget: float | None = Field(default=None, ge=0)
 
     @model_validator(mode="after")
     def _check(self) -> Self:
@@ -119,10 +119,10 @@ class Calibration(Weights):
         """The weights that utterances in ``language`` are weighed with."""
         return self.by_language.get(language, self)
 
-    @property
-    def counting(self) -> Counting:
-        """How acts count."""
-        return Counting(self.act_floor, self.act_repeat, self.bare_limit, self.bare_budget)
+    def counting(self, language: str | None = None) -> Counting:
+        """How acts count in ``language``; None: where a language has no weights of its own."""
+        budget = self.bare_budget if language is None else self.of(language).bare_budget
+        return Counting(self.act_floor, self.act_repeat, self.bare_limit, budget)
 
     def with_own(self, own: Mapping[str, "Calibration"]) -> "Calibration":
         """This one with the weights of languages that have a model of their own.
@@ -134,7 +134,7 @@ class Calibration(Weights):
         for language, other in own.items():
             if language not in other.languages:
                 raise WeightsError(f"the intent model for {language} was not trained on it; retrain it, or remove it")
-            if other.counting != self.counting:
+            if other.counting()._replace(bare_budget=self.bare_budget) != self.counting():
                 raise WeightsError(f"the intent model for {language} counts acts otherwise; calibrate both again")
             weights = other.of(language).model_dump(include=set(Weights.model_fields))
             thresholds = weights["stage_thresholds"] or other.stage_thresholds

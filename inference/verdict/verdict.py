@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal, TypeAlias
 
-from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic import BaseModel, ConfigDict, Field, NonNegativeFloat, model_validator
 
 from inference.intent.acts import SCAM_ACTS
 from inference.intent.calibration import Calibration, OperatingPoint, load_calibration
@@ -54,8 +54,9 @@ class VerdictConfig(BaseModel):
         min_acts: different acts (stages but ``reassure``) that these must show before ``danger``.
         act_probability: an act counts from this probability, where the model has no threshold of its own.
         act_repeat: share that an act counts for which the call has shown before; None: the model's own, or 1.
-        bare_budget: nats that utterances which show no act of a scam can raise the evidence by, all together; None: the
-            model's own, or no bound.
+        bare_budget: nats that utterances which show no act of a scam can raise the evidence by, all together, in any
+            language; None: the model's own, or no bound.
+        language_budget: the same in a language that has its own, "" is every other; filled from the model.
         needs_act: whether an act of a scam must have been shown (``act_probability``) before any alarm: of real chats
             fewer are alarmed of, and scams later (models/README.md).
         max_evidence: utterances named with an alert.
@@ -77,6 +78,7 @@ class VerdictConfig(BaseModel):
     act_probability: float = Field(default=0.5, gt=0, lt=1)
     act_repeat: float | None = Field(default=None, ge=0, le=1)
     bare_budget: float | None = Field(default=None, ge=0)
+    language_budget: dict[str, NonNegativeFloat | None] = Field(default_factory=dict)
     needs_act: bool = False
     max_evidence: int = Field(default=3, ge=1, le=20)
 
@@ -106,7 +108,9 @@ class VerdictConfig(BaseModel):
         suspect, danger = self._merged(calibration.operating_point)
         own = {code: self._merged(weights.operating_point) for code, weights in calibration.by_language.items()}
         repeat = calibration.act_repeat if self.act_repeat is None else self.act_repeat
-        budget = calibration.bare_budget if self.bare_budget is None else self.bare_budget
+        budgets = {"": calibration.bare_budget} | {
+            code: weights.bare_budget for code, weights in calibration.by_language.items()
+        }
         by_language = {"": calibration.stage_thresholds} | {
             code: weights.stage_thresholds for code, weights in calibration.by_language.items()
         }
@@ -115,7 +119,7 @@ class VerdictConfig(BaseModel):
             "suspect_llr": suspect,
             "danger_llr": danger,
             "act_repeat": repeat,
-            "bare_budget": budget,
+            "language_budget": budgets | self.language_budget,
             "language_llr": own | self.language_llr,
             "stage_probability": stages | self.stage_probability,
         }
@@ -125,6 +129,12 @@ class VerdictConfig(BaseModel):
         """Probability from which ``stage`` counts as shown in ``language`` (ISO 639-1)."""
         known = self.stage_probability.get(language or "", self.stage_probability.get("", {}))
         return known.get(stage, self.act_probability)
+
+    def budget(self, language: str | None = None) -> float | None:
+        """Nats that utterances without an act can add together in a call of ``language``; None: no bound."""
+        if self.bare_budget is not None:
+            return self.bare_budget
+        return self.language_budget.get(language or "", self.language_budget.get(""))
 
     def _merged(self, point: OperatingPoint) -> tuple[float, float]:
         """A model's thresholds, where none is set by hand."""
@@ -256,8 +266,8 @@ class Verdict:
     def _add(self, llr: float, *, is_bare: bool = False) -> Assessment:
         before, total = self._evidence_llr, self._evidence_llr + llr
         if is_bare and llr > 0:
-            if self.config.bare_budget is not None:
-                total = min(total, max(before, self._unbare_llr + self.config.bare_budget))
+            if (budget := self.config.budget(self._language)) is not None:
+                total = min(total, max(before, self._unbare_llr + budget))
         else:
             self._unbare_llr = self._held_in(self._unbare_llr + llr)
         self._evidence_llr = self._held_in(total)

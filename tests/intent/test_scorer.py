@@ -127,6 +127,27 @@ def test_a_language_of_its_own_brings_its_stage_thresholds(tokenizer_path: Path,
 
 
 @pytest.mark.parametrize(
+    ("of_all", "own", "by_hand", "expected"),
+    [
+        (None, 1.75, None, (None, 1.75)),
+        (0.5, None, None, (0.5, None)),  # no bound in a language is said by its model, not taken from the other
+        (0.5, 1.75, 3.0, (3.0, 3.0)),
+    ],
+)
+def test_a_language_of_its_own_brings_its_bound_on_small_talk(
+    of_all: float | None,
+    own: float | None,
+    by_hand: float | None,
+    expected: tuple[float | None, float | None],
+    tokenizer_path: Path,
+    tmp_path: Path,
+) -> None:
+    made = with_own(FakeEngine(), tokenizer_path, tmp_path, bare_budget=own).calibration
+    config = VerdictConfig(bare_budget=by_hand).calibrated(made.model_copy(update={"bare_budget": of_all}))
+    assert (config.budget("en"), config.budget("zh")) == expected
+
+
+@pytest.mark.parametrize(
     ("changes", "reason"),
     [
         ({"languages": ["en"]}, "was not trained on it"),

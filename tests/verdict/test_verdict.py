@@ -209,6 +209,21 @@ def test_words_that_only_sound_like_a_scam_never_alarm() -> None:
     assert {staged.update(said(), replace(bare, stages=bare.stages | {"lure": 0.6})).level for _ in range(9)} > {"none"}
 
 
+def test_small_talk_is_bounded_in_the_language_that_bounds_it() -> None:
+    """And an utterance that shows an act adds to what is held so."""
+    config = CONFIG.model_copy(update={"language_budget": {"": None, "en": 1.5}})
+    talk = replace(weighed(0.5), weighed=Weighed(0.5, {}, ceiling=1.0, limit=3.0, is_bare=True))
+    held = {}
+    for language in ("en", "zh"):
+        verdict = Verdict(config)
+        levels = {verdict.update(replace(said(), language=language), talk).level for _ in range(10)}
+        held[language] = verdict.evidence_llr
+        assert ("suspect" in levels) == (language == "zh")
+        verdict.update(replace(said(), language=language), weighed(0.0, ask=1.0))
+        assert verdict.evidence_llr == pytest.approx(held[language] + 1.0)
+    assert held == {"en": pytest.approx(1.5), "zh": pytest.approx(5.0)}
+
+
 @pytest.mark.parametrize(("repeat", "total"), [(1.0, 3.0), (0.5, 2.0), (0.0, 1.0)])
 def test_an_act_that_was_shown_before_counts_for_its_share(repeat: float, total: float) -> None:
     verdict = Verdict(CONFIG.model_copy(update={"act_repeat": repeat}))

@@ -10,6 +10,7 @@ from rich.console import Console
 
 from inference.errors import ConfigError
 from inference.intent.install import INTENT_MODEL
+from training.parallel import DEFAULT_THREADS
 from training.scripts import Split
 
 stdout = Console(highlight=False, soft_wrap=True)
@@ -65,6 +66,7 @@ def evaluate(
         Path | None, typer.Option(help="Folder for report.json, index.html and PNG plots.", show_default="none")
     ] = None,
     update: Annotated[bool, typer.Option(help="Put figures and scores beside the model: report.json.")] = False,
+    threads: Annotated[int, typer.Option(min=1, max=256, help="Cores to use for texts.")] = DEFAULT_THREADS,
     drift: Annotated[
         bool, typer.Option("--drift", help="Compare scores of unlabelled traffic with those the model shipped with.")
     ] = False,
@@ -118,7 +120,7 @@ def evaluate(
         languages = LANGUAGES if model is None else languages_of(version)
         sets += standing_sets(Sources(scripts, data, recognised, languages), limit, kind)
     sets = narrowed(sets, only or (), ConfigError)
-    outcomes = judge_all(version, sets, stderr, lambda text: stdout.print(text, markup=False))
+    outcomes = judge_all(version, sets, stderr, lambda text: stdout.print(text, markup=False), threads)
     made = report_of(version, outcomes)
     if report is not None:
         written = write_report(report, made)

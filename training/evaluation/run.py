@@ -17,16 +17,15 @@ from inference.engine.repository import write_atomically
 from inference.errors import ConfigError
 from inference.intent.calibration import CALIBRATION_FILE, load_calibration
 from inference.intent.install import HEAD_FILE, INTENT_MODEL, model_of, own_models
-from inference.intent.scorer import IntentScorer
 from inference.intent.versions import read_record
 from inference.service.models import build_parts, build_scorer, build_stages, default_models_dir
-from inference.verdict.verdict import VerdictConfig
 from training.evaluation.figures import line, of_set
 from training.evaluation.outcome import Outcome
 from training.evaluation.page import page
 from training.evaluation.recordings import judge_recordings
 from training.evaluation.sets import RecordingSet, TextSet
 from training.evaluation.texts import judge_texts
+from training.parallel import DEFAULT_THREADS
 from training.progress import progress_bar
 
 REPORT_FILE, PAGE_FILE = "report.json", "index.html"
@@ -72,7 +71,11 @@ def languages_of(version: Path) -> tuple[str, ...]:
 
 
 def judge_all(
-    version: Path, sets: Sequence[TextSet | RecordingSet], console: Console, on_set: Callable[[str], None]
+    version: Path,
+    sets: Sequence[TextSet | RecordingSet],
+    console: Console,
+    on_set: Callable[[str], None],
+    num_threads: int = DEFAULT_THREADS,
 ) -> dict[str, list[Outcome]]:
     """Judge every call of every set by the model in ``version``.
 
@@ -81,6 +84,7 @@ def judge_all(
         sets: texts go through the door of ``scamtap score``, recordings through that of ``scamtap replay``.
         console: where the progress bar goes.
         on_set: told a line as each set is done.
+        num_threads: cores to use for texts, each with a copy of the intent model.
 
     Raises:
         ScamTapError: a model is missing or damaged, a recording cannot be read.
@@ -88,8 +92,8 @@ def judge_all(
     outcomes: dict[str, list[Outcome]] = {}
     with settings_of(version) as settings, progress_bar(console) as bar:
         stages = build_stages(settings) if any(isinstance(s, RecordingSet) for s in sets) else None
-        scorer = build_scorer(settings) if stages is None else stages.scorer
-        verdict = settings.verdict.calibrated(scorer.calibration)
+        scorers = [build_scorer(settings) for _ in range(num_threads if stages is None else 1)]
+        verdict = settings.verdict.calibrated(scorers[0].calibration)
         parts = None if stages is None else build_parts(settings, stages)
         task = bar.add_task("judging", total=sum(len(s.calls) for s in sets))
 
@@ -100,7 +104,7 @@ def judge_all(
             for of_name in sets:
                 bar.update(task, description=f"judging {of_name.name}")
                 if isinstance(of_name, TextSet):
-                    judged = _texts(scorer, verdict, of_name, advance)
+                    judged = judge_texts(scorers, verdict, of_name.calls, of_name.what, advance)
                 elif stages is not None and parts is not None:
                     judged = list(judge_recordings(of_name.manifest, of_name.calls, parts, stages, advance))
                 outcomes[of_name.name] = judged
@@ -109,12 +113,6 @@ def judge_all(
             if stages is not None:
                 stages.close()
     return outcomes
-
-
-def _texts(
-    scorer: IntentScorer, verdict: VerdictConfig, of_name: TextSet, advance: Callable[[], None]
-) -> list[Outcome]:
-    return judge_texts(scorer, verdict, of_name.calls, of_name.what, advance)
 
 
 def _write(content: bytes, path: Path) -> None:

@@ -8,6 +8,7 @@ from inference.verdict.offline import WORDS_PER_S, score_call
 from inference.verdict.verdict import VerdictConfig
 from training.evaluation.outcome import Alarm, AlarmLevel, Outcome, What, alarm_levels
 from training.intent.data import Call, Piece
+from training.parallel import in_order
 from training.scripts import Turn
 
 OPENING = frozenset(("contact", "reassure"))
@@ -78,14 +79,18 @@ def _ends(pieces: Sequence[Piece]) -> list[Alarm]:
 
 
 def judge_texts(
-    scorer: IntentScorer, verdict: VerdictConfig, calls: Iterable[Call], what: What, advance: Callable[[], None]
+    scorers: Sequence[IntentScorer],
+    verdict: VerdictConfig,
+    calls: Iterable[Call],
+    what: What,
+    advance: Callable[[], None],
 ) -> list[Outcome]:
-    """:func:`judge_text` for many; ``advance`` is told after each."""
-    outcomes = []
-    for call in calls:
-        outcomes.append(judge_text(scorer, verdict, call, what, rewriting(call.id)))
-        advance()
-    return outcomes
+    """:func:`judge_text` for many, a thread per scorer; ``advance`` is told after each."""
+
+    def judge(scorer: IntentScorer, call: Call) -> Outcome:
+        return judge_text(scorer, verdict, call, what, rewriting(call.id))
+
+    return in_order(judge, scorers, calls, advance)
 
 
 def rewriting(call_id: str) -> dict[str, str]:

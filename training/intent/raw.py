@@ -13,6 +13,7 @@ from inference.intent.context import WindowTokenizer
 from inference.intent.reader import WindowReader
 from inference.intent.text import is_filler
 from training.intent.data import Call, windows_of
+from training.parallel import DEFAULT_THREADS, in_order
 
 Floats = npt.NDArray[np.floating[Any]]
 BATCH = 32
@@ -40,26 +41,32 @@ class RawCall:
 
 
 def raw_calls(
-    engine: Engine, model: str, tokenizer: WindowTokenizer, calls: Sequence[Call], advance: Callable[[], None]
+    engine: Engine,
+    model: str,
+    tokenizer: WindowTokenizer,
+    calls: Sequence[Call],
+    advance: Callable[[], None],
+    num_threads: int = DEFAULT_THREADS,
 ) -> list[RawCall]:
-    """Run every utterance of ``calls`` through ``model``; ``advance`` is told after each call."""
-    reader, out = WindowReader(engine, model, tokenizer), []
-    for call in calls:
-        windows = windows_of(call)
-        answers = [reader.read(windows[at : at + BATCH]) for at in range(0, len(windows), BATCH)]
-        spoken = np.array([not is_filler(p.text) for p in call.pieces])
-        llr = np.concatenate([np.asarray(a["llr"], np.float64) for a in answers])
-        logits = {
-            name: np.concatenate([np.asarray(a[name], np.float64).clip(-30, 30) for a in answers])
-            for name in ("stages", "acts")
-            if name in answers[0]
-        }
-        probabilities = {name: 1 / (1 + np.exp(-values)) for name, values in logits.items()}
-        acts = probabilities.get("acts", np.zeros((len(llr), len(ACTS))))
-        is_far = np.array([p.leg == "far" for p in call.pieces])
-        out.append(RawCall(call, llr, spoken, is_far, probabilities["stages"], acts))
-        advance()
-    return out
+    """Run every utterance of ``calls`` through ``model`` on ``num_threads`` cores; ``advance`` is told after each."""
+    readers = [WindowReader(engine, model, tokenizer) for _ in range(num_threads)]
+    return in_order(_read, readers, calls, advance)
+
+
+def _read(reader: WindowReader, call: Call) -> RawCall:
+    windows = windows_of(call)
+    answers = [reader.read(windows[at : at + BATCH]) for at in range(0, len(windows), BATCH)]
+    spoken = np.array([not is_filler(p.text) for p in call.pieces])
+    llr = np.concatenate([np.asarray(a["llr"], np.float64) for a in answers])
+    logits = {
+        name: np.concatenate([np.asarray(a[name], np.float64).clip(-30, 30) for a in answers])
+        for name in ("stages", "acts")
+        if name in answers[0]
+    }
+    probabilities = {name: 1 / (1 + np.exp(-values)) for name, values in logits.items()}
+    acts = probabilities.get("acts", np.zeros((len(llr), len(ACTS))))
+    is_far = np.array([p.leg == "far" for p in call.pieces])
+    return RawCall(call, llr, spoken, is_far, probabilities["stages"], acts)
 
 
 def evidence(llr: Iterable[float], bare: Iterable[bool], budget: float | None, floor: float, ceiling: float) -> Floats:

@@ -191,7 +191,7 @@ def _judge(settings: Any) -> Judge:
     verdict = settings.verdict.calibrated(scorer.calibration)
 
     def judge(calls: Sequence[Call]) -> list[Outcome]:
-        return judge_texts(scorer, verdict, calls, "written text", lambda: None)
+        return judge_texts([scorer], verdict, calls, "written text", lambda: None)
 
     return judge
 

@@ -13,6 +13,7 @@ from inference.intent.scores import STAGES
 from inference.verdict.verdict import DANGER_FALSE_ALARMS, SUSPECT_FALSE_ALARMS, VerdictConfig
 from training.intent.calibrate import (
     BOUNDS,
+    BUDGETS,
     NUM_PLAIN,
     RIDGE,
     calibrate,
@@ -106,7 +107,7 @@ def test_operating_point_keeps_the_stated_share_of_genuine_calls_below() -> None
     calibration, _ = calibrate([*genuine, *scam], [1.0] * 140, "0" * 64)
     verdict = VerdictConfig().calibrated(calibration)
     weights = (calibration.far_scale, calibration.far_bias, *calibration.act_weights.values())
-    peaks = [accumulated(r, weights, calibration.counting, verdict).max() for r in genuine]
+    peaks = [accumulated(r, weights, calibration.counting(), verdict).max() for r in genuine]
     suspect, danger = verdict.thresholds()
     assert np.mean(np.array(peaks) >= suspect) <= SUSPECT_FALSE_ALARMS
     assert np.mean(np.array(peaks) >= danger) <= DANGER_FALSE_ALARMS
@@ -147,7 +148,7 @@ def test_a_retraining_stays_near_the_champion_s_weights_and_counts_acts_as_it_do
     def distance(calibration: Calibration) -> float:
         return float(np.linalg.norm(np.subtract(values_of(calibration), values_of(champion))))
 
-    assert (near.counting, near.head_sha256) == (Counting(0.2, 0.7, 0.4, 0.9), "1" * 64)
+    assert (near.counting(), near.head_sha256) == (Counting(0.2, 0.7, 0.4, 0.9), "1" * 64)
     assert 0 < distance(near) < 0.5 * distance(free)
 
 
@@ -162,3 +163,19 @@ def test_stage_thresholds_find_the_gap() -> None:
 def test_quantile_leaves_at_most_the_share_above(values: list[float], above: float) -> None:
     threshold = weighted_quantile(values, [1.0] * len(values), above)
     assert sum(v > threshold for v in values) <= above * len(values) + 1e-9
+
+
+def test_small_talk_is_bounded_in_the_languages_that_real_talk_was_measured_in() -> None:
+    def made(*languages: str) -> Calibration:
+        calls = [
+            dataclasses.replace(one, call=dataclasses.replace(one.call, language=language))
+            for language in languages
+            for one in (raw(is_scam, 0.3 if is_scam else -0.3) for is_scam in (True, False) for _ in range(70))
+        ]
+        return calibrate(calls, [1.0] * len(calls), "0" * 64)[0]
+
+    assert made("en").counting().bare_budget == BUDGETS["en"]
+    assert made("zh").counting().bare_budget is None
+    both = made("en", "zh")
+    assert (both.counting("en").bare_budget, both.counting("zh").bare_budget) == (BUDGETS["en"], None)
+    assert both.counting().bare_budget is None

@@ -68,7 +68,7 @@ def test_training_and_service_add_up_alike(seed: int, repeat: float, bare_limit:
         stages = dict(zip(STAGES, one.stages[index].tolist(), strict=True))
         verdict.update(Utterance(leg, 0.0, 1.0, 1.0, "words", "en"), IntentScores(0.0, FAMILY, stages, {}, made))
         held.append(verdict.evidence_llr)
-    assert accumulated(one, weights, served.counting, config) == pytest.approx(np.array(held))
+    assert accumulated(one, weights, served.counting(), config) == pytest.approx(np.array(held))
 
 
 @pytest.mark.parametrize(("budget", "highest"), [(None, 12.0), (1.75, 1.75), (0.0, 0.0)])
