@@ -104,7 +104,8 @@ def intent(
     """Train the scam-intent head, calibrate it, measure it, and write all of it to --out.
 
     Our scripts alone suffice to run it; with --data the outside texts that may train shipped weights are added.
-    Three quarters of an hour on two free cores; a GPU is used where there is one, several processes under torchrun.
+    Three quarters of an hour on two free cores that multiply bfloat16 themselves, hours on others; a GPU is used where
+    there is one, several processes under torchrun.
     """
     # Threads that wait for one another spin by default: on a machine that others use too, that cost six times the work.
     os.environ.setdefault("OMP_WAIT_POLICY", "passive")
