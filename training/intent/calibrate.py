@@ -67,6 +67,10 @@ CHAMPION_RIDGE = 1.0
 """Cost, ten times as much, of weights being other than those of the model that a retraining began with: fifty new calls
 say little about them."""
 
+MIN_GENUINE_OF_POINT = 100
+"""Genuine calls from which a retraining finds thresholds anew: the worst of twenty says nothing of the worst 3 %, and a
+candidate would miss old scams for nothing that it learnt. With fewer it keeps the champion's."""
+
 MIN_CALLS_OF_LANGUAGE = 60
 """Scam and genuine calls of a language, each, from which it has weights of its own."""
 
@@ -233,18 +237,22 @@ def calibrate(
             return champion.counting(language)
         return COUNTING._replace(bare_budget=BUDGETS.get(language or ""))
 
-    counting = counting_in(languages[0] if len(languages) == 1 else None)
+    only = languages[0] if len(languages) == 1 else None
+    counting = counting_in(only)
     held = () if champion is None else (values_of(champion), CHAMPION_RIDGE)
     common, loss = fit_weights(calls, call_weights, verdict, counting, *held)
 
-    def weights_of(values: Sequence[float], chosen: Sequence[int], counting: Counting) -> Weights:
+    def weights_of(values: Sequence[float], chosen: Sequence[int], language: str | None) -> Weights:
         far_scale, bias, *marks = values
-        its, masses = [calls[i] for i in chosen], [call_weights[i] for i in chosen]
+        its, masses, counting = [calls[i] for i in chosen], [call_weights[i] for i in chosen], counting_in(language)
+        point = operating_point(its, masses, values, counting, verdict)
+        if champion is not None and point.num_genuine < MIN_GENUINE_OF_POINT:
+            point = champion.of(language or "").operating_point
         return Weights(
             far_scale=far_scale,
             far_bias=bias,
             act_weights=dict(zip(MARKS, marks, strict=True)),
-            operating_point=operating_point(its, masses, values, counting, verdict),
+            operating_point=point,
             bare_budget=counting.bare_budget,
         )
 
@@ -259,9 +267,9 @@ def calibrate(
         if champion is not None and language in champion.by_language:
             near, ridge = values_of(champion.by_language[language]), CHAMPION_RIDGE
         values, _ = fit_weights(its, masses, verdict, counting_in(language), near, ridge)
-        by_language[language] = weights_of(values, chosen, counting_in(language))
+        by_language[language] = weights_of(values, chosen, language)
     calibration = Calibration(
-        **weights_of(common, range(len(calls)), counting).model_dump(exclude={"stage_thresholds"}),
+        **weights_of(common, range(len(calls)), only).model_dump(exclude={"stage_thresholds"}),
         head_sha256=head_sha256,
         languages=tuple(languages),
         by_language=by_language,

@@ -179,3 +179,16 @@ def test_small_talk_is_bounded_in_the_languages_that_real_talk_was_measured_in()
     both = made("en", "zh")
     assert (both.counting("en").bare_budget, both.counting("zh").bare_budget) == (BUDGETS["en"], None)
     assert both.counting().bare_budget is None
+
+
+@pytest.mark.parametrize(("num_genuine", "is_kept"), [(30, True), (120, False)])
+def test_a_retraining_on_few_genuine_calls_keeps_the_champion_s_thresholds(num_genuine: int, is_kept: bool) -> None:
+    rng = np.random.default_rng(5)
+    champion, _ = calibrate(many(rng, 200), [1.0] * 400, "0" * 64)
+    few = many(rng, num_genuine)
+    made, _ = calibrate(few, [1.0] * len(few), "1" * 64, champion)
+    assert (made.operating_point == champion.operating_point) == is_kept
+
+
+def many(rng: np.random.Generator, num_of_each: int) -> list[RawCall]:
+    return [raw(y, float(rng.normal(0.5 if y else -0.5, 0.9))) for y in (True, False) for _ in range(num_of_each)]
