@@ -121,11 +121,8 @@ LOUD = RecogniserConfig(silence_s=0.1, window_step_s=0.1, no_speech=1.0)  # the 
 
 def test_a_gate_in_the_graph_costs_no_request_and_holds_what_it_is_told_to(tiny, gated, asked, make_segment):
     segments = [make_segment(0.6, seed=seed) for seed in SEEDS]
-    plain = Recogniser(tiny.engine("int8"), tiny.tokenizer_path, LOUD, is_remote=True).transcribe(segments)
+    plain = Recogniser(gated, tiny.tokenizer_path, LOUD, is_remote=True).transcribe(segments)  # nobody asks the gate
     assert any(utterance.text for utterance in plain)
-    assert (
-        Recogniser(gated, tiny.tokenizer_path, LOUD, is_remote=True).transcribe(segments) == plain
-    )  # nobody asks the gate
     said = {}
     recogniser = Recogniser(gated, tiny.tokenizer_path, LOUD, is_remote=True, gate_within=Within())
     assert recogniser.transcribe(segments, weigh=lambda index, llr: said.setdefault(index, llr) == llr) == plain
@@ -139,6 +136,18 @@ def test_a_gate_in_the_graph_costs_no_request_and_holds_what_it_is_told_to(tiny,
         assert utterance.is_held == (said[index] < least)
         assert utterance.text == ("" if utterance.is_held else plain[index].text)
         assert utterance.language == plain[index].language or utterance.is_held
+
+
+def test_a_gate_in_the_graph_changes_no_transcript(tiny, tmp_path, make_segment):
+    """In fp32: in int8 what is fused around the gate's output rounds otherwise on CPUs of some kinds, and the tiny network
+    makes another letter of the last bit."""
+    segments = [make_segment(0.6, seed=seed) for seed in SEEDS]
+    plain = Recogniser(tiny.engine("fp32"), tiny.tokenizer_path, LOUD, is_remote=True).transcribe(segments)
+    assert any(utterance.text for utterance in plain)
+    options = {"head_width": tiny.head_width, "gate": Within.drawn}
+    write_model(tmp_path, WHOLE, build_whole(tiny.tensors, tiny.vocabulary, "fp32", **options))
+    with_gate = Recogniser(OnnxEngine(tmp_path), tiny.tokenizer_path, LOUD, is_remote=True)
+    assert with_gate.transcribe(segments) == plain
 
 
 @pytest.mark.parametrize("language", ["en", None])
