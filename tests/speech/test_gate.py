@@ -139,8 +139,8 @@ def test_a_gate_in_the_graph_costs_no_request_and_holds_what_it_is_told_to(tiny,
 
 
 def test_a_gate_in_the_graph_changes_no_transcript(tiny, tmp_path, make_segment):
-    """In fp32: in int8 what is fused around the gate's output rounds otherwise on CPUs of some kinds, and the tiny network
-    makes another letter of the last bit."""
+    """In fp32: in int8 what is fused around the gate's output rounds otherwise on CPUs of some kinds, and the tiny
+    network makes another letter of the last bit."""
     segments = [make_segment(0.6, seed=seed) for seed in SEEDS]
     plain = Recogniser(tiny.engine("fp32"), tiny.tokenizer_path, LOUD, is_remote=True).transcribe(segments)
     assert any(utterance.text for utterance in plain)
