@@ -19,6 +19,7 @@ from inference.service.demo_view import TINY
 from inference.service.models import build_parts, build_stages
 from inference.service.replay import replay
 from tests.service.conftest import Bench
+from tests.triton.told import told
 
 pytestmark = pytest.mark.triton
 
@@ -83,14 +84,6 @@ class Outage:
         self._is_working.set()
         self._is_over.set()
         self._thread.join()
-
-
-def told(events):
-    """What was said and alerted, without what depends on when the models were done."""
-    return [
-        {key: value for key, value in event.items() if key not in ("at_s", "id", "call", "first_alert_s", "packets")}
-        for event in events
-    ]
 
 
 def test_calls_outlive_their_server_and_nothing_of_them_is_lost(serve, settings_of, doubles, models, recording):

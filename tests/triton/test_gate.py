@@ -24,6 +24,7 @@ from inference.service.models import build_parts, build_stages
 from inference.speech.install import tokenizer_path
 from inference.speech.recogniser import Recogniser
 from tests.service.conftest import Bench
+from tests.triton.told import told
 
 pytestmark = pytest.mark.triton
 
@@ -79,14 +80,6 @@ def follow(doubles):
         return events, held_s, asked
 
     return run
-
-
-def told(events):
-    """What was said and alerted, without what depends on when the models were done."""
-    return [
-        {key: value for key, value in event.items() if key not in ("at_s", "id", "call", "first_alert_s", "packets")}
-        for event in events
-    ]
 
 
 def test_a_call_is_read_from_where_it_is_read_in_process(server, follow):
