@@ -16,6 +16,7 @@ from training.data.command import app as data_app
 from training.evaluation.command import evaluate, unseen
 from training.gate.command import gate
 from training.mine.command import labelled, mine
+from training.parallel import DEFAULT_CORES, use_cores
 from training.retrain.command import promote, retrain, rollback
 from training.screening.command import reputation, screening
 from training.voice.command import voice
@@ -87,7 +88,7 @@ def intent(
         list[str] | None,
         typer.Option(help="Of calls to read: en, zh. Left out: the settings', English for another encoder."),
     ] = None,
-    threads: Annotated[int, typer.Option(min=1, max=256, help="Cores to use.")] = 2,
+    threads: Annotated[int, typer.Option(min=1, max=256, help="Cores to use.")] = DEFAULT_CORES,
     test: Annotated[bool, typer.Option(help="Measure on test calls; --no-test while variants are compared.")] = True,
     without: Annotated[
         list[str] | None,
@@ -110,8 +111,6 @@ def intent(
     # Threads that wait for one another spin by default: on a machine that others use too, that cost six times the work.
     os.environ.setdefault("OMP_WAIT_POLICY", "passive")
     os.environ.setdefault("GOMP_SPINCOUNT", "0")
-    import torch
-
     from inference.intent.install import HEAD_FILE
     from inference.service.sealed import seal_intent
     from inference.weights.safetensors import read_safetensors
@@ -123,7 +122,7 @@ def intent(
     from training.intent.settings import load_training
     from training.intent.sources import Sources, read_sources
 
-    torch.set_num_threads(threads)
+    use_cores(threads, is_training=True)
     given = {"epochs": epochs, "num_tuned": layers, "seed": seed}
     recipe = {key: value for key, value in given.items() if value is not None}
     chosen = load_training(settings).changed(encoder, use_layers, language, recipe)
@@ -166,6 +165,7 @@ def calibrate(
     recognised: RecognisedOption = Path("datasets/recognised"),
     model: ModelOption = Path("models/scam_intent/1"),
     seed: Annotated[int, typer.Option(help="Which development calls are drawn.")] = 1,
+    threads: Annotated[int, typer.Option(min=1, max=256, help="Cores to use.")] = DEFAULT_CORES,
 ) -> None:
     """Fit the calibration of a trained head anew, on development calls: weights, stage thresholds, operating point.
 
@@ -177,6 +177,7 @@ def calibrate(
     from training.intent.report import REPORT_FILE, read_report, write_report
     from training.intent.sources import Sources
 
+    use_cores(threads)
     report = read_report(model / REPORT_FILE)
     languages = load_calibration(model / CALIBRATION_FILE).languages
     report["calibration"] = recalibrate(Sources(scripts, data, recognised, languages), model, "int8", seed, stderr)

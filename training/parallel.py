@@ -9,8 +9,25 @@ Worker = TypeVar("Worker")
 Item = TypeVar("Item")
 Result = TypeVar("Result")
 
-DEFAULT_THREADS = 2
+DEFAULT_CORES = 2
 """Cores that a command uses where it is not told."""
+
+_cores = DEFAULT_CORES
+
+
+def use_cores(number: int, *, is_training: bool = False) -> None:
+    """Set how many cores this process uses from now on: torch, where it trains, and who asks :func:`cores`."""
+    global _cores  # one number per process, as torch keeps its own
+    _cores = number
+    if is_training:
+        import torch
+
+        torch.set_num_threads(number)
+
+
+def cores() -> int:
+    """Cores that this process may use."""
+    return _cores
 
 
 def in_order(

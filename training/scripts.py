@@ -26,8 +26,9 @@ anew, ``of: en-parcel-lost-deposit``, and stands on its side of the split; its i
 import hashlib
 import re
 from collections.abc import Iterable, Iterator, Sequence
+from functools import lru_cache
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
@@ -151,25 +152,40 @@ def parse_turns(block: str) -> tuple[Turn, ...]:
 def load_scripts(root: Path) -> Iterator[Script]:
     """Every call of every ``*.yaml`` under ``root`` in path order, or of the file that ``root`` is.
 
+    A file that has not changed since is not read again: one command asks for the scripts several times.
+
     Raises:
         ConfigError: a file or call is malformed, or an id is used twice; names file, call and field.
     """
     seen: dict[str, Path] = {}
     for path in [root] if root.is_file() else sorted(root.rglob("*.yaml")):
-        try:
-            calls = yaml.safe_load(path.read_text(encoding="utf-8"))
-        except (yaml.YAMLError, UnicodeDecodeError) as error:
-            raise ConfigError(f"{path}: not valid YAML ({str(error).splitlines()[0]}); fix the file") from error
-        if not isinstance(calls, list):
-            raise ConfigError(f"{path}: want a YAML list of calls")
-        for number, call in enumerate(calls, 1):
-            try:
-                script = Script.model_validate({**call, "turns": parse_turns(call["turns"])})
-            except (ValidationError, ValueError, TypeError, KeyError) as error:
-                reason = error.errors()[0]["msg"] if isinstance(error, ValidationError) else str(error)
-                reason = f"lacks {reason}" if isinstance(error, KeyError) else reason
-                raise ConfigError(f"{path}: call {number}: {reason}") from error
+        state = path.stat()
+        for number, script in enumerate(_scripts_of(path, state.st_mtime_ns, state.st_size), 1):
             if script.id in seen:
                 raise ConfigError(f"{path}: call {number}: id {script.id} is already used in {seen[script.id]}")
             seen[script.id] = path
             yield script
+
+
+# libyaml's parser reads all scripts in two seconds, Python's own in twenty; some builds of PyYAML come without it.
+_LOADER: type = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
+
+
+@lru_cache(maxsize=8192)
+def _scripts_of(path: Path, _mtime_ns: int, _size: int) -> tuple[Script, ...]:
+    try:
+        calls = yaml.load(path.read_text(encoding="utf-8"), Loader=_LOADER)  # noqa: S506 -- a safe one
+    except (yaml.YAMLError, UnicodeDecodeError) as error:
+        raise ConfigError(f"{path}: not valid YAML ({str(error).splitlines()[0]}); fix the file") from error
+    if not isinstance(calls, list):
+        raise ConfigError(f"{path}: want a YAML list of calls")
+    return tuple(_script_of(path, number, call) for number, call in enumerate(calls, 1))
+
+
+def _script_of(path: Path, number: int, call: Any) -> Script:
+    try:
+        return Script.model_validate({**call, "turns": parse_turns(call["turns"])})
+    except (ValidationError, ValueError, TypeError, KeyError) as error:
+        reason = error.errors()[0]["msg"] if isinstance(error, ValidationError) else str(error)
+        reason = f"lacks {reason}" if isinstance(error, KeyError) else reason
+        raise ConfigError(f"{path}: call {number}: {reason}") from error

@@ -60,10 +60,25 @@ def test_a_call_that_is_followed_asks_about_one_utterance_at_a_time() -> None:
     assert engine.sizes == [1, 1, 1, 1]
 
 
-def test_a_whole_call_is_encoded_once_before_it_is_judged() -> None:
+def test_a_whole_call_is_encoded_once() -> None:
     engine = Adding()
     reader(engine).read(windows(["wa wb", "wc", "wd we", "wf"]))
-    assert engine.sizes == [3, 4]
+    assert engine.sizes == [1, 1, 1, 1]
+
+
+def test_calls_side_by_side_are_judged_in_step() -> None:
+    engine = Adding()
+    one, other = windows(["wa wb", "wc", "wd we"]), windows(["wg", "wh wi", "wj"])
+    reader(engine).read([*one, *other])
+    assert engine.sizes == [2, 2, 2]
+
+
+def test_what_was_said_before_the_request_is_encoded_once_though_it_is_said_again() -> None:
+    engine = Adding()
+    made = windows(["wa", "wb", "wa", "wa", "wc"])
+    apart = [float(reader(Adding()).read([window])["llr"][0]) for window in made]
+    assert reader(engine).read(made[2:])["llr"] == pytest.approx(apart[2:], rel=1e-6)
+    assert sum(engine.sizes) == 3 + len({"near wa", "far wb"})
 
 
 @given(st.lists(st.lists(st.sampled_from(WORDS[2:]), min_size=1, max_size=9).map(" ".join), min_size=1, max_size=12))

@@ -5,6 +5,7 @@ import time
 
 import pytest
 
+from training import parallel
 from training.parallel import in_order
 
 
@@ -46,3 +47,10 @@ def test_a_fault_stops_the_rest(num_workers):
     with pytest.raises(ValueError, match="call 3"):
         in_order(work, range(num_workers), range(1000))
     assert len(begun) < 50
+
+
+def test_a_command_says_how_many_cores_all_of_it_may_use(monkeypatch):
+    monkeypatch.setattr(parallel, "_cores", parallel.DEFAULT_CORES)
+    assert parallel.cores() == parallel.DEFAULT_CORES
+    parallel.use_cores(5)
+    assert parallel.cores() == 5

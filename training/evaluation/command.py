@@ -10,7 +10,7 @@ from rich.console import Console
 
 from inference.errors import ConfigError
 from inference.intent.install import INTENT_MODEL
-from training.parallel import DEFAULT_THREADS
+from training.parallel import DEFAULT_CORES, use_cores
 from training.scripts import Split
 
 stdout = Console(highlight=False, soft_wrap=True)
@@ -66,7 +66,7 @@ def evaluate(
         Path | None, typer.Option(help="Folder for report.json, index.html and PNG plots.", show_default="none")
     ] = None,
     update: Annotated[bool, typer.Option(help="Put figures and scores beside the model: report.json.")] = False,
-    threads: Annotated[int, typer.Option(min=1, max=256, help="Cores to use for texts.")] = DEFAULT_THREADS,
+    threads: Annotated[int, typer.Option(min=1, max=256, help="Cores to use for texts.")] = DEFAULT_CORES,
     drift: Annotated[
         bool, typer.Option("--drift", help="Compare scores of unlabelled traffic with those the model shipped with.")
     ] = False,
@@ -89,6 +89,7 @@ def evaluate(
     Every figure says what its calls are: written, generated or real text, synthetic voice, real recording.
     An alarm is any alert over the whole call; thresholds are those the model was shipped with.
     """  # noqa: D301 -- typer wants its \b as it stands
+    use_cores(threads)
     version = model or newest_model()
     if split not in ("test", "dev"):
         raise ConfigError(f"--split {split!r} is unknown; give test or dev")
@@ -120,7 +121,7 @@ def evaluate(
         languages = LANGUAGES if model is None else languages_of(version)
         sets += standing_sets(Sources(scripts, data, recognised, languages), limit, kind)
     sets = narrowed(sets, only or (), ConfigError)
-    outcomes = judge_all(version, sets, stderr, lambda text: stdout.print(text, markup=False), threads)
+    outcomes = judge_all(version, sets, stderr, lambda text: stdout.print(text, markup=False))
     made = report_of(version, outcomes)
     if report is not None:
         written = write_report(report, made)
@@ -199,7 +200,7 @@ def unseen(
         Path | None,
         typer.Option(help="Encoder and recipe (YAML), as for scamtap-train intent.", show_default="built in"),
     ] = None,
-    threads: Annotated[int, typer.Option(min=1, max=256, help="Cores to use.")] = 2,
+    threads: Annotated[int, typer.Option(min=1, max=256, help="Cores to use.")] = DEFAULT_CORES,
 ) -> None:
     """Leave one scam family out of training at a time, and see how many of its calls are warned of all the same.
 
@@ -208,15 +209,13 @@ def unseen(
     Six at a time, three trainings instead of eighteen:
       scamtap-train unseen --work unseen/ --data DIR --together 6
     """  # noqa: D301 -- typer wants its \b as it stands
-    import torch
-
     from training.evaluation.left_out import LeftOut, families_of, grouped, leave_out, total
     from training.intent.encoders import open_encoder
     from training.intent.pipeline import train
     from training.intent.settings import load_training
     from training.intent.sources import Sources
 
-    torch.set_num_threads(threads)
+    use_cores(threads, is_training=True)
     chosen = load_training(settings)
     sources = Sources(scripts, data, recognised, chosen.languages, is_marked=chosen.fit.act_weight > 0)
     families = families_of(sources, family or ())

@@ -25,7 +25,7 @@ from training.evaluation.page import page
 from training.evaluation.recordings import judge_recordings
 from training.evaluation.sets import RecordingSet, TextSet
 from training.evaluation.texts import judge_texts
-from training.parallel import DEFAULT_THREADS
+from training.parallel import cores
 from training.progress import progress_bar
 
 REPORT_FILE, PAGE_FILE = "report.json", "index.html"
@@ -75,16 +75,14 @@ def judge_all(
     sets: Sequence[TextSet | RecordingSet],
     console: Console,
     on_set: Callable[[str], None],
-    num_threads: int = DEFAULT_THREADS,
 ) -> dict[str, list[Outcome]]:
-    """Judge every call of every set by the model in ``version``.
+    """Judge every call of every set by the model in ``version``; texts on all cores we may use.
 
     Args:
         version: ``<models>/<intent model>/<number>``, or a candidate.
         sets: texts go through the door of ``scamtap score``, recordings through that of ``scamtap replay``.
         console: where the progress bar goes.
         on_set: told a line as each set is done.
-        num_threads: cores to use for texts, each with a copy of the intent model.
 
     Raises:
         ScamTapError: a model is missing or damaged, a recording cannot be read.
@@ -92,7 +90,7 @@ def judge_all(
     outcomes: dict[str, list[Outcome]] = {}
     with settings_of(version) as settings, progress_bar(console) as bar:
         stages = build_stages(settings) if any(isinstance(s, RecordingSet) for s in sets) else None
-        scorers = [build_scorer(settings) for _ in range(num_threads if stages is None else 1)]
+        scorers = [build_scorer(settings) for _ in range(cores() if stages is None else 1)]
         verdict = settings.verdict.calibrated(scorers[0].calibration)
         parts = None if stages is None else build_parts(settings, stages)
         task = bar.add_task("judging", total=sum(len(s.calls) for s in sets))

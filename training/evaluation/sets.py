@@ -58,13 +58,29 @@ class RecordingSet:
     calls: list[RecordedCall]
 
 
+def gold_sets(sources: Sources, split: Split = "test") -> list[TextSet]:
+    """Our own calls of ``split``: as they were written, a set per language, and as our recogniser heard them."""
+    written = [c for c in read_scripts(sources.scripts, sources.languages) if c.split == split]
+    recognised = [c for c in recognised_calls(sources)[0] if c.split == split and c.language in sources.languages]
+    sets = [
+        *(TextSet(_scripts_in(e), "written text", [c for c in written if c.language == e]) for e in sources.languages),
+        TextSet("scripts-recognised", VOICED, [c for c in recognised if "-espeak-" in c.id]),
+        TextSet("scripts-recognised-kokoro", VOICED, [c for c in recognised if "-kokoro-" in c.id]),
+    ]
+    return [of_name for of_name in sets if of_name.calls]
+
+
+def _scripts_in(language: str) -> str:
+    return "scripts" if language == "en" else f"scripts-{language}"
+
+
 def standing_sets(sources: Sources, limit: int, split: Split = "test") -> list[TextSet]:
     """The calls of ``split`` that every model is measured on; at most ``limit`` per outside source and label.
 
     Switchboard and the demo calls belong to no split and are looked at with the test alone.
     """
-    written = read_scripts(sources.scripts, sources.languages)
-    recognised = [c for c in recognised_calls(sources)[0] if c.split == split and c.language in sources.languages]
+    gold = {of_name.name: of_name for of_name in gold_sets(sources, split)}
+    vocabulary = read_scripts(sources.scripts, sources.languages)
     outside = [c for c in read_all(sources.data, TRAINABLE, sources.languages) if c.split == split]
     is_english = "en" in sources.languages
     switchboard = sources.data / "en_benign_switchboard.jsonl" if sources.data is not None else None
@@ -72,16 +88,14 @@ def standing_sets(sources: Sources, limit: int, split: Split = "test") -> list[T
         outside += read_all(sources.data, EVALUATION_ONLY)
     drawn = {source: _draw([c for c in outside if c.source == source], limit) for source in OUTSIDE}
     sets: list[TextSet] = []
-    for language in sources.languages:
-        name = "scripts" if language == "en" else f"scripts-{language}"
-        its = [c for c in written if c.split == split and c.language == language]
-        sets += [TextSet(name, "written text", its), *with_errors(name, "written text", its, written)]
-        if told_anew := _rewritten(sources, its):
-            sets.append(TextSet(f"{name}-rewritten", "written text", told_anew))
+    for name in (_scripts_in(language) for language in sources.languages):
+        if (its := gold.pop(name, None)) is None:
+            continue
+        sets += [its, *with_errors(name, its.what, its.calls, vocabulary)]
+        sets.append(TextSet(f"{name}-rewritten", its.what, _rewritten(sources, its.calls)))
     english = next((of_name.calls for of_name in sets if of_name.name == "scripts"), [])
     sets += [
-        TextSet("scripts-recognised", VOICED, [c for c in recognised if "-espeak-" in c.id]),
-        TextSet("scripts-recognised-kokoro", VOICED, [c for c in recognised if "-kokoro-" in c.id]),
+        *gold.values(),
         TextSet("demo", "written text", read_demo(sources.scripts) if is_english and split == "test" else []),
         *(TextSet(source, what, drawn[source]) for source, what in OUTSIDE.items()),
         TextSet("chats", "written text", long_chats([*english, *drawn["bothbosu"], *drawn["sgd"]], seed=7)),
@@ -92,7 +106,8 @@ def standing_sets(sources: Sources, limit: int, split: Split = "test") -> list[T
 def _rewritten(sources: Sources, calls: Sequence[Call]) -> list[Call]:
     """Those of ``calls`` that are told in other words, too, and what they become; none where nobody rewrote any."""
     told = {script.id: script for script in load_scripts(sources.rewritten) if script.of is not None}
-    originals = [c for c in calls if any(script.of == c.id for script in told.values())]
+    named = {script.of for script in told.values()}
+    originals = [c for c in calls if c.id in named]
     kept = {c.id for c in originals}
     return originals + [script_call(script) for script in told.values() if script.of in kept]
 

@@ -9,6 +9,7 @@ import json
 import re
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 from pathlib import Path
 
 from inference.audio import Leg
@@ -137,6 +138,7 @@ def outside_turns(source: str, text: str) -> list[tuple[Leg, str]]:
     return turns or [("far", text)]
 
 
+@lru_cache(maxsize=65536)  # cutting is most of what reading the scripts takes
 def script_call(script: Script) -> Call:
     """A written call, cut into pieces; every piece of a turn carries the turn's stages and acts.
 

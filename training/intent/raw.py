@@ -13,7 +13,7 @@ from inference.intent.context import WindowTokenizer
 from inference.intent.reader import WindowReader
 from inference.intent.text import is_filler
 from training.intent.data import Call, windows_of
-from training.parallel import DEFAULT_THREADS, in_order
+from training.parallel import cores, in_order
 
 Floats = npt.NDArray[np.floating[Any]]
 BATCH = 32
@@ -46,10 +46,9 @@ def raw_calls(
     tokenizer: WindowTokenizer,
     calls: Sequence[Call],
     advance: Callable[[], None],
-    num_threads: int = DEFAULT_THREADS,
 ) -> list[RawCall]:
-    """Run every utterance of ``calls`` through ``model`` on ``num_threads`` cores; ``advance`` is told after each."""
-    readers = [WindowReader(engine, model, tokenizer) for _ in range(num_threads)]
+    """Run every utterance of ``calls`` through ``model`` on all cores we may use; ``advance`` is told after each."""
+    readers = [WindowReader(engine, model, tokenizer) for _ in range(cores())]
     return in_order(_read, readers, calls, advance)
 
 

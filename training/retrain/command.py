@@ -13,6 +13,7 @@ from rich.table import Table
 from inference.errors import ConfigError
 from inference.intent.install import INTENT_MODEL, intent_models
 from training.evaluation.command import ModelOption, newest_model
+from training.parallel import DEFAULT_CORES, use_cores
 
 if TYPE_CHECKING:
     from training.retrain.run import Retrained
@@ -54,7 +55,7 @@ def retrain(
         int | None, typer.Option(min=1, help="At most so many gold calls per label.", show_default="all")
     ] = None,
     seed: Annotated[int, typer.Option(help="Same data, same seed, same machine: same candidate.")] = 1,
-    threads: Annotated[int, typer.Option(min=1, max=256, help="Cores to use.")] = 2,
+    threads: Annotated[int, typer.Option(min=1, max=256, help="Cores to use.")] = DEFAULT_CORES,
     voice: Annotated[bool, typer.Option(help="Voice --scripts and hear them; else learn them as written.")] = True,
     quick: Annotated[
         bool, typer.Option("--quick", help="Minutes instead of an hour: few old calls, one pass.")
@@ -162,9 +163,8 @@ def _carry_out(order: Order, threads: int) -> Path:
         labelled = read_new(given)
         refuse_without_provenance(given, labelled)
         what = "real text" if all(call.real for call in labelled) else what
-    import torch  # only now: what is wrong with the calls is said on machines without it, too
-
-    torch.set_num_threads(threads)
+    # Imports torch, so only now: what is wrong with the calls is said on machines without it, too.
+    use_cores(threads, is_training=True)
     earlier = tuple(as_known(call) for path in order.history for call in read_new(path))
     champion = _champion(order.model, {call.lang for call in labelled})
     sources = Sources(order.known, order.data, order.recognised, languages_of(champion))

@@ -21,7 +21,7 @@ from inference.service.sealed import seal_intent
 from training.evaluation.labelled import LabelledText
 from training.evaluation.outcome import Outcome, What
 from training.evaluation.run import judge_all, settings_of
-from training.evaluation.sets import VOICED, TextSet, standing_sets
+from training.evaluation.sets import VOICED, TextSet, gold_sets
 from training.evaluation.texts import judge_texts
 from training.intent.data import Call
 from training.intent.sources import Sources, read_sources
@@ -89,9 +89,7 @@ class Plan:
 
 def gold_calls(plan: Plan) -> list[Call]:
     """The frozen calls: test scripts, clean and as recognised; chosen by stable hashes, never trained on."""
-    sets = standing_sets(plan.sources, limit=40)
-    names = ("scripts", "scripts-zh", "scripts-recognised", "scripts-recognised-kokoro")
-    calls = [call for of_name in sets if of_name.name in names for call in of_name.calls]
+    calls = [call for of_name in gold_sets(plan.sources) for call in of_name.calls]
     if plan.max_gold is not None:
         calls = [c for kind in (True, False) for c in [c for c in calls if c.is_scam == kind][: plan.max_gold]]
     if not any(c.is_scam for c in calls) or all(c.is_scam for c in calls):
