@@ -319,10 +319,7 @@ def list_models() -> None:
 
 @models_app.command()
 def verify() -> None:
-    """Hold the recogniser and the intent model against their digests. Exit 1 where one bit differs.
-
-    A worker refuses such a model. Voice activity and the gate have no list: they are in git.
-    """
+    """Hold every model against its digests. Exit 1 where one bit differs: a worker refuses such a model."""
     from inference.service.models import default_models_dir
     from inference.service.sealed import verify_models
 

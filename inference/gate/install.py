@@ -4,7 +4,8 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from inference.engine.graph import Array, Precision
-from inference.engine.repository import MODEL_FILE, write_model
+from inference.engine.repository import BUILT_SUMS_FILE, MODEL_FILE, write_model
+from inference.engine.sums import write_sums
 from inference.gate import graph
 from inference.gate.calibration import CALIBRATION_FILE, load_gate_calibration
 from inference.gate.gate import HEAD_DRAWN
@@ -14,6 +15,7 @@ from inference.speech.whole import DrawnGate
 
 GATE_MODEL = "scam_gate"
 HEAD_FILE = "head.safetensors"
+SHIPPED = (HEAD_FILE, CALIBRATION_FILE)
 
 
 def gate_calibration_path(models_dir: Path, model: str = GATE_MODEL) -> Path:
@@ -24,7 +26,7 @@ def gate_calibration_path(models_dir: Path, model: str = GATE_MODEL) -> Path:
 def gate_sources(models_dir: Path) -> list[Path]:
     """Code and data that decide what is drawn into ``speech_text``."""
     folder = models_dir / GATE_MODEL / "1"
-    shipped = [folder / HEAD_FILE, folder / CALIBRATION_FILE]
+    shipped = [folder / name for name in SHIPPED]
     return [Path(graph.__file__), *shipped] if shipped[0].is_file() else []
 
 
@@ -70,4 +72,14 @@ def install_gate(models_dir: Path) -> bool:
     model = folder / MODEL_FILE
     if not model.is_file() or model.read_bytes() != content.SerializeToString():
         write_model(models_dir, GATE_MODEL, content)
+    write_sums(folder, [MODEL_FILE], BUILT_SUMS_FILE)
     return True
+
+
+def seal_gate(models_dir: Path) -> None:
+    """Put down the digests of head and calibration: from now on they are loaded as they are, or not at all.
+
+    Raises:
+        WeightsError: one is missing, or the list cannot be written.
+    """
+    write_sums(models_dir / GATE_MODEL / "1", SHIPPED)

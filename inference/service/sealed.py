@@ -4,10 +4,13 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
+from inference.audio.vad import VAD_MODEL
 from inference.engine.base import Engine
 from inference.engine.onnx import OnnxEngine
 from inference.engine.repository import MODEL_FILE, version_dir
 from inference.engine.sums import check_sums
+from inference.gate.install import GATE_MODEL
+from inference.gate.install import SHIPPED as GATE_SHIPPED
 from inference.intent.install import intent_models
 from inference.intent.versions import (
     BUILT,
@@ -21,6 +24,10 @@ from inference.intent.versions import (
     unseal,
 )
 from inference.speech.graph import DECODER, ENCODER
+from inference.speech.whole import WHOLE
+
+_BESIDE = {VAD_MODEL: (MODEL_FILE,), WHOLE: (MODEL_FILE,), GATE_MODEL: (MODEL_FILE, *GATE_SHIPPED)}
+"""Models beside recogniser and classifier -> what a list of digests must name."""
 
 
 def check_speech(engine: Engine, models_dir: Path) -> None:
@@ -61,6 +68,11 @@ def verify_models(models_dir: Path) -> Iterator[str]:
         check_speech(engine, models_dir)
         for name in (ENCODER, DECODER):
             yield f"{version_dir(models_dir, name)}: whole"
+        for name, needed in _BESIDE.items():
+            folder = version_dir(models_dir, name)
+            if folder.is_dir():  # what a worker can do without
+                check_sums(folder, needed)
+                yield f"{folder}: whole"
         for name in intent_models(models_dir):
             folder = version_dir(models_dir, name)
             check_intent(folder, engine.spec(name).metadata, engine.spec(ENCODER).metadata)

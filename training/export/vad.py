@@ -23,6 +23,8 @@ import numpy.typing as npt
 import onnx
 from onnx import TensorProto, helper, numpy_helper
 
+from inference.engine.sums import write_sums
+
 WHEEL_MEMBER = "silero_vad/data/silero_vad.onnx"
 WHEEL_MEMBER_SHA256 = "1a153a22f4509e292a94e67d6f9b85e8deb25b4988682b7e174c65279d8788e3"
 """Of the graph inside version 6.2.3; another release may move tensors about, so it is refused."""
@@ -177,6 +179,7 @@ def main(wheel: Path, out: Path) -> None:
     out.parent.mkdir(parents=True, exist_ok=True)
     payload = model.SerializeToString(deterministic=True)
     out.write_bytes(payload)
+    write_sums(out.parent, [out.name])
     sys.stdout.write(f"{out}: {len(payload)} bytes, sha256 {hashlib.sha256(payload).hexdigest()}\n")
 
 

@@ -15,6 +15,7 @@ from inference.config import Settings
 from inference.engine.base import Engine
 from inference.engine.onnx import OnnxEngine
 from inference.engine.repository import write_atomically
+from inference.engine.sums import SUMS_FILE
 from inference.errors import ConfigError
 from inference.gate.calibration import (
     CALIBRATION_FILE,
@@ -23,7 +24,7 @@ from inference.gate.calibration import (
     OperatingPoint,
     load_gate_calibration,
 )
-from inference.gate.install import GATE_MODEL, HEAD_FILE, gate_calibration_path, install_gate
+from inference.gate.install import GATE_MODEL, HEAD_FILE, gate_calibration_path, install_gate, seal_gate
 from inference.service.call import CallParts
 from inference.service.models import build_parts
 from inference.service.stages import Stages
@@ -119,8 +120,10 @@ def train(
     with progress_bar(console) as bar:
         task = bar.add_task("fitting", total=100)
         network = fit(fitted, config, lambda text, done: bar.update(task, completed=int(100 * done), description=text))
+    (out / SUMS_FILE).unlink(missing_ok=True)  # of the head before
     digest = write_head(out / HEAD_FILE, network.shipped())
     calibration, weighed = calibrate(models_dir, dev, digest, born_with(hearing.engine))
+    seal_gate(models_dir)
     return {
         "what": sorted({source_of(call) for call in [*fitted, *dev]}),
         "head_sha256": digest,
