@@ -34,7 +34,7 @@ def test_voice_activity_with_one_bit_flipped_is_not_loaded(tmp_path):
     shutil.copytree(MODELS / VAD_MODEL, tmp_path / VAD_MODEL)
     OnnxEngine(tmp_path).spec(VAD_MODEL)
     flip(tmp_path / VAD_MODEL / "1" / "model.onnx")
-    with pytest.raises(WeightsError, match="model.onnx: is not what SHA256SUMS"):
+    with pytest.raises(WeightsError, match=r"model\.onnx: is not what SHA256SUMS"):
         OnnxEngine(tmp_path).spec(VAD_MODEL)
 
 
