@@ -49,6 +49,7 @@ BAD_LINES = {
     "both": ('{"id": "x", "text": "plantedwords", "turns": []}', "either 'text' or 'turns'"),
     "neither": ('{"id": "x", "plantedwords": 1}', "either 'text' or 'turns'"),
     "bad leg": ('{"id": "x", "turns": [{"leg": "plantedwords", "text": "a"}]}', "turns.0.leg: "),
+    "no language": ('{"id": "x", "lang": "english", "text": "plantedwords"}', "line 2: lang: "),
     "no text": ('{"id": "x", "turns": [{"leg": "far"}]}', "turns.0.text: "),
     "text is a number": ('{"id": "x", "text": 5}', "line 2: text: "),
     "half a surrogate pair": ('{"id": "\\ud800", "text": "plantedwords"}', "line 2: id: "),
@@ -119,3 +120,16 @@ def test_a_key_that_is_not_there_is_one_line(run, endpoint, tmp_path, monkeypatc
     code, out, err = run("score", "--config", config, path)
     assert (code, out) == (2, "")
     assert err == "scamtap: opinion.api_key_env: SCAMTAP_TEST_KEY is not set; put the key there, or leave it out\n"
+
+
+@pytest.mark.parametrize("tag", ["EN", "en-GB"])
+def test_a_language_may_be_written_as_a_tag(run, doubles, tmp_path, tag):
+    path = lines_of(tmp_path / "calls.jsonl", {"id": "a", "lang": tag, "text": doubles.THREAT.text})
+    assert json.loads(run("score", "--json", path)[1])["level"] != "none"
+
+
+def test_a_language_that_no_model_judges_is_refused(run, tmp_path):
+    path = lines_of(tmp_path / "calls.jsonl", {"id": "a", "lang": "fr", "text": "bonjour"})
+    code, out, err = run("score", path)
+    assert (code, out) == (1, "")
+    assert "no intent model here judges fr" in err

@@ -55,7 +55,7 @@ def read_beside(path: Path, cls: type[Beside]) -> Beside:
         WeightsError: it is missing or malformed; names file and field.
     """
     try:
-        return cls.model_validate_json(path.read_text(encoding="utf-8"))
+        return cls.model_validate_json(path.read_bytes())
     except OSError as error:
         raise WeightsError(f"{path}: cannot be read ({error.strerror}); restore it from the repository") from error
     except ValidationError as error:

@@ -88,5 +88,20 @@ def check_sums(folder: Path, needed: Iterable[str] = ()) -> None:
             raise WeightsError(f"{folder / name}: is not what {sums} says, so it is not loaded; {remedy}")
 
 
+def check_listed(folder: Path, names: Iterable[str]) -> None:
+    """Hold ``names`` alone against their digests, and no other file of ``folder``: the rest may lie on a server.
+
+    Raises:
+        WeightsError: one bit differs, a file is gone, or no list names it.
+    """
+    listed = {name: (digest, sums) for sums in (SUMS_FILE, BUILT_SUMS_FILE) for name, digest in _of(folder, sums)}
+    for name in names:
+        if name not in listed:
+            raise WeightsError(f"{folder / name}: no list of digests names it, so it is not loaded; {REMEDY}")
+        digest, sums = listed[name]
+        if sha256_of_file(folder / name) != digest:
+            raise WeightsError(f"{folder / name}: is not what {sums} says, so it is not loaded; {REMEDY}")
+
+
 def _of(folder: Path, sums_file: str) -> Iterable[tuple[str, str]]:
     return read_sums(folder / sums_file).items()

@@ -54,6 +54,12 @@ class RollingContext:
     def __init__(self, max_utterances: int = CONTEXT_UTTERANCES) -> None:
         self._before: deque[Said] = deque(maxlen=max_utterances)
 
+    def copy(self) -> "RollingContext":
+        """What is remembered now, by itself."""
+        other = RollingContext()
+        other._before = self._before.copy()
+        return other
+
     def add(self, utterance: Spoken) -> ContextWindow:
         """Append ``utterance`` and return the window in which it is to be scored."""
         current = Said(utterance.leg, utterance.text)

@@ -22,11 +22,14 @@ _OWN = re.compile(r"(.+)_([a-z]{2})")
 
 
 def own_models(models_dir: Path, model: str = INTENT_MODEL) -> dict[str, str]:
-    """Language -> name of the model of its own that lies in the repository beside ``model``."""
+    """Language -> name of the model of its own that lies in the repository beside ``model``.
+
+    A version that lacks files counts: calls in its language are not to be judged by a model that does not know it.
+    """
     found = {}
     for folder in sorted(models_dir.iterdir()) if models_dir.is_dir() else ():
         match = _OWN.fullmatch(folder.name)
-        if match is not None and match[1] == model and encoder_path(models_dir, folder.name).is_file():
+        if match is not None and match[1] == model and any(version.name.isdecimal() for version in folder.iterdir()):
             found[match[2]] = folder.name
     return found
 

@@ -11,6 +11,7 @@ Of a call at ``suspect`` a language model may be asked for its opinion, where th
 :meth:`Call.reconsider`. Nothing above waits for it.
 """
 
+import copy
 import math
 import threading
 from collections.abc import Callable, Mapping
@@ -48,6 +49,16 @@ class CallParts:
     model: str = ""
     gate: Callable[[], GateEvidence] | None = None
     scorer: IntentScorer | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Noted:
+    """What a call has noted of its speech before that is judged; see :meth:`Call.take_back`."""
+
+    context: RollingContext
+    gate: GateEvidence | None
+    speech_s: dict[Leg, float]
+    language: str | None
 
 
 class Call:
@@ -129,6 +140,16 @@ class Call:
         if self.language is None and utterance.text:
             self.language = utterance.language
         return self._context.add(utterance)
+
+    @property
+    def noted(self) -> Noted:
+        """What :meth:`weigh` and :meth:`remember` have noted so far."""
+        return Noted(self._context.copy(), copy.copy(self._gate), dict(self._speech_s), self.language)
+
+    def take_back(self, noted: Noted) -> None:
+        """Forget what was noted since: the models failed, and the same speech may come again, or never."""
+        self._context, self._gate = noted.context, noted.gate
+        self._speech_s, self.language = noted.speech_s, noted.language
 
     def judge(self, utterance: Utterance, scores: IntentScores) -> list[Event]:
         """Weigh one scored utterance.

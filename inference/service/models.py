@@ -2,6 +2,8 @@
 
 import hashlib
 import os
+import threading
+import weakref
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
@@ -42,7 +44,7 @@ from inference.intent.scorer import IntentScorer, Judge, open_judge
 from inference.opinion.inquiry import Inquiry
 from inference.service.call import CallParts
 from inference.service.engines import build_engine
-from inference.service.sealed import check_intent, check_speech
+from inference.service.sealed import check_gate, check_intent, check_speech, check_speech_tokenizer
 from inference.service.stages import Stages
 from inference.speech.graph import DECODER, ENCODER
 from inference.speech.install import install_speech
@@ -233,11 +235,15 @@ def build_stages(settings: "Settings") -> Stages:
     engine, is_remote = build_engine(settings.engine, models_dir), settings.engine.url is not None
     try:
         encoder = WHOLE if is_remote else ENCODER
-        if not is_remote:
+        if is_remote:
+            check_speech_tokenizer(models_dir)
+        else:
             check_speech(engine, models_dir)
         require_precision(engine, encoder, settings.engine.precision)
         name = settings.cascade.gate
         gate, within = None, None
+        if name is not None:
+            check_gate(models_dir, name)
         if name is not None and is_remote:
             within = ScamGateWithin(engine, gate_calibration_path(models_dir, name))
         elif name is not None:
@@ -259,25 +265,37 @@ def build_scorer(
 
     Args:
         settings: where it is.
-        engine: what it runs on; None: one of its own.
+        engine: what it runs on; None: one of its own, closed when nobody has the scorer any more.
         speech: metadata of the recogniser that it reads; None: it reads texts.
 
     Raises:
         WeightsError, EngineError: it is not there, damaged, or was evaluated with another recogniser or precision.
     """
     models_dir = settings.models_dir or default_models_dir()
-    engine = engine or build_engine(settings.engine, models_dir)
+    if engine is None:
+        engine = build_engine(settings.engine, models_dir)
+        try:
+            scorer = build_scorer(settings, engine, speech)
+        except BaseException:
+            engine.close()
+            raise
+        # A remote engine has a thread, which would outlive the scorer; it may be that very thread which lets go of it.
+        weakref.finalize(scorer, _close_elsewhere, engine).atexit = False
+        return scorer
 
     def opened(name: str) -> Judge:
         require_precision(engine, name, CALIBRATED)
+        check_intent(version_dir(models_dir, name), engine.spec(name).metadata, speech)  # before any of it is read
         files = (intent_tokenizer_path(models_dir, name), calibration_path(models_dir, name))
-        judge = open_judge(engine, name, *files, settings.intent.max_tokens)
-        check_intent(version_dir(models_dir, name), engine.spec(name).metadata, speech)
-        return judge
+        return open_judge(engine, name, *files, settings.intent.max_tokens)
 
     own = own_models(models_dir, settings.intent.model)
     judges = {language: opened(name) for language, name in own.items()}
     return IntentScorer(opened(settings.intent.model), settings.intent, judges)
+
+
+def _close_elsewhere(engine: Engine) -> None:
+    threading.Thread(target=engine.close, name="closing models", daemon=True).start()
 
 
 def build_parts(settings: "Settings", stages: Stages) -> CallParts:

@@ -15,7 +15,7 @@ import structlog
 from pydantic import BaseModel, ConfigDict, Field
 
 from inference.engine.repository import newest_version
-from inference.errors import ScamTapError
+from inference.errors import ScamTapError, WeightsError
 from inference.intent.install import intent_models
 from inference.service.call import CallParts
 from inference.service.models import build_parts, build_scorer, default_models_dir
@@ -41,6 +41,13 @@ class RenewalConfig(BaseModel):
     every_s: float = Field(default=10.0, ge=0, le=3600)
 
 
+def versions_there(settings: "Settings") -> str:
+    """Newest version of every intent model, as the log has it: ``scam_intent 3, scam_intent_en 1``."""
+    models_dir: Path = settings.models_dir or default_models_dir()
+    names = intent_models(models_dir, settings.intent.model)
+    return ", ".join(f"{name} {newest_version(models_dir, name)}" for name in names)
+
+
 class Renewal:
     """Looks for another version, loads it, hands it on.
 
@@ -49,6 +56,7 @@ class Renewal:
         stages: what runs now; its recogniser stays.
         use: told the parts that new calls are to have.
         load: how a version becomes parts; None: from the repository.
+        seen: the versions that were there before ``stages`` were loaded; None: those there are now.
     """
 
     def __init__(
@@ -57,31 +65,28 @@ class Renewal:
         stages: Stages,
         use: Callable[[CallParts], None],
         load: Callable[[], CallParts] | None = None,
+        seen: str | None = None,
     ) -> None:
         self._config = settings.renewal
         self._settings = settings
         self._stages = stages
         self._use = use
         self._load = load or self._from_repository
-        self._models_dir: Path = settings.models_dir or default_models_dir()
-        self._seen = self._version()
+        self._seen = versions_there(settings) if seen is None else seen
         self._refused = ""
-
-    def _version(self) -> str:
-        """Newest version of every intent model, as the log has it: ``scam_intent 3, scam_intent_en 1``."""
-        names = intent_models(self._models_dir, self._settings.intent.model)
-        return ", ".join(f"{name} {newest_version(self._models_dir, name)}" for name in names)
 
     def _from_repository(self) -> CallParts:
         encoder = ENCODER if self._settings.engine.url is None else WHOLE
         speech = self._stages.engine.spec(encoder).metadata
         scorer = build_scorer(self._settings, speech=speech)
+        if lost := set(self._stages.scorer.calibration.languages) - set(scorer.calibration.languages):
+            raise WeightsError(f"it does not judge calls in {min(lost)}, and what serves does; is a folder gone?")
         parts = build_parts(self._settings, Stages(self._stages.recogniser, scorer, self._stages.engine))
         return replace(parts, scorer=scorer)
 
     async def look(self) -> bool:
         """Take up another version if there is one; False where there is none or it does not load."""
-        found = await asyncio.to_thread(self._version)
+        found = await asyncio.to_thread(versions_there, self._settings)
         if found == self._seen:
             return False
         try:

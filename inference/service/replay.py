@@ -58,7 +58,8 @@ def replay(
 
 def _understand(call: Call, segment: SpeechSegment, stages: Stages, opinions: Asks | None) -> Iterator[Event]:
     began_s = stages.clock()
-    yield from stages.understand([DueSegment(call, segment, began_s)])[0].events
+    is_gated = stages.gates == "always" and call.level == "none"  # as the scheduler of a worker has it
+    yield from stages.understand([DueSegment(call, segment, began_s, is_gated)])[0].events
     if opinions is None or opinions.is_paused:
         return
     question = call.question(segment.known_s + stages.clock() - began_s)

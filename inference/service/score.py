@@ -18,6 +18,7 @@ from inference.verdict.offline import score_call
 from inference.verdict.verdict import VerdictConfig
 
 MAX_LINE_CHARS = 1_000_000
+LANGUAGE_LETTERS = 2  # ISO 639-1
 
 
 def _is_text(value: str) -> str:
@@ -27,6 +28,14 @@ def _is_text(value: str) -> str:
 
 
 Words = Annotated[str, AfterValidator(_is_text)]
+
+
+def _language(tag: str) -> str:
+    """ISO 639-1 code of a language tag (BCP 47): ``en`` of ``en-GB``."""
+    code = tag.partition("-")[0].lower()
+    if len(code) != LANGUAGE_LETTERS or not (code.isascii() and code.isalpha()):
+        raise ValueError("is no language; give a code, e.g. en or zh")
+    return code
 
 
 class TextTurn(BaseModel):
@@ -44,7 +53,7 @@ class CallText(BaseModel):
     model_config = ConfigDict(extra="ignore", frozen=True)
 
     id: Annotated[str, Field(coerce_numbers_to_str=True), AfterValidator(_is_text)]
-    lang: str = "en"
+    lang: Annotated[str, AfterValidator(_language)] = "en"
     text: Words | None = None
     turns: tuple[TextTurn, ...] | None = None
 
@@ -105,7 +114,12 @@ def score_text(
         verdict: settings with the model's operating point.
         call: what was said.
         opinions: who is asked while it is in doubt, and waited for; None: nobody.
+
+    Raises:
+        MediaError: no model here judges its language: that nothing was found would mean nothing.
     """
+    if call.lang not in (judged := scorer.calibration.languages):
+        raise MediaError(f"call {call.id}: no intent model here judges {call.lang}: they judge {', '.join(judged)}")
     inquiry = None if opinions is None else Inquiry(opinions.config, scorer.calibration)
     result = score_call(scorer, verdict, call.all_turns(), call.lang, inquiry, opinions)
     return {

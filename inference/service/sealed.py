@@ -8,7 +8,8 @@ from inference.audio.vad import VAD_MODEL
 from inference.engine.base import Engine
 from inference.engine.onnx import OnnxEngine
 from inference.engine.repository import MODEL_FILE, version_dir
-from inference.engine.sums import check_sums
+from inference.engine.sums import check_listed, check_sums
+from inference.gate.calibration import CALIBRATION_FILE as GATE_CALIBRATION
 from inference.gate.install import GATE_MODEL
 from inference.gate.install import SHIPPED as GATE_SHIPPED
 from inference.intent.install import intent_models
@@ -24,6 +25,7 @@ from inference.intent.versions import (
     unseal,
 )
 from inference.speech.graph import DECODER, ENCODER
+from inference.speech.install import TOKENIZER_FILE
 from inference.speech.whole import WHOLE
 
 _BESIDE = {VAD_MODEL: (MODEL_FILE,), WHOLE: (MODEL_FILE,), GATE_MODEL: (MODEL_FILE, *GATE_SHIPPED)}
@@ -39,6 +41,24 @@ def check_speech(engine: Engine, models_dir: Path) -> None:
     for name in (ENCODER, DECODER):
         engine.spec(name)  # refuses what is missing before what is damaged
         check_sums(version_dir(models_dir, name), (MODEL_FILE,))
+
+
+def check_speech_tokenizer(models_dir: Path) -> None:
+    """Hold what is read here of a recogniser that a server runs against its digest.
+
+    Raises:
+        WeightsError: one bit differs, or no list names it.
+    """
+    check_listed(version_dir(models_dir, ENCODER), (TOKENIZER_FILE,))
+
+
+def check_gate(models_dir: Path, name: str = GATE_MODEL) -> None:
+    """Hold a gate's calibration against its digest, wherever its graph runs.
+
+    Raises:
+        WeightsError: one bit differs, or no list names it.
+    """
+    check_listed(version_dir(models_dir, name), (GATE_CALIBRATION,))
 
 
 def check_intent(folder: Path, intent: Mapping[str, str], speech: Mapping[str, str] | None) -> None:

@@ -14,6 +14,7 @@ from inference.intent.scores import IntentScores
 from inference.service.call import Call
 from inference.service.events import Event
 from inference.speech.recogniser import Recogniser
+from inference.speech.utterance import Utterance
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,7 +88,30 @@ class Stages:
 
         Returns:
             What came of each segment, in the order of ``batch``.
+
+        Raises:
+            EngineError: the models failed; the calls are as they were.
         """
+        noted = {due.call: due.call.noted for due in batch}
+        try:
+            heard, said, scores = self._read(batch)
+        except BaseException:
+            for call, before in noted.items():
+                call.take_back(before)
+            raise
+        known_s = self.clock()
+        outcomes = [Outcome(is_held=utterance.is_held) for utterance in heard]
+        for index, scored in scores.items():
+            due = batch[index]
+            delay_s = max(0.0, known_s - due.due_s)
+            utterance = replace(heard[index], known_s=due.segment.known_s + delay_s)
+            if self.fusion and index in said and utterance.leg == "far":
+                scored = scored.plus(self.fusion * said[index])
+            outcomes[index].events.extend(due.call.judge(utterance, scored))
+        return outcomes
+
+    def _read(self, batch: Sequence[DueSegment]) -> tuple[list[Utterance], dict[int, float], dict[int, IntentScores]]:
+        """What was heard in ``batch``, what the gate says of it, and scores of what has words, by place in it."""
         segments, languages = [due.segment for due in batch], [due.call.language for due in batch]
         said: dict[int, float] = {}
 
@@ -105,16 +129,7 @@ class Stages:
         worded = [index for index, utterance in enumerate(heard) if utterance.text]
         windows = [batch[index].call.remember(heard[index]) for index in worded]
         scores = self._score([batch[index].call.scorer or self.scorer for index in worded], windows)
-        known_s = self.clock()
-        outcomes = [Outcome(is_held=utterance.is_held) for utterance in heard]
-        for index, scored in zip(worded, scores, strict=True):
-            due = batch[index]
-            delay_s = max(0.0, known_s - due.due_s)
-            utterance = replace(heard[index], known_s=due.segment.known_s + delay_s)
-            if self.fusion and index in said and utterance.leg == "far":
-                scored = scored.plus(self.fusion * said[index])
-            outcomes[index].events.extend(due.call.judge(utterance, scored))
-        return outcomes
+        return heard, said, dict(zip(worded, scores, strict=True))
 
     def window_samples(self, num_samples: int) -> int:
         """Samples that the models hear for a segment of ``num_samples``."""

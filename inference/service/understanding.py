@@ -50,9 +50,9 @@ class Understanding:
             return
         failure, speech_s = came.exception(), segment.end_s - segment.start_s
         if failure is not None:
+            self._telemetry.failures.inc()
             if not isinstance(failure, ScamTapError):
                 raise failure
-            self._telemetry.failures.inc()
             log.error("segment not understood", call=followed.call.id, why=str(failure))
             return
         outcome = came.result()

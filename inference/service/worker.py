@@ -3,7 +3,7 @@
 import asyncio
 import contextlib
 import socket
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from typing import TYPE_CHECKING, Any
 
 import structlog
@@ -32,7 +32,7 @@ from inference.service.models import build_parts, build_stages, default_language
 from inference.service.opinions import Opinions
 from inference.service.process import Server, calm_collector, listen, log_failure, stopping
 from inference.service.publisher import Publisher
-from inference.service.renewal import Renewal
+from inference.service.renewal import Renewal, versions_there
 from inference.service.screened import DecisionMetrics, ScreenedWorker
 from inference.service.telemetry import Telemetry
 from inference.service.watch import Watch
@@ -95,8 +95,10 @@ class Worker:
         self._exit.push_async_callback(self.warner.aclose)
         plane = await asyncio.to_thread(PacketPlane, settings.media)  # compiles its kernels, the first time
         self._exit.callback(plane.stop)
+        versions = await asyncio.to_thread(versions_there, settings)
         stages = await asyncio.to_thread(build_stages, settings)
         self._exit.callback(stages.close)
+        self._refuse_unjudged(stages.scorer.calibration.languages)
         self.watch = Watch(
             plane,
             build_parts(settings, stages),
@@ -129,7 +131,9 @@ class Worker:
             )
         dispatcher.start()
         self.watch.start()
-        self._start_renewal(Renewal(settings, stages, self.watch.use))
+        renewing = asyncio.create_task(Renewal(settings, stages, self.watch.use, seen=versions).run())
+        self._exit.callback(renewing.cancel)
+        self._renewing = renewing
         for spec in settings.calls:
             self.watch.keep(spec)
         gateways = self._make_gateways()
@@ -143,9 +147,14 @@ class Worker:
             self._exit.push_async_callback(gateway.aclose)
             await gateway.start()
 
-    def _start_renewal(self, renewal: Renewal) -> None:
-        renewing = asyncio.create_task(renewal.run())
-        self._exit.callback(renewing.cancel)
+    def _refuse_unjudged(self, judged: Collection[str]) -> None:
+        """What no model knows would count for nothing, and the worker would say so of no call."""
+        language = default_language(self.settings)
+        if language is not None and language not in judged:
+            raise ConfigError(
+                f"calls are in {language} (speech.language), which no intent model here judges (they judge "
+                f"{', '.join(judged)}); set it, or restore the model: scamtap models verify"
+            )
 
     async def _open_screening(self, dispatcher: Dispatcher) -> ScreenedWorker | None:
         if not self.settings.screening.enabled:
@@ -229,6 +238,8 @@ class Worker:
         stopping = asyncio.create_task(stop.wait())
         must_run: dict[asyncio.Task[Any], str] = {self.watch.ticking: "followed"}
         must_run |= dict.fromkeys(self._dispatcher.tasks, "warned of")
+        if self.settings.renewal.every_s:
+            must_run[self._renewing] = "judged by promoted models"
         if self.screened is not None:
             must_run |= dict.fromkeys(self.screened.tasks, "screened")
         try:

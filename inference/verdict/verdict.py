@@ -13,10 +13,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal, TypeAlias
 
-from pydantic import BaseModel, ConfigDict, Field, NonNegativeFloat, model_validator
+from pydantic import BaseModel, ConfigDict, Field, NonNegativeFloat, ValidationError, model_validator
 
+from inference.errors import WeightsError
 from inference.intent.acts import SCAM_ACTS
-from inference.intent.calibration import Calibration, OperatingPoint, load_calibration
+from inference.intent.calibration import CALIBRATION_FILE, Calibration, OperatingPoint, load_calibration
 from inference.intent.scores import FAMILIES, STAGES, IntentScores
 from inference.opinion.answer import Shown
 from inference.opinion.inquiry import Inquiry
@@ -101,7 +102,7 @@ class VerdictConfig(BaseModel):
         """These settings with the model's operating point where none is set by hand.
 
         Raises:
-            WeightsError: calibration.json is missing or malformed.
+            WeightsError: calibration.json is missing or malformed, or does not go with what is set by hand.
         """
         if isinstance(calibration, Path):
             calibration = load_calibration(calibration)
@@ -123,7 +124,11 @@ class VerdictConfig(BaseModel):
             "language_llr": own | self.language_llr,
             "stage_probability": stages | self.stage_probability,
         }
-        return VerdictConfig.model_validate(self.model_dump() | changed)
+        try:
+            return VerdictConfig.model_validate(self.model_dump() | changed)
+        except ValidationError as error:
+            why = error.errors(include_url=False, include_input=False)[0]["msg"]
+            raise WeightsError(f"{CALIBRATION_FILE} does not go with the settings of verdict: {why}") from None
 
     def shows(self, stage: str, language: str | None = None) -> float:
         """Probability from which ``stage`` counts as shown in ``language`` (ISO 639-1)."""

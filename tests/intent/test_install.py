@@ -30,6 +30,12 @@ def test_a_folder_without_a_version_is_none(tmp_path):
     assert own_models(tmp_path / "nowhere") == {}
 
 
+def test_a_version_that_lacks_files_is_not_passed_over(tmp_path):
+    put(tmp_path, "scam_intent")
+    (tmp_path / "scam_intent_en" / "2").mkdir(parents=True)
+    assert own_models(tmp_path) == {"en": "scam_intent_en"}
+
+
 def test_a_repository_may_hold_a_model_under_another_name(tmp_path):
     put(tmp_path, "fraud", "fraud_es", "scam_intent_en")
     assert intent_models(tmp_path, "fraud") == ("fraud", "fraud_es")

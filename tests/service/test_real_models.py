@@ -7,8 +7,10 @@ import numpy as np
 import pytest
 import soundfile
 
+from inference.errors import MediaError
 from inference.gateway.recording import open_recording
 from inference.gateway.spec import CallSpec
+from inference.intent.context import ContextWindow, Said
 from inference.service.demo_view import TINY
 from inference.service.replay import replay
 from inference.service.score import CallText, score_text
@@ -72,12 +74,12 @@ def test_scoring_a_turn_of_several_sentences_hears_each(models):
     assert list(one) == ["id", "level", "risk", "first_alert_turn", "family", "stage", "acts"]
 
 
-def test_a_language_the_model_was_not_trained_on_stays_level_none(models):
+def test_a_language_that_no_model_was_trained_on_is_refused_and_heard_live_it_is_no_evidence(models):
     ask = "Read me the code now, move the money to the safe account, and tell nobody."
-    call = {"id": "a", "lang": "fr", "turns": [{"leg": "far", "text": ask}] * 8}
-    result = scored(models, call)
-    assert (result["level"], result["first_alert_turn"], result["family"]) == ("none", None, None)
-    assert len(set(result["risk"])) == 1
+    with pytest.raises(MediaError, match="call a: no intent model here judges fr"):
+        scored(models, {"id": "a", "lang": "fr", "turns": [{"leg": "far", "text": ask}]})
+    (heard,) = models.stages.scorer.score([ContextWindow(Said("far", ask), (), "fr")])
+    assert heard.llr == 0.0
 
 
 def test_text_and_one_far_turn_are_the_same(models):

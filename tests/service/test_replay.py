@@ -5,6 +5,7 @@ import pytest
 
 from inference.errors import MediaError
 from inference.gateway.recorded import LegBlock, RecordedCall
+from inference.service.events import UtteranceEvent
 from inference.service.replay import replay
 
 BLOCK = 160
@@ -137,3 +138,16 @@ def test_opinions_are_waited_for_where_they_are_configured(run, scripted, double
     code, out, err = run("replay", "--json", "--config", config, wav)
     assert json.loads(out.splitlines()[-1])["level"] == "suspect"
     assert err.strip() == "1 opinion(s) asked for: 1 malformed"
+
+
+def test_a_recording_is_held_back_by_the_gate_as_a_call_is(doubles):
+    said = recorded(doubles.speech(doubles.HELLO, doubles.FINE, doubles.THREAT))
+    read = {
+        gates: [event.utterance.text for event in replay(said, doubles.gated_parts(), doubles.gated_stages(gates))
+                if isinstance(event, UtteranceEvent)]
+        for gates in ("overload", "always")
+    }  # fmt: skip
+    assert read == {
+        "overload": [doubles.HELLO.text, doubles.FINE.text, doubles.THREAT.text],
+        "always": [doubles.THREAT.text],
+    }

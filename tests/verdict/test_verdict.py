@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 from pydantic import ValidationError
 
 from inference.audio import Leg
+from inference.errors import WeightsError
 from inference.intent.calibration import Calibration, OperatingPoint, Weights
 from inference.intent.scores import FAMILIES, STAGES, IntentScores, Weighed
 from inference.speech.utterance import Utterance
@@ -255,3 +256,17 @@ def test_more_acts_of_a_scam_never_lower_the_evidence(shown: list[dict[str, floa
         less.update(said(), weighed(-0.1, **acts))
         more.update(said(), weighed(-0.1, **acts, secrecy=0.5))
         assert more.evidence_llr >= less.evidence_llr - 1e-9
+
+
+def test_thresholds_of_a_model_that_do_not_fit_the_settings_are_said_in_one_line(doubles) -> None:
+    point = doubles.CALIBRATION.operating_point.model_copy(update={"danger_llr": 50.0})
+    own = doubles.CALIBRATION.model_copy(update={"operating_point": point})
+    with pytest.raises(WeightsError, match=r"calibration\.json does not go with the settings of verdict: "):
+        VerdictConfig().calibrated(own)
+
+
+def test_a_calibration_that_is_no_text_is_malformed(tmp_path) -> None:
+    path = tmp_path / "calibration.json"
+    path.write_bytes(b'{"head_sha256": "\xff"}')
+    with pytest.raises(WeightsError, match=r"calibration\.json: .*restore it"):
+        VerdictConfig().calibrated(path)
