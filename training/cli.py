@@ -153,7 +153,7 @@ def intent(
     if test:
         sets = standing_sets(replace(sources, languages=languages_of(out)), 40)
         judged = judge_all(out, sets, stderr, lambda text: stdout.print(text, markup=False))
-        report["test"] = report_of(out, judged).sets
+        report["test"] = report_of([out], judged).sets
         write_report(out / REPORT_FILE, report)
     stdout.print(f"wrote {out}")
 

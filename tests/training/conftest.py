@@ -35,16 +35,18 @@ class WordScorer:
 class Versions:
     """Makes version folders of word models."""
 
-    def __init__(self, root: Path) -> None:
+    def __init__(self, root: Path, calibration) -> None:
         self.root = root
+        self._calibration = calibration.model_dump_json()
 
     def make(self, name: str, words: dict[str, float], **record) -> Path:
         """A sealed version ``<root>/models/scam_intent/<name>``, or at ``name`` where it is a path."""
         folder = Path(name) if "/" in str(name) else self.root / "models" / "scam_intent" / name
         folder.mkdir(parents=True, exist_ok=True)
         (folder / "words.json").write_text(json.dumps(words))
-        for file in ("head.safetensors", "encoder.json", "calibration.json", "model.onnx", "tokenizer.json"):
+        for file in ("head.safetensors", "encoder.json", "model.onnx", "tokenizer.json"):
             (folder / file).write_text(f"{file} {sorted(words)}")
+        (folder / "calibration.json").write_text(self._calibration)
         self.seal(folder, VersionRecord(head_sha256="0" * 64, speech=SPEECH, **record))
         return folder
 
@@ -59,13 +61,18 @@ class Versions:
 @pytest.fixture
 def versions(tmp_path, doubles, monkeypatch) -> Versions:
     """Versions whose model is one of words, for everything that evaluates or retrains."""
-    made = Versions(tmp_path)
+    made = Versions(tmp_path, doubles.CALIBRATION)
 
     def build_scorer(settings, *_more):
         words = json.loads((settings.models_dir / "scam_intent" / "1" / "words.json").read_text())
         return WordScorer(doubles.CALIBRATION, words)
 
-    for module in ("training.evaluation.run", "training.retrain.run", "inference.service.models"):
+    for module in (
+        "training.evaluation.run",
+        "training.evaluation.drift",
+        "training.retrain.run",
+        "inference.service.models",
+    ):
         monkeypatch.setattr(f"{module}.build_scorer", build_scorer)
     monkeypatch.setattr("training.retrain.run.seal_intent", made.seal)
     return made

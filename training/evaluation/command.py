@@ -1,7 +1,7 @@
 """``scamtap-train evaluate``: how a model does on calls it has not seen, and whether traffic still looks like them."""
 
-import json
 from collections import Counter
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated
 
@@ -17,8 +17,8 @@ stdout = Console(highlight=False, soft_wrap=True)
 stderr = Console(stderr=True, highlight=False, soft_wrap=True)
 
 DRIFTED_EXIT_CODE = 3
-OF_REFERENCE = ("scripts", "scripts-zh")
-"""Sets whose scores traffic is compared with."""
+SCRIPTS, RECOGNISED = "datasets/scripts", "datasets/recognised"
+DEFAULT_LIMIT = 100
 
 
 def newest_model(language: str | None = None) -> Path:
@@ -49,14 +49,24 @@ def evaluate(
             show_default=False,
         ),
     ] = None,
-    scripts: Annotated[Path, typer.Option(help="Call scripts (YAML).")] = Path("datasets/scripts"),
+    scripts: Annotated[Path | None, typer.Option(help="Call scripts (YAML).", show_default=SCRIPTS)] = None,
     data: Annotated[
         Path | None, typer.Option(help="Folder with outside call texts, see datasets/README.md.", show_default="none")
     ] = None,
-    recognised: Annotated[Path, typer.Option(help="Voiced scripts as recognised.")] = Path("datasets/recognised"),
+    recognised: Annotated[
+        Path | None, typer.Option(help="Voiced scripts as recognised.", show_default=RECOGNISED)
+    ] = None,
     model: ModelOption = None,
-    limit: Annotated[int, typer.Option(min=1, help="At most so many calls per outside source and label.")] = 100,
-    split: Annotated[str, typer.Option(help="test, or dev to compare variants: dev chose the thresholds.")] = "test",
+    limit: Annotated[
+        int | None, typer.Option(min=1, help="At most so many calls per outside source and label.", show_default="100")
+    ] = None,
+    split: Annotated[
+        str | None,
+        typer.Option(
+            help="test, or dev to compare variants: dev chose the thresholds.",
+            show_default="test; of a file that was never dealt nor trained on, all",
+        ),
+    ] = None,
     only: Annotated[list[str] | None, typer.Option(help="Sets to run; all where left out.")] = None,
     errors: Annotated[
         list[int] | None, typer.Option(min=0, max=60, help="Read given texts with so many % of their words wrong, too.")
@@ -87,100 +97,90 @@ def evaluate(
 
     \b
     Every figure says what its calls are: written, generated or real text, synthetic voice, real recording.
-    An alarm is any alert over the whole call; thresholds are those the model was shipped with.
+    An alarm is any alert over the whole call; thresholds are those the model was shipped with. Of a file that
+    the model was trained on, its test side alone is measured.
     """  # noqa: D301 -- typer wants its \b as it stands
     use_cores(threads)
-    version = model or newest_model()
-    if split not in ("test", "dev"):
-        raise ConfigError(f"--split {split!r} is unknown; give test or dev")
+    standing = {"--scripts": scripts, "--data": data, "--recognised": recognised, "--limit": limit}
     if drift:
+        _refuse(standing | {"--split": split, "--only": only, "--errors": errors, "--report": report}, "with --drift")
+        _refuse({"--update": update or None}, "with --drift")
         _drift(model, inputs or [], out)
         return
-    if not version.is_dir():
-        raise ConfigError(f"{version}: is no version of the intent model; give e.g. --model models/{INTENT_MODEL}/1")
-    if update and (split != "test" or inputs or only):
-        raise ConfigError("--update is for all the standing test figures; leave --split, --only and files out")
+    if inputs:
+        _refuse(standing | {"--update": update or None}, "with files, which are all that is measured then")
+    else:
+        _refuse({"--errors": errors}, "without files: the standing sets are read with errors anyway")
+    if update and (split == "dev" or only):
+        raise ConfigError("--update is for all the standing test figures; leave --split and --only out")
+    if report is not None and report.exists() and not report.is_dir():
+        raise ConfigError(f"--report {report}: is a file; give a folder")
+    if model is not None and not model.is_dir():
+        raise ConfigError(f"{model}: is no version of the intent model; give e.g. --model models/{INTENT_MODEL}/1")
     # Heavy imports wait, so that --help answers at once.
-    from training.evaluation.drift import reference_of, write_reference
+    from training.evaluation.given import judges_of, read_given
     from training.evaluation.run import judge_all, languages_of, report_of, write_report
-    from training.evaluation.sets import RecordingSet, TextSet, narrowed, read_set, standing_sets, with_errors
+    from training.evaluation.sets import narrowed, standing_sets
     from training.intent.data import LANGUAGES
-    from training.intent.report import read_report
     from training.intent.report import write_report as write_json
     from training.intent.sources import Sources
 
-    kind: Split = "dev" if split == "dev" else "test"
-    sets: list[TextSet | RecordingSet] = []
+    side = _side(split)
     if inputs:
-        for path in inputs:
-            sets.append(found := read_set(path, kind))
-            if isinstance(found, TextSet) and errors:
-                rates = [percent / 100 for percent in errors if percent]
-                sets += with_errors(found.name, found.what, found.calls, found.calls, rates)
+        sets = read_given(inputs, side, [percent / 100 for percent in errors or () if percent], model)
     else:
-        languages = LANGUAGES if model is None else languages_of(version)
-        sets += standing_sets(Sources(scripts, data, recognised, languages), limit, kind)
+        languages = LANGUAGES if model is None else languages_of(model)
+        sources = Sources(scripts or Path(SCRIPTS), data, recognised or Path(RECOGNISED), languages)
+        sets = [*standing_sets(sources, limit or DEFAULT_LIMIT, side or "test")]
     sets = narrowed(sets, only or (), ConfigError)
-    outcomes = judge_all(version, sets, stderr, lambda text: stdout.print(text, markup=False))
-    made = report_of(version, outcomes)
+    judges = judges_of(sets, model)
+    outcomes = judge_all(judges[0], sets, stderr, lambda text: stdout.print(text, markup=False))
+    made = report_of(judges, outcomes)
     if report is not None:
         written = write_report(report, made)
         stdout.print(f"wrote {', '.join(path.name for path in written)} in {report}", markup=False)
     if out is not None:
         write_json(out, made.to_json())
     if update:
-        spoken = {of_name.name: of_name.calls[0].language for of_name in sets if isinstance(of_name, TextSet)}
-        judges = {version} if model is not None else {newest_model(language) for language in spoken.values()}
-        for folder in judges:
-            names = [name for name, language in spoken.items() if language in languages_of(folder)]
-            its = {name: made.sets[name] for name in names}
-            write_json(folder / "report.json", read_report(folder / "report.json") | {"test": its})
-            scored = [o for name in names if name in OF_REFERENCE for o in outcomes[name]]
-            if (reference := reference_of(scored, made.model["prior"])) is not None:
-                write_reference(folder, reference)
+        from training.evaluation.beside import write_beside
+
+        for version in judges:
+            write_beside(version, sets, made, outcomes)
+
+
+def _side(split: str | None) -> Split | None:
+    if split is None:
+        return None
+    if split in ("test", "dev"):
+        return "test" if split == "test" else "dev"
+    raise ConfigError(f"--split {split!r} is unknown; give test or dev")
+
+
+def _refuse(given: Mapping[str, object], why: str) -> None:
+    """What would be passed over without a word is refused."""
+    for name, value in given.items():
+        if value is not None and value != []:
+            raise ConfigError(f"{name} means nothing {why}; leave it out")
 
 
 def _drift(model: Path | None, inputs: list[Path], out: Path | None) -> None:
     from inference.config import load_settings
-    from inference.engine.repository import write_atomically
-    from inference.service.models import build_parts, build_scorer, build_stages, default_language
-    from inference.service.score import read_texts, score_text
-    from training.evaluation.drift import Heard, drift, heard_recordings, read_reference
-    from training.evaluation.run import settings_of
-    from training.progress import progress_bar
+    from inference.service.models import default_language
+    from inference.service.score import read_texts
+    from training.evaluation.drift import drift_of
+    from training.intent.report import write_report as write_json
 
     if not inputs:
         raise ConfigError("--drift wants traffic: JSON Lines of call texts, or recordings")
     texts = [path for path in inputs if path.suffix in (".jsonl", ".json")]
-    audio = [path for path in inputs if path not in texts]
     calls = [call for path in texts for call in read_texts(path)]
     spoken = Counter(call.lang for call in calls)
     language = spoken.most_common(1)[0][0] if spoken else default_language(load_settings())
     version = model or newest_model(language or "en")
-    reference = read_reference(version)
-    heard: list[Heard] = []
-    with settings_of(version) as settings, progress_bar(stderr) as bar:
-        task = bar.add_task("scoring", total=None)
-        if texts:
-            scorer = build_scorer(settings)
-            verdict = settings.verdict.calibrated(scorer.calibration)
-            for call in calls:
-                scored = score_text(scorer, verdict, call)
-                heard.append(Heard(max(scored["risk"], default=0.0), scored["level"] != "none"))
-                bar.advance(task)
-        if audio:
-            stages = build_stages(settings)
-            try:
-                for call_heard in heard_recordings(audio, build_parts(settings, stages), stages):
-                    heard.append(call_heard)
-                    bar.advance(task)
-            finally:
-                stages.close()
-    found = drift(reference, heard)
+    found = drift_of(version, calls, [path for path in inputs if path not in texts], stderr)
     stdout.print(found.line(), markup=False)
     if out is not None:
-        text = json.dumps(found.to_json(), indent=1) + "\n"
-        write_atomically(out, lambda temporary: temporary.write_text(text, encoding="utf-8"))
+        write_json(out, found.to_json())
     if not found.holds:
         raise typer.Exit(DRIFTED_EXIT_CODE)
 
@@ -191,11 +191,11 @@ def unseen(
     together: Annotated[
         int, typer.Option(min=1, max=9, help="Leave so many out at once: fewer trainings, and a harder question.")
     ] = 1,
-    scripts: Annotated[Path, typer.Option(help="Call scripts (YAML).")] = Path("datasets/scripts"),
+    scripts: Annotated[Path, typer.Option(help="Call scripts (YAML).")] = Path(SCRIPTS),
     data: Annotated[
         Path | None, typer.Option(help="Folder with outside call texts, see datasets/README.md.", show_default="none")
     ] = None,
-    recognised: Annotated[Path, typer.Option(help="Voiced scripts as recognised.")] = Path("datasets/recognised"),
+    recognised: Annotated[Path, typer.Option(help="Voiced scripts as recognised.")] = Path(RECOGNISED),
     settings: Annotated[
         Path | None,
         typer.Option(help="Encoder and recipe (YAML), as for scamtap-train intent.", show_default="built in"),

@@ -4,6 +4,7 @@ Labels come late or never; scores come with every call. Where their distribution
 one promise nothing, whatever the reason: other callers, another codec, a recogniser that hears less, a new script.
 """
 
+import itertools
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -11,15 +12,21 @@ from typing import Any
 
 import numpy as np
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from rich.console import Console
 
+from inference.config import Settings
 from inference.engine.repository import write_atomically
 from inference.errors import ConfigError
 from inference.service.call import CallParts
 from inference.service.events import AlertEvent, UtteranceEvent
+from inference.service.models import build_parts, build_scorer, build_stages
 from inference.service.replay import replay
+from inference.service.score import CallText, score_text
 from inference.service.stages import Stages
 from training.evaluation.outcome import Outcome
+from training.evaluation.run import settings_of
 from training.metrics import Shift, per_thousand, shift
+from training.progress import progress_bar
 
 REFERENCE_FILE = "reference.json"
 MAX_SCORES = 1000
@@ -150,6 +157,47 @@ class Drift:
             f"KS {self.shift.ks:.3f} (p = {self.shift.p_value:.4f}) over {self.num_calls} calls; alarms per 1,000: "
             f"{self.alarms['per_1000']:.1f}, expected {1000 * self.expected_alarm_rate:.1f}"
         )
+
+
+def heard_texts(calls: Iterable[CallText], settings: Settings) -> Iterator[Heard]:
+    """Call texts through the door of ``scamtap score``.
+
+    Raises:
+        ScamTapError: no model judges the language of a call.
+    """
+    scorer = build_scorer(settings)
+    verdict = settings.verdict.calibrated(scorer.calibration)
+    for call in calls:
+        scored = score_text(scorer, verdict, call)
+        yield Heard(max(scored["risk"], default=0.0), scored["level"] != "none")
+
+
+def drift_of(version: Path, calls: Sequence[CallText], audio: Sequence[Path], console: Console) -> "Drift":
+    """Judge unlabelled traffic by ``version`` and hold it against what that shipped with.
+
+    Args:
+        version: whose calibration is asked about.
+        calls: traffic as text.
+        audio: recordings and captures.
+        console: where the progress bar goes.
+
+    Raises:
+        ConfigError: the version has no reference, or there are too few calls to tell.
+        ScamTapError: a model is missing, a recording cannot be read.
+    """
+    reference, heard = read_reference(version), list[Heard]()
+    with settings_of(version) as settings, progress_bar(console) as bar:
+        task = bar.add_task("scoring", total=None)
+        stages = build_stages(settings) if audio else None
+        try:
+            spoken = heard_recordings(audio, build_parts(settings, stages), stages) if stages is not None else ()
+            for one in itertools.chain(heard_texts(calls, settings) if calls else (), spoken):
+                heard.append(one)
+                bar.advance(task)
+        finally:
+            if stages is not None:
+                stages.close()
+    return drift(reference, heard)
 
 
 def drift(reference: Reference, traffic: Sequence[Heard]) -> Drift:

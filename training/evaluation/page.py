@@ -37,8 +37,8 @@ def page(report: Mapping[str, Any], pictures: Mapping[str, bytes]) -> str:
     """
     body = [
         "<h1>Evaluation</h1>",
-        f'<p class="what">{escape(_of_model(report["model"]))}. An alarm is any alert over the whole call, at the '
-        "thresholds the model was shipped with. Intervals are 95 %; bounds are one-sided.</p>",
+        f'<p class="what">{escape("; ".join(map(_of_model, report["models"])))}. An alarm is any alert over the whole '
+        "call, at the thresholds the model was shipped with. Intervals are 95 %; bounds are one-sided.</p>",
         *_summary(report["sets"]),
         *(f"<h3>{escape(_TITLES.get(name, name))}</h3>{_image(name, png)}" for name, png in pictures.items()),
         *(part for name, values in report["sets"].items() for part in _of_set(name, values)),

@@ -119,31 +119,35 @@ def _write(content: bytes, path: Path) -> None:
 
 @dataclass(frozen=True, slots=True)
 class Report:
-    """An evaluation: which model, and the figures of every set."""
+    """An evaluation: which models judged, each the languages that it knows, and the figures of every set."""
 
-    model: dict[str, Any]
+    models: list[dict[str, Any]]
     sets: dict[str, dict[str, Any]]
-    more: dict[str, Any]
 
     def to_json(self) -> dict[str, Any]:
         """As report.json has it."""
-        return {"model": self.model, "sets": self.sets, **self.more}
+        return {"models": self.models, "sets": self.sets}
 
 
-def report_of(version: Path, outcomes: Mapping[str, Sequence[Outcome]]) -> Report:
-    """Figures of everything that was judged."""
+def report_of(versions: Sequence[Path], outcomes: Mapping[str, Sequence[Outcome]]) -> Report:
+    """Figures of everything that ``versions`` judged."""
     prior = load_settings().verdict.prior
+    models = [_described(version, prior) for version in versions]
+    return Report(models, {name: of_set(judged, prior) for name, judged in outcomes.items()})
+
+
+def _described(version: Path, prior: float) -> dict[str, Any]:
     record = read_record(version)
-    calibration = hashlib.sha256((version / "calibration.json").read_bytes()).hexdigest()
-    model = {
+    calibration = hashlib.sha256((version / CALIBRATION_FILE).read_bytes()).hexdigest()
+    return {
         "name": f"{model_of(version)}/{version.resolve().name}",
+        "languages": list(languages_of(version)),
         "head_sha256": record.head_sha256,
         "calibration_sha256": calibration,
         "precision": record.precision,
         "speech": [used.model_dump() for used in record.speech],
         "prior": prior,
     }
-    return Report(model, {name: of_set(judged, prior) for name, judged in outcomes.items()}, {})
 
 
 def write_report(folder: Path, report: Report) -> list[Path]:
@@ -156,8 +160,13 @@ def write_report(folder: Path, report: Report) -> list[Path]:
     from training.evaluation.plots import plots
 
     pictures = plots(report.sets)
-    model = report.model | {"speech": " and ".join(used["precision"] for used in report.model["speech"]) or None}
-    text = page({**report.to_json(), "model": model}, pictures)
+    models = [
+        model
+        | {"languages": ", ".join(model["languages"])}
+        | {"speech": " and ".join(used["precision"] for used in model["speech"]) or None}
+        for model in report.models
+    ]
+    text = page({"models": models, "sets": report.sets}, pictures)
     contents = {
         REPORT_FILE: (json.dumps(report.to_json(), indent=1, ensure_ascii=False) + "\n").encode(),
         PAGE_FILE: text.encode(),

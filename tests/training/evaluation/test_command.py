@@ -1,8 +1,13 @@
 """``scamtap-train evaluate`` as its user meets it."""
 
+import hashlib
 import json
+import shutil
+from collections import Counter
 
 import pytest
+
+from training.scripts import load_scripts
 
 WORDS = {"danger": 3.5, "code": 3.5}
 
@@ -25,7 +30,7 @@ def test_texts_give_a_line_a_report_a_page_and_plots(versions, train_command, te
     assert "false suspect 0/8 (95 %: at most 312 per 1,000)" in said
     assert {path.name for path in out.iterdir()} >= {"report.json", "index.html", "det.png", "reliability.png"}
     report = json.loads((out / "report.json").read_text())
-    assert report["model"]["name"] == "scam_intent/1"
+    assert [model["name"] for model in report["models"]] == ["scam_intent/1"]
     assert report["sets"]["texts"]["topic_pairs"]["bank"]["auc"] == 1.0
 
 
@@ -97,3 +102,66 @@ def test_help_teaches(train_command):
     _, said, _ = train_command("evaluate", "--help")
     assert "scamtap-train evaluate calls.jsonl --report out/" in said
     assert "Exit code 3" in said
+
+
+SCRIPT = """
+- id: {id}
+  label: genuine
+  topic: bank
+  turns: |
+    far: hello there, this is your branch
+    near: Good morning.
+"""
+
+
+@pytest.fixture
+def dealt(tmp_path):
+    """A file of scripts, and how many of them stand on each side."""
+    names = [f"en-genuine-branch-{number}" for number in range(40)]
+    path = tmp_path / "scripts" / "en" / "genuine" / "branch.yaml"
+    path.parent.mkdir(parents=True)
+    path.write_text("".join(SCRIPT.format(id=name) for name in names))
+    return path, Counter(script.split for script in load_scripts(path))
+
+
+def test_of_scripts_that_a_model_was_trained_on_its_test_side_alone_is_measured(versions, train_command, dealt):
+    (path, sides), version = dealt, versions.make("1", WORDS)
+    assert "40 genuine" in train_command("evaluate", path, "--model", version)[1]
+    files = {"scripts/en/genuine/branch.yaml": hashlib.sha256(path.read_bytes()).hexdigest()}
+    (version / "report.json").write_text(json.dumps({"training": {"data": {"scripts": files}}}))
+    assert f"{sides['test']} genuine" in train_command("evaluate", path, "--model", version)[1]
+    assert f"{sides['dev']} genuine" in train_command("evaluate", path, "--model", version, "--split", "dev")[1]
+    path.write_text(path.read_text() + SCRIPT.format(id="en-genuine-branch-new"))  # grown since: most of it was learnt
+    assert "40 genuine" not in train_command("evaluate", path, "--model", version)[1]
+
+
+def test_files_of_one_name_are_two_sets(versions, train_command, texts, tmp_path):
+    other = tmp_path / "other" / texts.name
+    other.parent.mkdir()
+    shutil.copy(texts, other)
+    out = tmp_path / "out.json"
+    train_command("evaluate", texts, other, "--model", versions.make("1", WORDS), "--out", out)
+    sets = json.loads(out.read_text())["sets"]
+    assert {name: values["num_scam"] for name, values in sets.items()} == {"texts": 8, "texts-2": 8}
+
+
+def test_calls_in_a_language_that_the_model_does_not_judge_are_refused(versions, train_command, tmp_path):
+    path = tmp_path / "zh.yaml"
+    path.write_text(SCRIPT.format(id="zh-genuine-branch"))
+    _, _, error = train_command("evaluate", path, "--model", versions.make("1", WORDS))
+    assert "does not judge calls in zh" in error
+
+
+@pytest.mark.parametrize(
+    ("arguments", "says"),
+    [
+        (("--drift", "--report", "x"), "--report means nothing with --drift"),
+        (("--errors", 25), "--errors means nothing without files"),
+        (("texts.jsonl", "--limit", 3), "--limit means nothing with files"),
+        (("texts.jsonl", "--update"), "--update means nothing with files"),
+        (("--report", "pyproject.toml"), "pyproject.toml: is a file; give a folder"),
+    ],
+)
+def test_options_that_would_be_passed_over_are_refused(train_command, arguments, says):
+    _, _, error = train_command("evaluate", *arguments)
+    assert says in error

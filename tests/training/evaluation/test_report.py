@@ -126,7 +126,7 @@ def test_the_page_is_whole_fetches_nothing_and_runs_nothing(calls):
     hostile = outcome("<script>alert(1)</script>", False, 0.9, far_s=1.0, topic="<b>'\"&")
     sets = {"a set": of_set([*calls, hostile], PRIOR)}
     pictures = plots(sets)
-    text = page({"model": {"name": "scam_intent/1"}, "sets": sets}, pictures)
+    text = page({"models": [{"name": "scam_intent/1"}], "sets": sets}, pictures)
     tags = Tags()
     tags.feed(text)
     assert tags.open == []
