@@ -126,11 +126,11 @@ def evaluate(
     from training.intent.sources import Sources
 
     side = _side(split)
+    languages = LANGUAGES if model is None else languages_of(model)
+    sources = Sources(scripts or Path(SCRIPTS), data, recognised or Path(RECOGNISED), languages)
     if inputs:
         sets = read_given(inputs, side, [percent / 100 for percent in errors or () if percent], model)
     else:
-        languages = LANGUAGES if model is None else languages_of(model)
-        sources = Sources(scripts or Path(SCRIPTS), data, recognised or Path(RECOGNISED), languages)
         sets = [*standing_sets(sources, limit or DEFAULT_LIMIT, side or "test")]
     sets = narrowed(sets, only or (), ConfigError)
     judges = judges_of(sets, model)
@@ -145,7 +145,7 @@ def evaluate(
         from training.evaluation.beside import write_beside
 
         for version in judges:
-            write_beside(version, sets, made, outcomes)
+            write_beside(version, sources, sets, made, outcomes)
 
 
 def _side(split: str | None) -> Split | None:
@@ -228,7 +228,7 @@ def unseen(
         for text in result.lines():
             stdout.print(text, markup=False)
 
-    results = leave_out(grouped(families, together), sources, work, fit, stderr, say)
+    results = leave_out(grouped(families, together), sources, work, fit, chosen.model_dump_json(), stderr, say)
     for language in sources.languages:
         found = total(results, language)
         stdout.print(

@@ -146,6 +146,7 @@ def leave_out(
     sources: Sources,
     work: Path,
     train: Train,
+    recipe: str,
     console: Console,
     say: Callable[[LeftOut], None],
 ) -> list[LeftOut]:
@@ -156,6 +157,7 @@ def leave_out(
         sources: what is learnt from otherwise.
         work: a folder per group.
         train: fits and calibrates.
+        recipe: how; what was done by another is done again.
         console: where progress goes.
         say: told each result.
     """
@@ -163,20 +165,20 @@ def leave_out(
     for families in groups:
         folder = work / "+".join(families)[:NAME_LENGTH]
         path = folder / RESULT_FILE
-        result = _read(path, families) if path.is_file() else None
+        result = _read(path, families, recipe) if path.is_file() else None
         if result is None:
             result = _one(families, sources, folder / "models" / INTENT_MODEL / "1", train, console)
-            _write(path, json.dumps(asdict(result)) + "\n")
+            _write(path, json.dumps(asdict(result) | {"recipe": recipe}) + "\n")
         results.append(result)
         say(result)
     return results
 
 
-def _read(path: Path, families: Sequence[str]) -> LeftOut | None:
-    """The result of an earlier run; None if it is of other families, or of a release that wrote less down."""
+def _read(path: Path, families: Sequence[str], recipe: str) -> LeftOut | None:
+    """The result of an earlier run; None if it is of other families, another recipe, or a release that said less."""
     kept = json.loads(path.read_text(encoding="utf-8"))
     rows = [row for name in ("unseen", "genuine") for row in kept[name]]
-    if tuple(kept["families"]) != tuple(families) or not all("risks" in row for row in rows):
+    if (kept["families"], kept.get("recipe")) != (list(families), recipe) or not all("risks" in row for row in rows):
         return None
     unseen, genuine = (
         tuple(Alarmed(row["kind"], row["language"], row["hits"], tuple(row["risks"])) for row in kept[name])

@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 import yaml
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
 
 from inference.errors import ConfigError
 from inference.intent.encoder import EncoderShape, Reading
@@ -26,7 +26,7 @@ class TrainingSettings(BaseModel):
         reading: ``utterances``: each by itself, with acts; ``window``: what was said before and now as one text, dearer
             to train, without acts.
         languages: of the calls that are read; MiniLM knows English alone.
-        fit: the recipe.
+        fit: the recipe; what a file leaves out of it is as shipped.
     """
 
     model_config = ConfigDict(extra="forbid", frozen=True)
@@ -36,6 +36,11 @@ class TrainingSettings(BaseModel):
     reading: Reading = "utterances"
     languages: tuple[str, ...] = Field(default=("en", "zh"), min_length=1)
     fit: FitConfig = SHIPPED_FIT
+
+    @field_validator("fit", mode="before")
+    @classmethod
+    def _fill(cls, given: Any) -> Any:
+        return dataclasses.asdict(SHIPPED_FIT) | given if isinstance(given, dict) else given
 
     def refuse_other(self, shape: EncoderShape, version: Path) -> None:
         """See that ``version``, of ``shape``, can be gone on from with these settings.

@@ -1,5 +1,6 @@
 """Which calls a training reads: our scripts, those told anew, those heard by our recogniser, outside texts."""
 
+import hashlib
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -8,6 +9,7 @@ from typing import Any
 
 from inference.errors import ConfigError
 from training.intent.data import (
+    EVALUATION_ONLY,
     LANGUAGES,
     TRAINABLE,
     Call,
@@ -52,11 +54,17 @@ def read_sources(sources: Sources) -> list[Call]:
     """All calls that may train, our own first.
 
     Raises:
-        ConfigError: no script, or malformed data.
+        ConfigError: no script, none of a kind that is to be left out, or malformed data.
     """
     scripts = read_scripts(sources.scripts, sources.languages)
     if not scripts:
-        raise ConfigError(f"{sources.scripts}: no call scripts there; give --scripts datasets/scripts")
+        spoken = " or ".join(sources.languages)
+        raise ConfigError(
+            f"{sources.scripts}: no call scripts in {spoken} there; give other languages, or their folder"
+        )
+    kinds = {kind for call in scripts for kind in (call.family, call.topic) if kind}
+    if unknown := set(sources.without) - kinds:
+        raise ConfigError(f"nothing can be left out as {min(unknown)!r}; there are {', '.join(sorted(kinds))}")
     scripts += read_scripts(sources.rewritten, sources.languages)
     heard = [call for call in recognised_calls(sources)[0] if call.language in sources.languages]
     outside = read_all(sources.data, TRAINABLE, sources.languages)
@@ -74,6 +82,19 @@ def counts(calls: Sequence[Call]) -> dict[str, int]:
     """Calls per source and label, for the report."""
     counted = Counter(f"{c.source} {'scam' if c.is_scam else 'genuine'}" for c in calls)
     return dict(sorted(counted.items()))
+
+
+def digests(sources: Sources) -> dict[str, Any]:
+    """What the standing sets are read of: files per part, and one sha256 over their names and own digests."""
+    read = provenance(sources)
+    if sources.data is not None:
+        for stem in EVALUATION_ONLY:
+            read["outside"] |= sha256_of(sources.data, f"{stem}.jsonl")
+    lines = {part: "".join(f"{digest}  {name}\n" for name, digest in files.items()) for part, files in read.items()}
+    return {
+        part: {"files": len(read[part]), "sha256": hashlib.sha256(text.encode()).hexdigest()}
+        for part, text in lines.items()
+    }
 
 
 def provenance(sources: Sources) -> dict[str, Any]:

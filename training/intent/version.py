@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 from tokenizers import Tokenizer
 
-from inference.engine.repository import write_atomically
+from inference.engine.repository import newest_version, write_atomically
 from inference.errors import ConfigError
 from inference.intent.context import WindowTokenizer
 from inference.intent.encoder import ENCODER_FILE, EncoderShape, Reading
@@ -20,14 +20,18 @@ from inference.weights.safetensors import write_safetensors
 
 
 def models_dir_of(version_dir: Path) -> Path:
-    """The model repository of ``<models>/<intent model>/1``.
+    """The model repository of ``<models>/<intent model>/<number>``, whose newest version that is or will be.
 
     Raises:
-        ConfigError: the path does not end so.
+        ConfigError: the path does not end so, or a newer version lies beside it: graphs are built of the newest.
     """
-    if version_dir.name != "1" or version_dir.parent.name != model_of(version_dir):
+    number, model = version_dir.name, model_of(version_dir)
+    if not number.isdecimal() or version_dir.parent.name != model:
         raise ConfigError(f"{version_dir}: want a folder that ends in {INTENT_MODEL}/1, as models/{INTENT_MODEL}/1")
-    return version_dir.parent.parent
+    models_dir = version_dir.parent.parent
+    if (newest := newest_version(models_dir, model)) > int(number):
+        raise ConfigError(f"{version_dir}: version {newest} lies beside it; give that one, or a folder elsewhere")
+    return models_dir
 
 
 def window_tokenizer(path: Path, reading: Reading = "utterances") -> WindowTokenizer:

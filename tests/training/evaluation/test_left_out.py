@@ -41,7 +41,7 @@ def test_each_family_gets_a_model_that_never_read_it(versions, sources, tmp_path
 
     said = []
     groups = [("tax",), ("romance", "job")]
-    results = leave_out(groups, sources, tmp_path / "work", train, QUIET, said.append)
+    results = leave_out(groups, sources, tmp_path / "work", train, "one", QUIET, said.append)
     assert trained == groups
     assert said == results
     calls = read_scripts(sources.scripts, ("en",))
@@ -54,7 +54,10 @@ def test_each_family_gets_a_model_that_never_read_it(versions, sources, tmp_path
     assert results[0].genuine[0].num_calls == len(judged) > sum(c.split == "test" for c in judged)
     assert {a.kind for a in results[1].unseen} == {"romance", "job"}
     assert "unseen" in results[0].lines()[0]
-    assert leave_out(groups, sources, tmp_path / "work", None, QUIET, said.append) == results
+    assert leave_out(groups, sources, tmp_path / "work", None, "one", QUIET, said.append) == results
+    assert trained == groups
+    leave_out(groups[:1], sources, tmp_path / "work", train, "another recipe", QUIET, said.append)
+    assert trained == [*groups, groups[0]]
     assert total(results, "en")["recall"]["n"] == sum(a.num_calls for r in results for a in r.unseen)
 
 
@@ -76,7 +79,7 @@ def test_what_an_earlier_release_put_down_is_measured_again(tmp_path):
     old = {"families": ["tax"], "unseen": [{"kind": "tax", "language": "en", "hits": 1, "num_calls": 2}], "genuine": []}
     path = tmp_path / RESULT_FILE
     path.write_text(json.dumps(old), encoding="utf-8")
-    assert _read(path, ["tax"]) is None
+    assert _read(path, ["tax"], "one") is None
 
 
 def test_families_are_dealt_into_groups():

@@ -1,5 +1,6 @@
 """Windows read as one text: the network learns, is the graph that is served, and goes on from what was shipped."""
 
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -127,3 +128,9 @@ def test_another_encoder_reads_english_unless_more_is_said() -> None:
 
 def test_the_settings_in_the_repository_are_those_built_in() -> None:
     assert load_training(Path(__file__).parents[3] / "configs" / "training.yaml") == load_training(None)
+
+
+def test_what_a_file_of_settings_leaves_out_is_as_shipped(tmp_path: Path) -> None:
+    path = tmp_path / "training.yaml"
+    path.write_text("fit: {seed: 7}")
+    assert load_training(path).fit == replace(load_training(None).fit, seed=7)
