@@ -1,7 +1,7 @@
 """Labelled call texts: what `scamtap score` reads, with labels; one call a line.
 
     {"id": "n-1", "lang": "en", "label": "scam", "family": "refund", "topic": "refund", "campaign": "june-refund",
-     "turns": [{"leg": "far", "text": "…", "stages": ["contact"]}, …], "consent": "…", "legal_basis": "…",
+     "turns": [{"leg": "far", "text": "…", "stages": ["contact"], "acts": []}, …], "consent": "…", "legal_basis": "…",
      "source": "…", "licence": "…", "real": true}
 
 A message names file, line and field, never what was said.
@@ -16,24 +16,28 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_valida
 
 from inference.audio import Leg
 from inference.errors import ConfigError
+from inference.intent.acts import FAR_ACTS, SUBSCRIBER_ACTS
 from inference.intent.scores import FAMILIES, STAGES
 from inference.intent.text import split_utterances
 from training.intent.data import Call, Piece, split_of
 from training.manifest import MAX_LINE_BYTES, Name, RecordedCall, read_lines
-from training.scripts import Script, Split
+from training.scripts import Script, Split, with_implied
 
 PROVENANCE = ("consent", "legal_basis", "source", "licence")
 """Why a call may be learnt from: retraining refuses a call that lacks one of them."""
 
+CallerHash = Annotated[str, Field(pattern=r"^[0-9a-f]{16,64}$")]
+
 
 class LabelledTurn(BaseModel):
-    """One turn; ``stages`` None: nobody marked it."""
+    """One turn; ``stages`` or ``acts`` None: nobody marked them."""
 
     model_config = ConfigDict(extra="ignore", frozen=True)
 
     leg: Leg
     text: Annotated[str, Field(max_length=20_000)]
     stages: tuple[str, ...] | None = None
+    acts: tuple[str, ...] | None = None
 
     @field_validator("stages")
     @classmethod
@@ -42,6 +46,18 @@ class LabelledTurn(BaseModel):
             raise ValueError(f"{min(unknown)!r} is none of {', '.join(STAGES)}")
         return stages
 
+    @model_validator(mode="after")
+    def _acts_are_of_the_leg(self) -> Self:
+        known = FAR_ACTS if self.leg == "far" else SUBSCRIBER_ACTS
+        if not set(self.acts or ()) <= set(known):
+            raise ValueError(f"acts: hold what is none of {', '.join(known)}")
+        return self
+
+    @property
+    def all_stages(self) -> tuple[str, ...] | None:
+        """Stages that were marked, and those that the acts imply."""
+        return None if self.stages is None else with_implied(self.stages, self.acts or ())
+
 
 class LabelledText(BaseModel):
     """One labelled call.
@@ -49,7 +65,11 @@ class LabelledText(BaseModel):
     Attributes:
         label, family, topic: as in a manifest; ``benign`` is taken for ``genuine``; a scam of no known family is
             ``other``.
-        campaign: calls of one operation or organisation stay on one side of a split.
+        campaign: calls of one operation or organisation stay on one side of a split, unless they are too much of a
+            delivery for that (:mod:`training.retrain.sides`).
+        pair: what calls of the same situation have in common, or the id of the call that this one tells anew: they stay
+            on one side.
+        caller_hash: a keyed hash of the caller's number, never the number; calls of one caller stay on one side.
         turns, text: what was said; a bare text is the far party's.
         real: whether real people said it.
         consent, legal_basis, source, licence: why it may be used.
@@ -63,6 +83,8 @@ class LabelledText(BaseModel):
     family: str | None = None
     topic: str = Field(default="", max_length=200)
     campaign: Name | None = None
+    pair: Name | None = None
+    caller_hash: CallerHash | None = None
     turns: tuple[LabelledTurn, ...] = Field(min_length=1, max_length=2000)
     real: bool = False
     consent: Name | None = None
@@ -97,7 +119,7 @@ class LabelledText(BaseModel):
     @property
     def group(self) -> str:
         """What must stay on one side of a split."""
-        return self.campaign or self.id
+        return self.campaign or self.pair or self.id
 
     @property
     def words(self) -> str:
@@ -112,7 +134,7 @@ class LabelledText(BaseModel):
     def to_call(self, split: Split | None = None) -> Call:
         """As training and evaluation see it."""
         pieces = tuple(
-            Piece(turn.leg, piece, number, turn.stages)
+            Piece(turn.leg, piece, number, turn.all_stages, turn.acts)
             for number, turn in enumerate(self.turns)
             for piece in split_utterances(turn.text)
         )
@@ -171,13 +193,13 @@ def from_recording(call: RecordedCall) -> LabelledText:
     turns = [s for s in call.segments if s.text.strip()]
     if not turns:
         raise ConfigError(f"{call.id}: has no transcript to learn from; transcribe it into its segments")
-    fields = call.model_dump(include={"id", "lang", "label", "family", "topic", "campaign", *PROVENANCE})
+    kept = {"id", "lang", "label", "family", "topic", "campaign", "caller_hash", *PROVENANCE}
     said = tuple(LabelledTurn(leg=s.leg, text=s.text, stages=s.stages) for s in turns)
-    return LabelledText(**fields, turns=said, real=not call.voices)
+    return LabelledText(**call.model_dump(include=kept), pair=call.script, turns=said, real=not call.voices)
 
 
 def from_scripts(scripts: Sequence[Script], source: str) -> list[LabelledText]:
-    """Call scripts, which nobody said: no personal data in them."""
+    """Call scripts, which nobody said: no personal data in them. Marks are learnt as they are of known scripts."""
     return [
         LabelledText(
             id=script.id,
@@ -185,7 +207,8 @@ def from_scripts(scripts: Sequence[Script], source: str) -> list[LabelledText]:
             label=script.label,
             family=script.family,
             topic=script.topic,
-            turns=tuple(LabelledTurn(leg=t.leg, text=t.text, stages=t.all_stages) for t in script.turns),
+            pair=script.of or script.pair,
+            turns=_turns_of(script),
             consent="nobody was recorded: a written script",
             legal_basis="no personal data",
             source=source,
@@ -193,3 +216,11 @@ def from_scripts(scripts: Sequence[Script], source: str) -> list[LabelledText]:
         )
         for script in scripts
     ]
+
+
+def _turns_of(script: Script) -> tuple[LabelledTurn, ...]:
+    """Acts count as marked where the script marks any, as in :func:`training.intent.data.script_call`."""
+    has_acts = any(turn.acts for turn in script.turns)
+    return tuple(
+        LabelledTurn(leg=t.leg, text=t.text, stages=t.stages, acts=t.acts if has_acts else None) for t in script.turns
+    )

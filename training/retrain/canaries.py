@@ -118,6 +118,12 @@ def canary_gate(
                 bad.append(f"phrase '{canary.name}' flips {flipped[0]} of {len(tried)} (champion {flipped[1]})")
     if bad:
         return Gate("canary phrases", False, "; ".join(bad) + ": look for poisoned calls among the new ones")
+    if not num_tried:
+        spoken = ", ".join(sorted({canary.language for canary in phrases})) or "the language of the new calls"
+        found = (
+            f"nothing was tried: no phrase, or no gold call that is judged rightly, in {spoken}; give gold calls in it"
+        )
+        return Gate("canary phrases", False, found)
     return Gate("canary phrases", True, f"{len(phrases)} phrases in {num_tried} calls flip no decision")
 
 

@@ -1,4 +1,4 @@
-"""``scamtap-train retrain``, ``promote`` and ``rollback``."""
+"""``scamtap-train retrain``; with it :mod:`training.retrain.promotion`, of which what it made is promoted."""
 
 import hashlib
 from collections.abc import Callable
@@ -11,23 +11,38 @@ from rich.console import Console
 from rich.table import Table
 
 from inference.errors import ConfigError
-from inference.intent.install import INTENT_MODEL, intent_models
 from training.evaluation.command import ModelOption, newest_model
 from training.parallel import DEFAULT_CORES, use_cores
+from training.retrain.promotion import promote, rollback
 
 if TYPE_CHECKING:
+    from training.evaluation.labelled import LabelledText
     from training.retrain.run import Retrained
     from training.voice.voices import Synthesiser
 
 # Heavy imports wait until a command runs: `scamtap-train --help` answers at once.
+
+__all__ = ["promote", "retrain", "rollback"]
 
 stdout = Console(highlight=False, soft_wrap=True)
 stderr = Console(stderr=True, highlight=False, soft_wrap=True)
 
 INTERRUPTED_EXIT_CODE = 130
 DIGITS = 8
-NUM_DEV = 5000  # all there are
-QUICK_CALLS, QUICK_GOLD = 40, 12
+
+
+@dataclass(frozen=True, slots=True)
+class Extent:
+    """How much a retraining does where the command line does not say; ``max_gold`` None: all gold calls."""
+
+    epochs: int
+    num_rehearsed: int
+    num_dev: int
+    max_gold: int | None
+
+
+WHOLE = Extent(epochs=2, num_rehearsed=1000, num_dev=5000, max_gold=None)  # 5,000: all the development calls there are
+QUICK = Extent(epochs=1, num_rehearsed=40, num_dev=40, max_gold=12)
 
 
 def retrain(
@@ -39,7 +54,8 @@ def retrain(
         Path | None, typer.Option(help="New call scripts (YAML) instead: they are voiced and heard first.")
     ] = None,
     history: Annotated[
-        list[Path] | None, typer.Option(help="Earlier deliveries: rehearsed, and not learnt from twice.")
+        list[Path] | None,
+        typer.Option(help="Earlier deliveries (JSON Lines, or scripts): rehearsed, and not learnt from twice."),
     ] = None,
     known: Annotated[Path, typer.Option(help="Scripts known already; their test side is gold.")] = Path(
         "datasets/scripts"
@@ -49,16 +65,25 @@ def retrain(
     model: ModelOption = None,
     work: Annotated[Path | None, typer.Option(help="Folder of this run.", show_default="retrain/<hash of NEW>")] = None,
     speaker: Annotated[str, typer.Option(help="Voices of --scripts: kokoro, or espeak (cheap).")] = "kokoro",
-    epochs: Annotated[int, typer.Option(min=1, max=50)] = 2,
-    rehearse: Annotated[int, typer.Option(min=0, help="Old training calls beside the new ones.")] = 1000,
+    epochs: Annotated[int | None, typer.Option(min=1, max=50, show_default="2, with --quick 1")] = None,
+    rehearse: Annotated[
+        int | None,
+        typer.Option(min=0, help="Old training calls beside the new ones.", show_default="1000, with --quick 40"),
+    ] = None,
     gold: Annotated[
-        int | None, typer.Option(min=1, help="At most so many gold calls per label.", show_default="all")
+        int | None,
+        typer.Option(
+            min=1,
+            help="At most so many gold calls per label: a trial, whose candidate cannot be promoted.",
+            show_default="all, with --quick 12",
+        ),
     ] = None,
     seed: Annotated[int, typer.Option(help="Same data, same seed, same machine: same candidate.")] = 1,
     threads: Annotated[int, typer.Option(min=1, max=256, help="Cores to use.")] = DEFAULT_CORES,
     voice: Annotated[bool, typer.Option(help="Voice --scripts and hear them; else learn them as written.")] = True,
     quick: Annotated[
-        bool, typer.Option("--quick", help="Minutes instead of an hour: few old calls, one pass.")
+        bool,
+        typer.Option("--quick", help="A trial, minutes instead of an hour: few old calls, few gold calls, one pass."),
     ] = False,
     promote_it: Annotated[bool, typer.Option("--promote", help="Promote the candidate if it passes.")] = False,
 ) -> None:
@@ -81,13 +106,17 @@ def retrain(
 
     \b
     It refuses (exit code 1) with reasons where old scams are missed, false alarms
-    rise, the calibration is off, a phrase switches the alarm off (poisoning), or a
-    call's provenance is missing. Ctrl-C is fine: the same command goes on.
+    rise, the calibration is off, a phrase switches the alarm off (poisoning), no new
+    scam was left to measure on, or a call's provenance is missing. Ctrl-C is fine:
+    the same command goes on.
     """  # noqa: D301 -- typer wants its \b as it stands
     if (new is None) == (scripts is None):
         raise ConfigError("give NEW.jsonl, or --scripts new_scripts.yaml")
     if speaker not in ("kokoro", "espeak"):
         raise ConfigError(f"--speaker {speaker!r} is unknown; give kokoro or espeak")
+    if promote_it and (quick or gold is not None):
+        raise ConfigError("--promote is decided on all gold calls: leave out --quick and --gold")
+    usual = QUICK if quick else WHOLE
     order = Order(
         new=new,
         scripts=scripts,
@@ -98,10 +127,12 @@ def retrain(
         model=model,
         work=work,
         synthesiser=None if not voice else "espeak" if speaker == "espeak" else "kokoro",
-        epochs=1 if quick else epochs,
-        num_rehearsed=QUICK_CALLS if quick else rehearse,
-        num_dev=QUICK_CALLS if quick else NUM_DEV,
-        max_gold=QUICK_GOLD if quick else gold,
+        extent=Extent(
+            epochs=usual.epochs if epochs is None else epochs,
+            num_rehearsed=usual.num_rehearsed if rehearse is None else rehearse,
+            num_dev=usual.num_dev,
+            max_gold=usual.max_gold if gold is None else gold,
+        ),
         seed=seed,
     )
     try:
@@ -126,10 +157,7 @@ class Order:
     model: Path | None
     work: Path | None
     synthesiser: "Synthesiser | None"
-    epochs: int
-    num_rehearsed: int
-    num_dev: int
-    max_gold: int | None
+    extent: Extent
     seed: int
 
 
@@ -144,7 +172,7 @@ def _carry_out(order: Order, threads: int) -> Path:
     from training.evaluation.run import languages_of
     from training.evaluation.sets import VOICED
     from training.intent.sources import Sources
-    from training.retrain.incoming import as_known, read_new, refuse_without_provenance
+    from training.retrain.incoming import read_new, refuse_without_provenance
     from training.retrain.run import Plan, retrain
     from training.retrain.trainer import WarmStart, WarmTrainer
     from training.retrain.voiced import Hearing, read_new_scripts
@@ -163,13 +191,14 @@ def _carry_out(order: Order, threads: int) -> Path:
         labelled = read_new(given)
         refuse_without_provenance(given, labelled)
         what = "real text" if all(call.real for call in labelled) else what
+    earlier = {str(path): _earlier(path) for path in order.history}
     # Imports torch, so only now: what is wrong with the calls is said on machines without it, too.
     use_cores(threads, is_training=True)
-    earlier = tuple(as_known(call) for path in order.history for call in read_new(path))
     champion = _champion(order.model, {call.lang for call in labelled})
     sources = Sources(order.known, order.data, order.recognised, languages_of(champion))
-    plan = Plan(champion, folder, sources, what, order.max_gold, earlier)
-    warm = WarmStart(order.epochs, order.num_rehearsed, order.num_dev, seed=order.seed)
+    extent = order.extent
+    plan = Plan(champion, folder, sources, what, extent.max_gold, earlier)
+    warm = WarmStart(extent.epochs, extent.num_rehearsed, extent.num_dev, seed=order.seed)
 
     def say(text: str) -> None:
         stdout.print(text, markup=False)
@@ -177,8 +206,29 @@ def _carry_out(order: Order, threads: int) -> Path:
     trainer = WarmTrainer(warm, stderr, folder)
     done = retrain(plan, labelled, sha256, trainer, stderr, say, *([hear] if hear else []))
     _show(done, champion.resolve().name, say)
-    say(f"passed in {done.minutes:.1f} min; next: scamtap-train promote {done.candidate}")
+    is_trial = extent.max_gold is not None
+    then = (
+        "to promote it, leave out --quick and --gold" if is_trial else f"next: scamtap-train promote {done.candidate}"
+    )
+    say(f"passed in {done.minutes:.1f} min; {then}")
     return done.candidate
+
+
+def _earlier(path: Path) -> "list[LabelledText]":
+    """An earlier delivery, as it was read when it was new.
+
+    Raises:
+        ConfigError: it cannot be read, or lacks provenance.
+    """
+    from training.evaluation.labelled import from_scripts
+    from training.retrain.incoming import read_new, refuse_without_provenance
+    from training.retrain.voiced import read_new_scripts
+
+    if path.is_dir() or path.suffix == ".yaml":
+        return from_scripts(read_new_scripts(path), path.name)
+    labelled = read_new(path)
+    refuse_without_provenance(path, labelled)
+    return labelled
 
 
 def _champion(model: Path | None, languages: set[str]) -> Path:
@@ -226,56 +276,3 @@ def _sha256(path: Path) -> str:
         except OSError as error:
             raise ConfigError(f"{file}: cannot be read ({error.strerror}); check its permissions") from error
     return digest.hexdigest()
-
-
-def promote(
-    candidate: Annotated[Path, typer.Argument(help="Candidate of a retraining: retrain/<hash>/models/scam_intent/1.")],
-    models: Annotated[
-        Path | None, typer.Option(help="Model repository.", show_default="models/, or SCAMTAP_MODELS")
-    ] = None,
-) -> None:
-    """Make a candidate that passed its gates the version that serves: the next number under models/scam_intent.
-
-    It is copied beside, held against its digests, and moved into place in one step. A running `scamtap serve` takes it
-    up within renewal.every_s seconds: new calls begin with it, calls that are on end with the version they began with.
-    Back again: scamtap-train rollback
-    """
-    from inference.engine.onnx import OnnxEngine
-    from inference.intent.install import model_of
-    from inference.intent.versions import check_record
-    from inference.intent.versions import promote as put
-    from inference.service.models import default_models_dir
-    from inference.speech.graph import ENCODER
-    from training.retrain.run import refuse_ungated
-
-    models_dir = models or default_models_dir()
-    record = refuse_ungated(candidate)
-    engine = OnnxEngine(models_dir)
-    try:
-        speech = engine.spec(ENCODER).metadata
-    finally:
-        engine.close()
-    check_record(candidate, {"head_sha256": record.head_sha256, "precision": record.precision}, speech)
-    model = model_of(candidate)
-    number = put(candidate, models_dir, model)
-    again = "" if model == INTENT_MODEL else f" --model {model}"
-    stdout.print(f"version {number} of {model} serves; back again: scamtap-train rollback{again}", markup=False)
-
-
-def rollback(
-    models: Annotated[
-        Path | None, typer.Option(help="Model repository.", show_default="models/, or SCAMTAP_MODELS")
-    ] = None,
-    model: Annotated[str, typer.Option(help="Which: scam_intent, or a language's own, as scam_intent_en.")] = (
-        INTENT_MODEL
-    ),
-) -> None:
-    """Go back to the version before the one that serves. Nothing is deleted: the newest is kept as <number>.retired."""
-    from inference.intent.versions import rollback as roll_back
-    from inference.service.models import default_models_dir
-
-    models_dir = models or default_models_dir()
-    if model not in (there := intent_models(models_dir)):
-        raise ConfigError(f"--model {model!r} is no intent model in {models_dir}; there are {', '.join(there)}")
-    left, now = roll_back(models_dir, model)
-    stdout.print(f"version {now} of {model} serves; {left} is kept as {left}.retired", markup=False)

@@ -162,4 +162,7 @@ def _calibration(champion: Sequence[Outcome], candidate: Sequence[Outcome], prio
 
 def _new_recall(champion: Sequence[Outcome], candidate: Sequence[Outcome]) -> Gate:
     (before, num), (after, _) = _recall(champion), _recall(candidate)
+    if not num:
+        found = "there is no further scam call to measure on; give more scam calls, of other callers and in other words"
+        return Gate("new scams", False, found)
     return Gate("new scams", after >= before, f"{after}/{num} against {before}/{num} further calls warned of")

@@ -11,10 +11,8 @@ from training.evaluation.labelled import LabelledText, from_recording, read_labe
 from training.evaluation.sets import is_manifest
 from training.intent.data import Call
 from training.manifest import load_manifest
+from training.retrain.sides import ALIKE, Dealt, deal
 from training.scripts import Split
-
-ALIKE = 0.6
-"""Share of the words from which a call is a near copy: it teaches nothing, and measures nothing on the other side."""
 
 SOURCE = "new"
 MAX_CALLS = 5000
@@ -75,7 +73,7 @@ def admit(labelled: Sequence[LabelledText], known: Mapping[str, str], sha256: st
     """Leave out near copies, and give every call left its side.
 
     A near copy of a known call is left out: learnt already, or (a gold call) it would be measured on what was learnt.
-    Of two new calls that are near copies the first stays, and calls of one campaign stay together.
+    Sides and copies among the new calls: :func:`training.retrain.sides.deal`.
 
     Args:
         labelled: the delivery.
@@ -85,52 +83,54 @@ def admit(labelled: Sequence[LabelledText], known: Mapping[str, str], sha256: st
     Raises:
         ConfigError: too few are left.
     """
-    words = {f"new {call.id}": call.words for call in labelled}
-    old = {f"old {call_id}": text for call_id, text in known.items()}
-    fresh_shingles = {s for text in words.values() for s in shingles(text)}
-    near = {key: text for key, text in old.items() if not fresh_shingles.isdisjoint(shingles(text))}
-    left_out: dict[str, str] = {}
-    for pair in near_copies({**near, **words}, ALIKE):
-        new = sorted(key for key in (pair.first, pair.second) if key.startswith("new "))
-        other = next((key for key in (pair.first, pair.second) if key not in new), None)
-        if not new:
-            continue  # both are known already
-        if other is not None:
-            left_out.setdefault(new[0][4:], f"{pair.similarity:.0%} the words of {other[4:]}, which is known")
-        elif len(new) == 2 and new[0][4:] not in left_out and new[1][4:] not in left_out:
-            left_out[new[1][4:]] = f"{pair.similarity:.0%} the words of {new[0][4:]}"
+    dealt = deal(labelled)
+    left_out = {**dealt.left_out, **_known_already(labelled, dealt, known)}
     kept = [call for call in labelled if call.id not in left_out]
     if len(kept) < MIN_CALLS or not any(call.label == "scam" for call in kept):
         raise ConfigError(
             f"{len(kept)} of {len(labelled)} new calls are left after near copies, {MIN_CALLS} with a scam call among "
             "them are needed: collect more"
         )
-    sides = deal_few(kept)
-    calls = [replace(call.to_call(sides[call.group]), source=SOURCE) for call in kept]
+    calls = [replace(dealt.call(call), source=SOURCE) for call in kept]
     return Incoming(calls, left_out, sha256, {call.id: call.words for call in kept})
 
 
-def deal_few(labelled: Sequence[LabelledText]) -> dict[str, Split]:
-    """Group -> side, three fifths to train and a fifth to each of dev and test, by label, in order of a stable hash.
+def as_known(labelled: Sequence[LabelledText], known: Mapping[str, str], name: str) -> list[Call]:
+    """The calls of an earlier delivery, rehearsed with the weight of our own scripts.
 
-    The hash alone (:func:`training.intent.data.split_of`) would leave some deliveries of twenty without a test call.
+    They come in by the same door as when they were new (:func:`admit`): near copies of gold calls stay out, and every
+    call is on the side that it was on then.
+
+    Args:
+        labelled: that delivery.
+        known: as in :func:`admit`.
+        name: of the delivery; ids begin with it, since two deliveries may use the same ones.
     """
-    sides: dict[str, Split] = {}
-    for label in ("scam", "genuine"):
-        groups = sorted({c.group for c in labelled if c.label == label} - sides.keys(), key=_stable)
-        pattern: tuple[Split, ...] = ("train", "test", "train", "dev", "train")
-        sides |= {group: pattern[number % len(pattern)] for number, group in enumerate(groups)}
-    return sides
+    dealt = deal(labelled)
+    left_out = {*dealt.left_out, *_known_already(labelled, dealt, known)}
+    calls = [dealt.call(call) for call in labelled if call.id not in left_out]
+    return [
+        replace(
+            call,
+            id=f"{name}:{call.id}",
+            group=f"{name}:{call.group}",
+            source="scripts" if call.language == "en" else f"scripts-{call.language}",
+        )
+        for call in calls
+    ]
 
 
-def _stable(group: str) -> str:
-    return hashlib.sha256(group.encode()).hexdigest()
-
-
-def as_known(labelled: LabelledText) -> Call:
-    """A call of an earlier delivery: rehearsed with the weight of our own scripts."""
-    call = labelled.to_call()
-    return replace(call, source="scripts" if call.language == "en" else f"scripts-{call.language}")
+def _known_already(labelled: Sequence[LabelledText], dealt: Dealt, known: Mapping[str, str]) -> dict[str, str]:
+    """Id -> why, of calls that are near copies of ``known``; those left out for another reason are passed over."""
+    words = {f"new {call.id}": call.words for call in labelled if call.id not in dealt.left_out}
+    fresh = {shingle for text in words.values() for shingle in shingles(text)}
+    near = {f"old {key}": text for key, text in known.items() if not fresh.isdisjoint(shingles(text))}
+    left_out: dict[str, str] = {}
+    for pair in near_copies({**near, **words}, ALIKE):
+        if pair.first in near and pair.second in words:
+            why = f"{pair.similarity:.0%} the words of {pair.first.removeprefix('old ')}, which is known"
+            left_out.setdefault(pair.second.removeprefix("new "), why)
+    return left_out
 
 
 def words_of(calls: Iterable[Call]) -> dict[str, str]:

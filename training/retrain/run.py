@@ -3,8 +3,8 @@
 import json
 import shutil
 import time
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -12,7 +12,7 @@ from typing import Any
 from rich.console import Console
 
 from inference.config import load_settings
-from inference.engine.repository import write_atomically
+from inference.engine.repository import newest_version, version_dir, write_atomically
 from inference.errors import ConfigError, ScamTapError
 from inference.intent.install import model_of
 from inference.intent.versions import RECORD_FILE, VersionRecord, read_record, unseal
@@ -27,7 +27,7 @@ from training.intent.data import Call
 from training.intent.sources import Sources, read_sources
 from training.retrain.canaries import Judge, canaries, canary_gate
 from training.retrain.compare import GOLD, NEW, Gate, Row, gates, rows
-from training.retrain.incoming import Incoming, admit, gold_sha256, words_of
+from training.retrain.incoming import Incoming, admit, as_known, gold_sha256, words_of
 from training.retrain.trainer import Trainer
 
 GATES_FILE = "gates.json"
@@ -42,7 +42,7 @@ class Retrained:
     """What came of it.
 
     Attributes:
-        candidate: folder of the candidate; sealed, with its gates, only where all were passed.
+        candidate: folder of the candidate; sealed, with its gates, only where all were passed on all gold calls.
         table: candidate beside champion.
         gates: every condition.
         left_out: id -> why, of new calls that were not learnt from.
@@ -57,7 +57,7 @@ class Retrained:
 
     @property
     def is_passed(self) -> bool:
-        """Whether it may be promoted."""
+        """Whether every gate holds."""
         return all(gate.is_passed for gate in self.gates)
 
 
@@ -70,8 +70,9 @@ class Plan:
         work: folder of this run; a run that was stopped goes on there.
         sources: what was learnt from before; its test scripts are the gold calls.
         what: what the new calls are.
-        max_gold: at most so many gold calls per label; None: all.
-        earlier: calls of earlier deliveries: rehearsed, and no call is learnt from twice.
+        max_gold: at most so many gold calls per label, to see how it goes: such a candidate is never promoted, as a
+            dozen calls let one scam in twelve be forgotten. None: all.
+        earlier: name -> calls of earlier deliveries: rehearsed, and no call is learnt from twice.
     """
 
     champion: Path
@@ -79,7 +80,7 @@ class Plan:
     sources: Sources
     what: What = "written text"
     max_gold: int | None = None
-    earlier: tuple[Call, ...] = ()
+    earlier: Mapping[str, Sequence[LabelledText]] = field(default_factory=dict)
 
     @property
     def candidate(self) -> Path:
@@ -127,8 +128,12 @@ def retrain(
     record = read_record(plan.champion)
     if sha256 in record.data_sha256.values():
         raise ConfigError("these very calls were learnt from already, in the version that serves: collect others")
-    known, gold = [*read_sources(plan.sources), *plan.earlier], gold_calls(plan)
-    incoming = admit(labelled, words_of([*known, *gold]), sha256)
+    known, gold = read_sources(plan.sources), gold_calls(plan)
+    for name, delivered in plan.earlier.items():
+        rehearsed = as_known(delivered, words_of([*gold, *known]), name)
+        say(f"{name}: {len(rehearsed)} of {len(delivered)} earlier calls count as known; the others are near copies")
+        known += rehearsed
+    incoming = admit(labelled, words_of([*gold, *known]), sha256)
     say(_admitted(incoming))
     new = [*incoming.calls, *hear(incoming)]
     notes = trainer(plan.champion, _emptied(plan.candidate), [c for c in known if c.split != "test"], new)
@@ -154,10 +159,10 @@ def retrain(
         round((time.monotonic() - began_s) / 60, 2),
     )
     _write_gates(plan, done)
-    if done.is_passed:
+    if done.is_passed and plan.max_gold is None:
         _seal(plan, record, incoming, gold, found)
     else:
-        unseal(plan.candidate)  # what did not pass cannot be promoted
+        unseal(plan.candidate)  # what did not pass, or was measured on few calls, cannot be promoted
     return done
 
 
@@ -239,8 +244,30 @@ def refuse_ungated(candidate: Path) -> VersionRecord:
         WeightsError: it is not sealed.
     """
     if not (candidate / RECORD_FILE).is_file():
-        raise GateError(f"{candidate}: did not pass its gates, or is no candidate; see {GATES_FILE} of its run")
+        raise GateError(
+            f"{candidate}: did not pass its gates on all gold calls, or is no candidate; see {GATES_FILE} of its run"
+        )
     record = read_record(candidate)
     if not record.gates:
         raise GateError(f"{candidate}: passed no gates; make it with scamtap-train retrain")
     return record
+
+
+def refuse_unless_parent_serves(candidate: Path, record: VersionRecord, models_dir: Path, model: str) -> None:
+    """A candidate follows the version that it was made from: after another, what that one learnt would be dropped.
+
+    Raises:
+        GateError: another version of ``model`` serves now.
+        WeightsError: the one that serves is not sealed.
+    """
+    serving = version_dir(models_dir, model)
+    if not serving.is_dir():
+        return  # the first version drops nothing
+    number = newest_version(models_dir, model)
+    learnt = read_record(serving).data_sha256
+    if record.parent != number or not learnt.items() <= record.data_sha256.items():
+        made_from = "another" if record.parent in (None, number) else f"version {record.parent}"
+        raise GateError(
+            f"{candidate}: was made from {made_from}, and version {number} of {model} serves now: retrain from that "
+            "(scamtap-train retrain, without --model)"
+        )

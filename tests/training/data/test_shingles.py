@@ -1,6 +1,9 @@
+import itertools
 import random
 
-from training.data.shingles import near_copies, shingles
+import pytest
+
+from training.data.shingles import MAX_COPIES, near_copies, shingles
 
 CALL = (
     "good morning this is the depot your parcel is held at customs because the duty was not paid "
@@ -40,3 +43,42 @@ def test_similarity_is_the_jaccard_index():
         want = len(a & b) / len(a | b)
         got = near_copies({"x": one, "y": two}, at_least=0.0001)
         assert [p.similarity for p in got] == ([round(want, 3)] if a & b else [])
+
+
+def tied(pairs, calls):
+    """Groups of calls that hang together."""
+    group = {call: {call} for call in calls}
+    for pair in pairs:
+        if (joined := group[pair.first]) is not group[pair.second]:
+            joined |= group[pair.second]
+            group |= dict.fromkeys(joined, joined)
+    return {frozenset(its) for its in group.values()}
+
+
+@pytest.mark.parametrize("text", ["{} " + CALL, CALL], ids=["with other names", "word for word"])
+def test_a_campaign_of_many_copies_hangs_together_and_is_bounded(text):
+    copies = {f"c{n}": text.format(f"mister number{n}") for n in range(250)}
+    others = {f"o{n}": " ".join(f"o{n}w{m}" for m in range(30)) + " can i speak to you" for n in range(250)}
+    pairs = near_copies(copies | others)
+    assert max(map(len, tied(pairs, copies | others))) == 250
+    assert len(tied(pairs, copies)) == 1
+    assert len(pairs) <= 250 * MAX_COPIES
+
+
+def test_every_pair_is_found_where_no_bound_is_reached():
+    rng = random.Random(5)
+    bases = [" ".join(rng.choices([f"w{n}" for n in range(30)], k=25)) for _ in range(12)]
+    texts = {}
+    for number in range(60):
+        words = rng.choice(bases).split()
+        for _ in range(rng.randrange(1, 6)):
+            words[rng.randrange(25)] = f"w{rng.randrange(30)}"
+        texts[f"c{number}"] = " ".join(words) + f" own{number}"
+    of_call = {call: shingles(text) for call, text in texts.items()}
+    for at_least in (0.1, 0.3, 0.5, 0.6):
+        want = {
+            (a, b) for a, b in itertools.combinations(texts, 2)
+            if len(of_call[a] & of_call[b]) >= at_least * len(of_call[a] | of_call[b])
+        }  # fmt: skip
+        assert {(pair.first, pair.second) for pair in near_copies(texts, at_least)} == want
+        assert want

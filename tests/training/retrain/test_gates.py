@@ -69,6 +69,19 @@ def test_learning_nothing_new_refuses():
     assert failed(sets(new_missed=1), sets(new_missed=2)) == ["new scams"]
 
 
+def test_a_gate_that_measured_nothing_refuses_and_says_what_to_give():
+    nothing = sets() | {NEW: [o for o in sets()[NEW] if not o.is_scam]}
+    (gate,) = [gate for gate in gates(nothing, nothing, 0.05) if not gate.is_passed]
+    assert gate.name == "new scams"
+    assert "give more scam calls, of other callers" in gate.found
+    gold = [replace(call("s", True, "send money"), language="zh")]
+    judge = judge_by("nothing")
+    gate = canary_gate([Canary("harmless en 1", "good morning", "en")], gold, judge(gold), judge, judge)
+    assert not gate.is_passed
+    assert "nothing was tried" in gate.found
+    assert "in en; give gold calls in it" in gate.found
+
+
 def test_the_table_has_both_models_side_by_side():
     found = {row.what: (row.champion, row.candidate) for row in rows(sets(missed=2), sets(), 0.05)}
     assert found["  recall"] in {("4/4 (100.0 %)", "4/4 (100.0 %)")}

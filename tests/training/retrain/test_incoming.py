@@ -9,7 +9,7 @@ from training.evaluation.labelled import LabelledText
 from training.retrain.incoming import (
     SOURCE,
     admit,
-    deal_few,
+    as_known,
     gold_sha256,
     read_new,
     refuse_without_provenance,
@@ -42,11 +42,6 @@ def test_calls_are_dealt_by_label_so_that_each_side_has_something(tmp_path):
     assert admit(calls, {}, "0" * 64).calls == incoming.calls
 
 
-def test_a_campaign_is_on_one_side():
-    sides = deal_few([call(i, campaign=f"op-{i % 3}") for i in range(12)])
-    assert len(sides) == 3
-
-
 def test_near_copies_of_what_is_known_and_of_one_another_are_left_out():
     new = [call(i) for i in range(8)]
     known = {"en-old": new[0].words + " now", "en-other": "nothing alike at all in this text of ours"}
@@ -62,6 +57,30 @@ def test_copies_among_the_known_are_nobodys_fault():
     known = {"a": "one two three four five six seven", "b": "one two three four five six seven"}
     calls = [call(i) for i in range(7)] + [call(9, text="one two three four five six seven eight nine ten twelve")]
     assert len(admit(calls, known, "0" * 64).calls) >= 7
+
+
+def test_a_delivery_of_one_robocall_is_one_call():
+    """Two hundred and fifty times: beyond any number of copies that are counted one by one."""
+    robocall = [call(1).model_copy(update={"id": f"r{i}"}) for i in range(250)]
+    with pytest.raises(ConfigError, match="1 of 250 new calls are left after near copies"):
+        admit(robocall, {}, "0" * 64)
+    incoming = admit([*robocall, *(call(i) for i in range(2, 12))], {}, "0" * 64)
+    assert (len(incoming.calls), len(incoming.left_out)) == (11, 249)
+
+
+def test_an_earlier_delivery_is_dealt_as_when_it_was_new():
+    labelled = [call(i, campaign="june") for i in range(10)] + [call(10 + i, "genuine") for i in range(10)]
+    then = {c.id: c.split for c in admit(labelled, {}, "0" * 64).calls}
+    known = {"gold": labelled[4].words}  # has come to be gold since
+    now = {c.id: c.split for c in as_known(labelled, known, "june.jsonl")}
+    assert now == {f"june.jsonl:{name}": side for name, side in then.items() if name != "n4"}
+
+
+def test_calls_of_an_earlier_campaign_are_each_rehearsed():
+    """Of a group few are drawn; a campaign is no group where its calls are dealt one by one."""
+    calls = as_known([call(i, campaign="june") for i in range(10)], {}, "june.jsonl")
+    assert len({c.group for c in calls}) == 10
+    assert {c.source for c in calls} == {"scripts"}
 
 
 def test_too_few_calls_are_refused():

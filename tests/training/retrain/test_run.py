@@ -8,8 +8,9 @@ from rich.console import Console
 from inference.errors import ConfigError, WeightsError
 from inference.intent.versions import promote, read_record, rollback
 from training.evaluation.labelled import read_labelled
-from training.intent.sources import Sources
+from training.intent.sources import Sources, read_sources
 from training.retrain.run import GateError, Plan, refuse_ungated, retrain
+from training.retrain.sides import deal
 
 OLD = {"danger": 3.5}
 LEARNT = {"danger": 3.5, "vouchers": 3.5}
@@ -19,9 +20,9 @@ LEARNT = {"danger": 3.5, "vouchers": 3.5}
 def run(versions, known, delivery, tmp_path):
     """``run(words)``: retrain to a candidate that knows ``words``: (what came of it, what was said, the champion)."""
 
-    def go(words, calls=None, champion_words=OLD, sha256="1" * 64):
-        champion = versions.make("1", champion_words)
-        plan = Plan(champion, tmp_path / "run", Sources(known, None))
+    def go(words, calls=None, **plan_fields):
+        champion = versions.make("1", OLD)
+        plan = Plan(champion, tmp_path / "run", Sources(known, None), **plan_fields)
         said, seen = [], []
 
         def trainer(from_version, out, old, new):
@@ -31,7 +32,7 @@ def run(versions, known, delivery, tmp_path):
             return {"num_fitted": len(new)}
 
         labelled = read_labelled(calls or delivery())
-        done = retrain(plan, labelled, sha256, trainer, Console(quiet=True), said.append)
+        done = retrain(plan, labelled, "1" * 64, trainer, Console(quiet=True), said.append)
         return done, said, champion, seen
 
     return go
@@ -62,6 +63,38 @@ def test_test_calls_are_never_shown_to_the_trainer(run):
     _, _, _, ((old, new),) = run(LEARNT)
     assert {call.split for call in old} == {"train", "dev"}
     assert {call.source for call in new} == {"new"}
+
+
+def test_a_new_campaign_is_measured_on_calls_of_its_own(run, delivery):
+    done, said, _, _ = run(LEARNT, delivery(campaign="june"))
+    assert said[0] == "20 new calls (12 train, 4 dev, 4 test); 0 near copies left out"
+    (gate,) = [gate for gate in done.gates if gate.name == "new scams"]
+    assert gate.found == "2/2 against 0/2 further calls warned of"
+
+
+def test_where_no_new_scam_is_left_to_measure_on_the_candidate_is_refused(run, delivery):
+    done, _, _, _ = run(LEARNT, delivery(caller_hash="a" * 16))
+    assert [gate.name for gate in done.gates if not gate.is_passed] == ["new scams"]
+
+
+def test_earlier_deliveries_come_in_by_the_same_door(run, known, write_calls):
+    gold = next(c for c in read_sources(Sources(known, None)) if c.split == "test" and c.is_scam)
+    its = [(piece.leg, piece.text) for piece in gold.pieces]
+    more = {"family": "tax", "consent": "x", "legal_basis": "x", "source": "pilot", "licence": "x"}
+    calls = [(f"n{i}", "scam", [("far", f"remember {'klmnopqrst'[i] * 4} taxes")], more) for i in range(10)]
+    earlier = read_labelled(write_calls("earlier.jsonl", [*calls, ("copy", "scam", its, more)]))
+    then = {f"earlier.jsonl:{name}": side for name, side in deal(earlier).sides.items()}
+    _, said, _, ((old, _),) = run(LEARNT, earlier={"earlier.jsonl": earlier})
+    assert said[0] == "earlier.jsonl: 10 of 11 earlier calls count as known; the others are near copies"
+    rehearsed = {call.id: call.split for call in old if call.id.startswith("earlier.jsonl:")}
+    assert rehearsed == {n: s for n, s in then.items() if s != "test" and n != "earlier.jsonl:copy"}
+
+
+def test_a_trial_on_few_gold_calls_is_not_promoted(run):
+    done, _, _, _ = run(LEARNT, max_gold=2)
+    assert done.is_passed
+    with pytest.raises(GateError, match="did not pass its gates on all gold calls"):
+        refuse_ungated(done.candidate)
 
 
 @pytest.mark.parametrize(

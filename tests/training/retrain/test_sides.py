@@ -1,0 +1,74 @@
+"""Which side each new call is on."""
+
+from collections import Counter
+
+import pytest
+
+from training.evaluation.labelled import LabelledText
+from training.retrain.sides import deal
+
+
+def call(name, label="scam", said=None, **more):
+    """Calls of different names share no words."""
+    turns = [{"leg": "far", "text": said or " ".join(f"{name}{letter}" for letter in "abcdefghijklmn")}]
+    family = {"family": "tax"} if label == "scam" else {}
+    return LabelledText.model_validate({"id": name, "label": label, "turns": turns, **family, **more})
+
+
+def counted(dealt):
+    return Counter(dealt.sides.values())
+
+
+def test_one_campaign_is_dealt_by_its_calls():
+    dealt = deal([call(f"n{i}", campaign="june") for i in range(50)])
+    assert counted(dealt) == {"train": 30, "dev": 10, "test": 10}
+    assert dealt == deal([call(f"n{i}") for i in range(50)])
+
+
+@pytest.mark.parametrize(("num", "is_whole"), [(2, False), (4, False), (5, True), (10, True)])
+def test_a_campaign_that_fits_on_a_side_stays_there(num, is_whole):
+    dealt = deal([call(f"n{i}", campaign=f"op-{i % num}") for i in range(40)])
+    assert counted(dealt) == {"train": 24, "dev": 8, "test": 8}
+    sides = {(i % num, dealt.sides[f"n{i}"]) for i in range(40)}
+    assert (len(sides) == num) is is_whole
+
+
+def test_of_several_campaigns_one_that_is_most_of_the_delivery_is_dealt_by_its_calls():
+    dealt = deal([call(f"n{i}", campaign=f"op-{max(0, i - 35)}") for i in range(40)])
+    assert counted(dealt) == {"train": 24, "dev": 8, "test": 8}
+
+
+def test_a_caller_is_on_one_side():
+    dealt = deal([call(f"n{i}", campaign="june", caller_hash=f"{i // 4:016x}") for i in range(40)])
+    assert len({(i // 4, dealt.sides[f"n{i}"]) for i in range(40)}) == 10
+    assert counted(dealt) == {"train": 24, "dev": 8, "test": 8}
+
+
+def test_a_large_group_is_learnt_from_and_the_rest_is_measured():
+    dealt = deal([call(f"n{i}", caller_hash="a" * 16 if i < 20 else None) for i in range(30)])
+    assert {dealt.sides[f"n{i}"] for i in range(20)} == {"train"}
+    assert counted(dealt) == {"train": 20, "dev": 5, "test": 5}
+
+
+def test_a_pair_is_on_one_side():
+    calls = [call(f"{label[0]}{i}", label, pair=f"p{i}") for i in range(10) for label in ("scam", "genuine")]
+    dealt = deal(calls)
+    assert all(dealt.sides[f"s{i}"] == dealt.sides[f"g{i}"] for i in range(10))
+    assert counted(dealt) == {"train": 12, "dev": 4, "test": 4}
+
+
+def test_a_call_told_anew_is_on_the_side_of_the_one_that_it_tells():
+    calls = [call(f"n{i}") for i in range(10)] + [call(f"n{i}-rewritten-politely", pair=f"n{i}") for i in range(10)]
+    dealt = deal(calls)
+    assert all(dealt.sides[f"n{i}"] == dealt.sides[f"n{i}-rewritten-politely"] for i in range(10))
+
+
+def test_what_a_copy_ties_together_stays_together():
+    """The third is a copy of both of the first two, which are none of one another."""
+    one, two, three = ([f"{name}{i}" for i in range(num)] for name, num in (("a", 20), ("b", 40), ("c", 20)))
+    texts = [" ".join(one + two), " ".join(two + three), " ".join(one[10:] + two + three[:10])]
+    calls = [call(f"t{i}", said=text) for i, text in enumerate(texts)]
+    dealt = deal([*(call(f"n{i}") for i in range(12)), *calls])
+    assert set(dealt.left_out) == {"t2"}
+    assert dealt.groups["t0"] == dealt.groups["t1"]
+    assert dealt.sides["t0"] == dealt.sides["t1"]
