@@ -10,6 +10,7 @@ everywhere. What was said is personal data: messages name file, line and field, 
 
 import hashlib
 import json
+import os
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Annotated, Literal, Self
@@ -92,6 +93,8 @@ class RecordedCall(BaseModel):
         campaign: calls of one scam operation, or of one organisation; None for unknown.
         caller_hash: a keyed hash of the caller's number, never the number.
         script: id of the script that was read; None for a call that nobody scripted.
+        script_split: where that script stands for the intent models (``Script.split``: a rewritten call with the one it
+            tells, a pair together); None where that is not known. ``scamtap-train data split`` fills it in.
         voices: names of synthetic voices; empty for people.
         legs: per leg, what is known of voice and line.
         segments: in order of time.
@@ -115,6 +118,7 @@ class RecordedCall(BaseModel):
     campaign: Name | None = None
     caller_hash: Annotated[str, Field(pattern=r"^[0-9a-f]{16,64}$")] | None = None
     script: Name | None = None
+    script_split: Split | None = None
     voices: tuple[Name, ...] = ()
     legs: dict[Leg, LegFacts] = Field(default_factory=dict)
     segments: tuple[Segment, ...] = ()
@@ -144,6 +148,18 @@ class RecordedCall(BaseModel):
     def path(self, manifest: Path) -> Path:
         """Where the audio lies."""
         return manifest.parent / self.audio_filepath
+
+    def moved(self, manifest: Path, to: Path) -> Self:
+        """The same call, standing in ``manifest``, for a manifest at ``to``: its audio stays where it lies."""
+        return self.model_copy(update={"audio_filepath": moved_path(self.audio_filepath, manifest, to)})
+
+
+def moved_path(audio: str, manifest: Path, to: Path) -> str:
+    """``audio``, relative to ``manifest``, relative to a manifest at ``to``; an absolute path stays one."""
+    here, there = manifest.parent.resolve(), to.parent.resolve()
+    if here == there or Path(audio).is_absolute():
+        return audio
+    return Path(os.path.relpath(here / audio, there)).as_posix()
 
 
 class ManifestError(ConfigError):
@@ -221,8 +237,16 @@ def save_manifest(path: Path, calls: Iterable[RecordedCall]) -> None:
     """Write a manifest as a whole, or not at all.
 
     Raises:
+        ManifestError: two calls have one id; names both recordings.
         ConfigError: it cannot be written.
     """
+    calls = list(calls)
+    recording: dict[str, str] = {}
+    for call in calls:
+        if call.id in recording:
+            both = f"{recording[call.id]} and {call.audio_filepath}"
+            raise ManifestError(f"{path}: id: {both} would both be {call.id}; rename one of them")
+        recording[call.id] = call.audio_filepath
     temporary = path.with_name(path.name + ".tmp")
     try:
         temporary.write_text("".join(f"{dump_line(call)}\n" for call in calls), encoding="utf-8")

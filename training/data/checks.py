@@ -89,6 +89,8 @@ def _of_call(call: RecordedCall) -> Iterator[tuple[str, str, bool]]:
             "a scam call without its ask tells nothing of earliness; mark when the ask begins",
             False,
         )
+    if None not in (call.split, call.script_split) and call.split != call.script_split:
+        yield "split", f"its script stands on {call.script_split}; run: scamtap-train data split", True
     if call.ask_s is not None and call.duration is not None and call.ask_s > call.duration:
         yield "ask_s", "lies after the end of the recording; give seconds from its beginning", True
     if not call.segments:

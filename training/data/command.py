@@ -1,7 +1,8 @@
 """``scamtap-train data``: recordings and scripts checked, repaired, counted, split and exchanged."""
 
 import json
-from collections.abc import Iterable
+from collections import Counter
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -16,8 +17,8 @@ from training.data.agreement import Agreement, agreements, read_second
 from training.data.checks import Checked, Fault, check
 from training.data.exchange import export_lhotse, export_nemo, import_lhotse, import_nemo, lhotse_audio
 from training.data.repair import repair_all
-from training.data.shingles import near_copies
-from training.data.splits import KEYS, deal
+from training.data.script_checks import check_scripts
+from training.data.splits import KEYS, deal, with_script_sides
 from training.data.stats import COLUMNS, stats
 from training.data.voiced import voiced_calls
 from training.manifest import load_manifest, manifest_sha256, save_manifest
@@ -75,30 +76,31 @@ def _print_faults(path: Path, checked: Checked) -> None:
     def rank(fault: Fault) -> bool:
         return not fault.is_error
 
-    shown = sorted(checked.faults, key=rank)[:MAX_FAULTS_SHOWN]
-    for fault in shown:
-        kind = "error" if fault.is_error else "note"
-        stdout.print(f"{kind}: {fault.text(path)}", markup=False)
-    if len(checked.faults) > len(shown):
-        stdout.print(f"... and {len(checked.faults) - len(shown)} more")
+    ranked = sorted(checked.faults, key=rank)
+    _print_some([f"{'error' if fault.is_error else 'note'}: {fault.text(path)}" for fault in ranked])
+
+
+def _print_some(lines: Sequence[str]) -> None:
+    for line in lines[:MAX_FAULTS_SHOWN]:
+        stdout.print(line, markup=False)
+    if len(lines) > MAX_FAULTS_SHOWN:
+        stdout.print(f"... and {len(lines) - MAX_FAULTS_SHOWN} more")
 
 
 def _validate_scripts(folder: Path, alike: float) -> None:
-    scripts = list(load_scripts(folder))
-    if not scripts:
+    checked = check_scripts(folder, alike)
+    if not checked.scripts and not checked.errors:
         raise ConfigError(f"{folder}: no call scripts there (*.yaml)")
-    pairs = near_copies({script.id: " ".join(turn.text for turn in script.turns) for script in scripts}, alike)
-    for pair in pairs[:MAX_FAULTS_SHOWN]:
-        stdout.print(f"note: {pair.second}: {pair.similarity:.0%} the words of {pair.first}: rewrite one", markup=False)
-    by = ", ".join(f"{n} {what}" for what, n in sorted(_count(f"{s.lang} {s.label}" for s in scripts).items()))
-    stdout.print(f"{folder}: {len(scripts)} scripts ({by}), no error, {len(pairs)} pairs of near copies", markup=False)
-
-
-def _count(values: Iterable[str]) -> dict[str, int]:
-    counted: dict[str, int] = {}
-    for value in values:
-        counted[value] = counted.get(value, 0) + 1
-    return counted
+    _print_some([f"error: {fault.text}" for fault in checked.errors])
+    copies = [f"{copy.second}: {copy.similarity:.0%} the words of {copy.first}: rewrite one" for copy in checked.copies]
+    _print_some([f"note: {note}" for note in (*(fault.text for fault in checked.odd_pairs), *copies)])
+    if checked.errors:
+        raise FaultyDataError(f"{len(checked.errors)} errors: put them right")
+    counted = Counter(f"{script.lang} {script.label}" for script in checked.scripts)
+    by = ", ".join(f"{number} {what}" for what, number in sorted(counted.items()))
+    stdout.print(
+        f"{folder}: {len(checked.scripts)} scripts ({by}), no error, {len(copies)} pairs of near copies", markup=False
+    )
 
 
 @app.command()
@@ -167,11 +169,24 @@ def split(
             help=f"Deal this key's values out first ({', '.join(KEYS)}); calls between two sides are left out."
         ),
     ] = None,
+    scripts: Annotated[Path, typer.Option(help="Folder of the call scripts that were read.")] = Path(
+        "datasets/scripts"
+    ),
 ) -> None:
-    """Give every call its side: train, dev or test. No caller, campaign, script or voice stands on two of them."""
-    calls = load_manifest(manifest)
+    """Give every call its side: train, dev or test. No caller, campaign, script or voice stands on two of them.
+
+    A recording of a script stands where the intent models have that script, or is left out.
+    """
+    calls = with_script_sides(load_manifest(manifest), scripts)
     dealt = deal(calls, cut or ())
-    save_manifest(out, dealt.calls)
+    save_manifest(out, [call.moved(manifest, out) for call in dealt.calls])
+    _print_some([f"left out {call_id}: {why}" for call_id, why in dealt.left_out.items()])
+    if unknown := sum(call.script is not None and call.script_split is None for call in calls):
+        stdout.print(
+            f"note: {unknown} calls name scripts that are not in {scripts}: dealt by their names, and never counted as "
+            "unseen; give the folder with --scripts",
+            markup=False,
+        )
     by = ", ".join(f"{name} {row['calls']:g}" for name, row in stats(dealt.calls)["split"].items())
     stdout.print(f"wrote {out}: {by}; left out {len(dealt.left_out)}", markup=False)
 
@@ -204,9 +219,9 @@ def import_(
     """Calls from NeMo or Lhotse. What they lack is said for all of them: --set channels='{far: 0}' --set consent=..."""
     common = dict(_field(text) for text in given or ())
     if recordings is None:
-        calls = import_nemo(source, common)
+        calls = [call.moved(source, out) for call in import_nemo(source, common)]
     else:
-        calls = import_lhotse(source, lhotse_audio(recordings), common)
+        calls = [call.moved(recordings, out) for call in import_lhotse(source, lhotse_audio(recordings), common)]
     save_manifest(out, calls)
     stdout.print(f"wrote {out}: {len(calls)} calls; next: scamtap-train data fix", markup=False)
 
@@ -231,7 +246,7 @@ def export(
     writers = {"nemo": export_nemo, "lhotse": export_lhotse}
     if form not in writers:
         raise ConfigError(f"--format {form}: want {' or '.join(writers)}")
-    rows = list(writers[form](load_manifest(manifest)))
+    rows = list(writers[form]([call.moved(manifest, out) for call in load_manifest(manifest)]))
     try:
         out.write_text("".join(json.dumps(row, ensure_ascii=False) + "\n" for row in rows), encoding="utf-8")
     except OSError as error:

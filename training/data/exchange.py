@@ -5,9 +5,9 @@ the whole file. What we hold beyond them goes out under ``custom`` (Lhotse) or a
 """
 
 import json
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import Iterator, Mapping, Sequence
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from typing import Any
 
 from pydantic import ValidationError
@@ -51,12 +51,28 @@ def export_lhotse(calls: Sequence[RecordedCall]) -> Iterator[dict[str, Any]]:
             }
 
 
+def ids_of(paths: Sequence[str]) -> list[str]:
+    """A name for each file: its stem, and where several have that one, as many folders before it as tell them apart."""
+    parts = [(*PurePosixPath(path).parent.parts, PurePosixPath(path).stem) for path in paths]
+    ends = Counter("/".join(its[-depth:]) for its in parts for depth in range(1, len(its) + 1))
+    return [
+        next(
+            (name for depth in range(1, len(its) + 1) if ends[name := "/".join(its[-depth:])] == 1),
+            "/".join(its),
+        )
+        for its in parts
+    ]
+
+
 def import_nemo(path: Path, common: Mapping[str, Any]) -> list[RecordedCall]:
     """Rows of a NeMo manifest, those of one ``audio_filepath`` as one call.
 
     Args:
         path: the manifest.
         common: fields of :class:`RecordedCall` that hold for all of it, e.g. label, channels, consent.
+
+    Returns:
+        calls with audio relative to ``path``, as there.
 
     Raises:
         ManifestError: a row is not what NeMo writes, or ``common`` lacks a field; names line and field.
@@ -65,12 +81,13 @@ def import_nemo(path: Path, common: Mapping[str, Any]) -> list[RecordedCall]:
     grouped: dict[str, list[tuple[int, dict[str, Any]]]] = defaultdict(list)
     for number, row in rows:
         grouped[str(row["audio_filepath"])].append((number, row))
+    _refuse_channels(common)
     calls = []
-    for audio, members in grouped.items():
+    for (audio, members), stem in zip(grouped.items(), ids_of(list(grouped)), strict=True):
         first = members[0][1]
         known = {key: first[key] for key in ("lang", "label", "family") if first.get(key) is not None}
         segments = [_segment(row, row.get("offset", 0.0), f"{path}:{number}", common) for number, row in members]
-        call_id = str(first.get("call") or Path(audio).stem)
+        call_id = str(first.get("call") or stem)
         calls.append(_call(call_id, audio, segments, {**common, **known}, f"{path}:{members[0][0]}"))
     return calls
 
@@ -90,6 +107,7 @@ def import_lhotse(path: Path, audio: Mapping[str, str], common: Mapping[str, Any
     for number, line in read_lines(path):
         row = _row(line, f"{path}:{number}", "recording_id")
         grouped[str(row["recording_id"])].append((number, row))
+    _refuse_channels(common)
     calls = []
     for recording, members in grouped.items():
         number, first = members[0]
@@ -117,9 +135,10 @@ def lhotse_audio(path: Path) -> dict[str, str]:
     for number, line in read_lines(path):
         row = _row(line, f"{path}:{number}", "sources")
         sources = row["sources"]
-        if "id" not in row or not isinstance(sources, list) or not sources or "source" not in sources[0]:
+        first = sources[0] if isinstance(sources, list) and sources else None
+        if "id" not in row or not isinstance(first, dict) or "source" not in first:
             raise ManifestError(f"{path}:{number}: sources: want an id and one audio file")
-        found[str(row["id"])] = str(sources[0]["source"])
+        found[str(row["id"])] = str(first["source"])
     return found
 
 
@@ -142,8 +161,13 @@ def _segment(row: Mapping[str, Any], start: float, where: str, common: Mapping[s
         raise ManifestError(f"{where}: {'.'.join(map(str, fault['loc']))}: {fault['msg']}") from None
 
 
+def _refuse_channels(common: Mapping[str, Any]) -> None:
+    if not isinstance(common.get("channels", {}), dict):
+        raise ManifestError("--set channels: say which channel is which party: --set channels='{far: 0, near: 1}'")
+
+
 def _leg_of(channel: object, common: Mapping[str, Any]) -> Leg:
-    channels = common.get("channels") or {}
+    channels = common.get("channels", {})
     return next((leg for leg in LEGS if channels.get(leg) == channel), LEGS[0])
 
 

@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from inference.errors import ConfigError
+from training.data.exchange import ids_of
 from training.manifest import RecordedCall, Segment
 from training.voice.line import leg_facts
 
@@ -23,15 +24,16 @@ def voiced_calls(folder: Path, manifest: Path) -> list[RecordedCall]:
     found = [path for path in sorted(folder.rglob("*.json")) if path.with_suffix(".wav").is_file()]
     if not found:
         raise ConfigError(f"{folder}: no recordings there; make some with: scamtap-train voice --out {folder}")
-    return [_call(path, manifest) for path in found]
+    ids = ids_of([path.relative_to(folder).as_posix() for path in found])
+    return [_call(call_id, path, manifest) for call_id, path in zip(ids, found, strict=True)]
 
 
-def _call(labels: Path, manifest: Path) -> RecordedCall:
+def _call(call_id: str, labels: Path, manifest: Path) -> RecordedCall:
     try:
         said = json.loads(labels.read_text(encoding="utf-8"))
         audio = Path(os.path.relpath(labels.with_suffix(".wav").resolve(), manifest.parent.resolve()))
         return RecordedCall(
-            id=labels.stem,
+            id=call_id,
             audio_filepath=audio.as_posix(),
             duration=said["duration_s"],
             lang=said["lang"],

@@ -10,11 +10,11 @@ from inference.service.call import CallParts
 from inference.service.events import AlertEvent, UtteranceEvent, VerdictEvent
 from inference.service.replay import replay
 from inference.service.stages import Stages
+from training.data.splits import voice_side
 from training.evaluation.outcome import Alarm, AlarmLevel, Outcome, What, alarm_levels
 from training.evaluation.texts import OPENING, rewriting
 from training.manifest import LegFacts, RecordedCall
-from training.scripts import Split
-from training.voice.voices import ESPEAK_VARIANTS, RESERVED, VOICES
+from training.voice.voices import RESERVED
 from training.wer import word_errors
 
 _SEXES = {"f": "female", "m": "male"}
@@ -92,31 +92,28 @@ def what_of(labels: RecordedCall) -> What:
 
 
 def voice_slices(labels: RecordedCall) -> dict[str, str]:
-    """Gender of the synthetic voices, and whether neither voices nor script were in training."""
+    """Gender of the synthetic voices, and whether neither voices nor script were in training.
+
+    A script is unseen where it is known to stand on the test side as text: who dealt the recordings says nothing of it.
+    """
     if not labels.voices:
         return {}
     sexes = sorted({_sex(voice) for voice in labels.voices} - {""})
-    heard: set[str] = {name for split in _LEARNT for name in (*VOICES[split], *ESPEAK_VARIANTS[split])}
-    is_new = not any(voice in heard or _variant(voice) in heard for voice in labels.voices)
+    is_new = all(voice_side(voice) in ("test", None) for voice in labels.voices)
     slices = {"voices": "+".join(sexes)} if sexes else {}
     slices["synthesiser"] = "espeak" if any("+" in voice for voice in labels.voices) else "kokoro"
     if any(voice in RESERVED for voice in labels.voices):
         slices["voice set"] = "reserved"
     if labels.split is not None:
-        slices["unseen"] = "voice and script" if is_new and labels.split == "test" else "not both"
+        is_new = is_new and labels.split == labels.script_split == "test"
+        slices["unseen"] = "voice and script" if is_new else "not both"
     return slices
-
-
-_LEARNT: tuple[Split, ...] = ("train", "dev")
-
-
-def _variant(voice: str) -> str:
-    return voice.partition("+")[2].partition("@")[0]
 
 
 def _sex(voice: str) -> str:
     if "+" in voice:  # espeak's variants say it only in f1, m1 and the like
-        return _SEXES.get(_variant(voice)[:1], "") if _variant(voice)[1:].isdecimal() else ""
+        variant = voice.partition("+")[2].partition("@")[0]
+        return _SEXES.get(variant[:1], "") if variant[1:].isdecimal() else ""
     return _SEXES.get(voice[1:2], "")
 
 

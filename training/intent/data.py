@@ -16,7 +16,8 @@ from inference.audio import Leg
 from inference.errors import ConfigError
 from inference.intent.context import CONTEXT_UTTERANCES, ContextWindow, Said
 from inference.intent.text import split_utterances
-from training.scripts import Script, Split, load_scripts
+from training.manifest import read_lines
+from training.scripts import Script, Split, load_scripts, split_of_name
 
 HELD_OUT_PREFIX = "en-demo-"
 """The two demo calls: in no split, looked at only by the final evaluation."""
@@ -110,8 +111,7 @@ class Call:
 
 def split_of(group: str) -> Split:
     """70/15/15 % by a stable hash of the group, as :attr:`training.scripts.Script.split` does by id."""
-    bucket = int.from_bytes(hashlib.sha256(group.encode()).digest()[:4], "big") % 100
-    return "train" if bucket < 70 else "dev" if bucket < 85 else "test"
+    return split_of_name(group)
 
 
 def guess_family(text: str) -> str:
@@ -178,28 +178,28 @@ def read_outside(path: Path, source: str) -> Iterator[Call]:
     """Calls of one JSON Lines file of outside texts.
 
     Raises:
-        ConfigError: a line is not the JSON described above; names file and line.
+        ConfigError: a line is not the JSON described above, or not UTF-8; names file and line.
     """
-    with path.open(encoding="utf-8") as lines:
-        for number, line in enumerate(lines, 1):
-            try:
-                row = json.loads(line)
-                is_scam = {"scam": True, "benign": False}[row["label"]]
-                text, group, call_id = str(row["text"]), str(row["group"]), str(row["id"])
-            except (ValueError, KeyError, TypeError) as error:
-                raise ConfigError(
-                    f"{path}: line {number}: want JSON with id, text, group, label scam|benign"
-                ) from error
-            pieces = tuple(
-                Piece(leg, piece, turn)
-                for turn, (leg, words) in enumerate(outside_turns(source, text))
-                for piece in split_utterances(words)
-            )
-            if pieces:
-                language = path.stem[:2]
-                family = guess_family(text) if is_scam and language == "en" else None  # the rules read English
-                topic, split = family or source, split_of(group)
-                yield Call(call_id, source, is_scam, family, topic, group, split, pieces, language=language)
+    for number, line in read_lines(path):
+        try:
+            row = json.loads(line.decode("utf-8"))
+            is_scam = {"scam": True, "benign": False}[row["label"]]
+            text, group, call_id = str(row["text"]), str(row["group"]), str(row["id"])
+            split = split_of(group)
+        except UnicodeDecodeError as error:
+            raise ConfigError(f"{path}: line {number}: is not UTF-8; write the file anew as UTF-8") from error
+        except (ValueError, KeyError, TypeError, RecursionError) as error:
+            raise ConfigError(f"{path}: line {number}: want JSON with id, text, group, label scam|benign") from error
+        pieces = tuple(
+            Piece(leg, piece, turn)
+            for turn, (leg, words) in enumerate(outside_turns(source, text))
+            for piece in split_utterances(words)
+        )
+        if pieces:
+            language = path.stem[:2]
+            family = guess_family(text) if is_scam and language == "en" else None  # the rules read English
+            topic = family or source
+            yield Call(call_id, source, is_scam, family, topic, group, split, pieces, language=language)
 
 
 def read_all(data: Path | None, files: dict[str, str], languages: Sequence[str] = LANGUAGES) -> list[Call]:

@@ -2,6 +2,8 @@ import json
 
 import pytest
 
+from training.scripts import split_of_name
+
 SAID = {"start": 0.5, "duration": 1.0, "leg": "far", "text": "hello this is your bank about the letter we sent"}
 
 
@@ -106,7 +108,7 @@ def test_stats_count(corpus, run, tmp_path):
 
 
 def test_split_writes_sides(corpus, run, tmp_path):
-    path, out = corpus([{"script": f"s{n}"} for n in range(30)], seconds=0.1), tmp_path / "split.jsonl"
+    path, out = corpus([{"campaign": f"k{n}"} for n in range(30)], seconds=0.1), tmp_path / "split.jsonl"
     code, printed = run("split", path, "--out", out)
     assert code == 0
     assert {row["split"] for row in rows(out)} == {"train", "dev", "test"}
@@ -173,3 +175,158 @@ def test_scripts_are_checked_for_near_copies(run, tmp_path):
     assert code == 0
     assert "en-genuine-b: 100% the words of en-genuine-a" in printed
     assert "1 pairs of near copies" in printed
+
+
+GOOD = "  topic: parcel\n  turns: |\n    far: hello {0}\n    near: who is {0}\n"
+
+
+def test_every_fault_of_scripts_is_told_with_line_field_and_remedy(run, tmp_path):
+    first, second, third = tmp_path / "a.yaml", tmp_path / "b.yaml", tmp_path / "c.yaml"
+    first.write_text(
+        f"- id: en-one\n  label: genuine\n{GOOD.format('ann')}"
+        "- id: EN two\n  label: spam\n  colour: red\n  turns: |\n    far: hello\n    bogus\n    near [hums]: yes\n"
+        f"- id: en-three\n  label: scam\n{GOOD.format('bob')}"
+    )
+    second.write_text("- id: [\n")
+    third.write_text(f"- label: genuine\n  id: en-one\n{GOOD.format('cid')}")
+    code, printed = run("validate", tmp_path)
+    assert code == 1
+    for where, said in [
+        (f"{first}:7", "id: want a language and lower-case words"),
+        (f"{first}:8", "label: want 'scam' or 'genuine'"),
+        (f"{first}:9", "colour: no such field; known are id, label"),
+        (f"{first}:7", "topic: is missing: add it"),
+        (f"{first}:12", "turns: turn 2: want 'far [stage, ...]: text'"),
+        (f"{first}:13", "turns: turn 3: unknown mark 'hums'"),
+        (f"{first}:14", "family: every scam call has one: add it; known: "),
+        (f"{first}:17", "turns: a scam call marks its ask: give the far turn that asks the stage 'ask'"),
+        (f"{second}:2", "not valid YAML"),
+        (f"{third}:2", f"id: en-one is already used in {first}:1; give each its own"),
+    ]:
+        assert f"error: {where}: {said}" in printed
+    assert "10 errors" in printed
+
+
+def test_a_pair_that_is_not_one_scam_and_one_genuine_call_is_noted(run, tmp_path):
+    def of_pair(name, pair):
+        return f"- id: en-{name}\n  label: genuine\n  pair: {pair}\n{GOOD.format(name)}"
+
+    scam = "- id: en-s\n  label: scam\n  family: tax\n  pair: en-p\n  topic: tax\n  turns: |\n"
+    scam += "    far [ask]: pay now\n    near: no\n"
+    (tmp_path / "a.yaml").write_text(scam + of_pair("g", "en-p") + of_pair("alone", "en-q"))
+    code, printed = run("validate", tmp_path)
+    assert code == 0
+    assert f"note: {tmp_path}/a.yaml:18: pair: en-q has 0 scam and 1 genuine calls, not one of each" in printed
+    assert "en-p has" not in printed
+
+
+def scripts_in(folder):
+    """A thing told by two calls of a pair and one told anew; returns where each stands."""
+    from training.scripts import load_scripts
+
+    folder.mkdir()
+    calls = "".join(
+        f"- id: en-genuine-{n}\n  label: genuine\n  pair: en-pair-{n // 2}\n{GOOD.format(n)}" for n in range(80)
+    )
+    (folder / "calls.yaml").write_text(calls)
+    return {script.id: script.split for script in load_scripts(folder)}
+
+
+def test_a_recording_of_a_script_stands_where_the_script_does(corpus, run, tmp_path):
+    sides = scripts_in(tmp_path / "scripts")
+    calls = [{"id": f"c-{name}", "script": name} for name in sides]
+    anew = {"id": "anew", "script": "en-other-rewritten-polite"}
+    path, out = corpus([*calls, anew, {"script": "en-unknown"}], seconds=0.1), tmp_path / "split.jsonl"
+    code, printed = run("split", path, "--out", out, "--scripts", tmp_path / "scripts")
+    assert code == 0, printed
+    dealt = {row["script"]: (row["split"], row.get("script_split")) for row in rows(out)}
+    assert {name: dealt[name] for name in sides} == {name: (side, side) for name, side in sides.items()}
+    assert dealt["en-other-rewritten-polite"] == (split_of_name("en-other"),) * 2
+    assert dealt["en-unknown"][1] is None
+    assert "note: 1 calls name scripts that are not in" in printed
+    dealt_otherwise = out.read_text().replace('"split": "train"', '"split": "test"')
+    out.write_text(dealt_otherwise)
+    assert "split: its script stands on train; run: scamtap-train data split" in run("validate", out, "--no-audio")[1]
+
+
+def test_a_call_between_a_script_and_a_voice_is_left_out_by_name(corpus, run, tmp_path):
+    sides = scripts_in(tmp_path / "scripts")
+    on_test = next(name for name, side in sides.items() if side == "test")
+    read = [{"script": name} for name in sides] + [{"id": "between", "script": on_test, "voices": ["af_sky"]}]
+    code, printed = run("split", corpus(read, 0.1), "--cut", "voice", "--scripts", tmp_path / "scripts", "--out",
+                        tmp_path / "split.jsonl")  # fmt: skip
+    assert code == 0, printed
+    assert "left out between: voice on train, script on test, the calls it is tied to on test" in printed
+    assert "left out 1" in printed
+
+
+def test_scripts_that_are_not_there_are_asked_for(corpus, run, tmp_path):
+    code, printed = run("split", corpus([{"script": "en-x"}]), "--out", tmp_path / "x", "--scripts", tmp_path / "none")
+    assert code == 1
+    assert "--scripts" in printed
+
+
+COMMON = ["label=genuine", "lang=en", "topic=bank", "consent=c", "legal_basis=l", "source=s", "licence=x"]
+
+
+def imported(run, source, out, *more):
+    words = [word for text in (*COMMON, *more) for word in ("--set", text)]
+    return run("import", source, "--out", out, *words)
+
+
+def test_channels_that_name_no_channel_are_said_in_a_line(run, tmp_path):
+    source = tmp_path / "nemo.jsonl"
+    source.write_text('{"audio_filepath": "a.wav", "duration": 1, "text": "x", "channel": 0}\n')
+    code, printed = imported(run, source, tmp_path / "x.jsonl", "channels=far")
+    assert code == 1
+    assert printed == "--set channels: say which channel is which party: --set channels='{far: 0, near: 1}'"
+
+
+def test_recordings_of_one_name_in_two_folders_are_two_calls_with_ids_of_their_own(run, tmp_path):
+    source, out = tmp_path / "nemo.jsonl", tmp_path / "x.jsonl"
+    files = ("one/c.wav", "two/c.wav", "two/d.wav", "c.wav")
+    source.write_text("".join(json.dumps({"audio_filepath": f, "duration": 1, "text": f}) + "\n" for f in files))
+    code, printed = imported(run, source, out, "channels={far: 0}")
+    assert code == 0, printed
+    assert [row["id"] for row in rows(out)] == ["one/c", "two/c", "d", "c"]
+
+
+def test_two_recordings_of_one_id_are_refused(run, tmp_path):
+    source, out = tmp_path / "nemo.jsonl", tmp_path / "x.jsonl"
+    source.write_text("".join(json.dumps({"audio_filepath": f, "duration": 1}) + "\n" for f in ("c.wav", "c.flac")))
+    code, printed = imported(run, source, out, "channels={far: 0}")
+    assert (code, out.exists()) == (1, False)
+    assert printed == f"{out}: id: c.wav and c.flac would both be c; rename one of them"
+
+
+@pytest.mark.parametrize("command", ["import", "split", "export"])
+def test_a_manifest_in_another_folder_still_finds_the_recordings(corpus, run, tmp_path, command):
+    path, out = corpus([{"segments": [SAID]}]), tmp_path / "elsewhere" / "deep" / "out.jsonl"
+    out.parent.mkdir(parents=True)
+    if command == "import":
+        code, printed = imported(run, path_of_nemo(run, path), out, "channels={far: 0, near: 1}")
+    else:
+        code, printed = run(command, path, "--out", out)
+    assert code == 0, printed
+    (row,) = rows(out)
+    assert row["audio_filepath"] == "../../c0.wav"
+    assert (out.parent / row["audio_filepath"]).is_file()
+
+
+def path_of_nemo(run, manifest):
+    """The manifest as one of NeMo's beside it."""
+    run("export", manifest, "--out", manifest.with_name("nemo.jsonl"))
+    return manifest.with_name("nemo.jsonl")
+
+
+def test_voiced_recordings_of_one_name_in_two_folders_have_ids_of_their_own(run, tmp_path):
+    import shutil
+    from pathlib import Path
+
+    tiny = Path(__file__).parents[3] / "datasets" / "tiny"
+    for folder in ("one", "two"):
+        shutil.copytree(tiny, tmp_path / folder)
+    code, printed = run("from-voiced", tmp_path, "--out", tmp_path / "calls.jsonl")
+    assert code == 0, printed
+    ids = [row["id"] for row in rows(tmp_path / "calls.jsonl")]
+    assert len(set(ids)) == len(ids) == 2 * len({name.partition("/")[2] for name in ids})

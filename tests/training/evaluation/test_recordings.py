@@ -91,9 +91,12 @@ def test_what_was_listened_to_is_said(fields, what):
 
 
 def test_unseen_voices_reading_unseen_scripts_are_a_slice_of_their_own():
-    assert voice_slices(labelled(voices=["af_jessica", "am_santa"], split="test"))["unseen"] == "voice and script"
-    assert voice_slices(labelled(voices=["af_jessica", "af_nova"], split="test"))["unseen"] == "not both"
-    reserved = voice_slices(labelled(voices=["af_bella", "am_onyx"], split="test"))
+    on_test = {"split": "test", "script": "en-x", "script_split": "test"}
+    assert voice_slices(labelled(voices=["af_jessica", "am_santa"], **on_test))["unseen"] == "voice and script"
+    assert voice_slices(labelled(voices=["af_jessica", "af_nova"], **on_test))["unseen"] == "not both"
+    assert voice_slices(labelled(voices=["zm_yunxia"], **on_test))["unseen"] == "voice and script"
+    assert voice_slices(labelled(voices=["zf_xiaobei"], **on_test))["unseen"] == "not both"
+    reserved = voice_slices(labelled(voices=["af_bella", "am_onyx"], **on_test))
     assert (reserved["voice set"], reserved["unseen"], reserved["voices"]) == (
         "reserved",
         "voice and script",
@@ -102,6 +105,12 @@ def test_unseen_voices_reading_unseen_scripts_are_a_slice_of_their_own():
     espeak = voice_slices(labelled(voices=["en-us+m1@30", "en-gb+klatt5@40"], split="test"))
     assert (espeak["synthesiser"], espeak["voices"], espeak["unseen"]) == ("espeak", "male", "not both")
     assert voice_slices(labelled()) == {}
+
+
+@pytest.mark.parametrize("script_split", ["train", "dev", None])
+def test_a_script_that_models_may_have_read_is_not_unseen_wherever_its_recording_was_dealt(script_split):
+    call = labelled(voices=["af_jessica"], split="test", script="en-x", script_split=script_split)
+    assert voice_slices(call)["unseen"] == "not both"
 
 
 @pytest.mark.parametrize(

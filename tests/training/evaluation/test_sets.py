@@ -67,5 +67,5 @@ def test_a_file_of_scripts_is_measured_whole(folder):
     with pytest.raises(ConfigError, match=r"empty\.yaml: no call in it"):
         read_set(folder / "empty.yaml")
     (folder / "bare.yaml").write_text("- {id: en-x, label: scam}")
-    with pytest.raises(ConfigError, match=r"call 1: lacks 'turns'"):
+    with pytest.raises(ConfigError, match=r"bare\.yaml:1: topic: is missing"):
         read_set(folder / "bare.yaml")

@@ -33,6 +33,7 @@ from training.intent.data import (
     outside_turns,
     read_all,
     read_demo,
+    read_outside,
     read_scripts,
     split_of,
     windows_of,
@@ -105,6 +106,23 @@ def test_outside_files_are_read_and_bad_lines_named(tmp_path: Path) -> None:
     path.write_text(json.dumps(row) + "\n" + json.dumps(row | {"label": "maybe"}) + "\n")
     with pytest.raises(ConfigError, match="line 2"):
         read_all(tmp_path, TRAINABLE)
+
+
+@pytest.mark.parametrize(
+    ("line", "said"),
+    [
+        (b'{"text": "caf\xe9"}', "line 2: is not UTF-8; write the file anew as UTF-8"),
+        ('{"text": "x"}'.encode("utf-16"), "line 2: is not UTF-8"),
+        (b'{"text": "x", "id": "a", "label": "scam", "group": "\\ud800"}', "line 2: want JSON with id, text, group"),
+        (b"[" * 100_000, "line 2: want JSON with id, text, group"),
+    ],
+)
+def test_an_outside_line_that_is_no_text_is_named(tmp_path: Path, line: bytes, said: str) -> None:
+    path = tmp_path / "en_scam_robocalls_ftc.jsonl"
+    path.write_bytes(b'{"id": "a", "text": "pay now", "label": "scam", "group": "g"}\n' + line + b"\n")
+    with pytest.raises(ConfigError) as error:
+        list(read_outside(path, "ftc"))
+    assert str(error.value).startswith(f"{path}: {said}")
 
 
 def test_a_folder_without_the_files_is_an_error_and_none_is_not(tmp_path: Path) -> None:
