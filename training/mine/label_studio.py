@@ -6,6 +6,7 @@ dialogue is a Paragraphs object: ``[{"author": …, "text": …}]``.
 
 import json
 import re
+import unicodedata
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Literal
@@ -20,7 +21,12 @@ from training.mine.rank import Ranked
 
 AUTHORS = {"far": "caller", "near": "subscriber"}
 MAX_EXPORT_BYTES = 1 << 30
-_DIGITS = re.compile(r"\d[\d\s().-]*\d|\d")
+MASK = "number"
+"""What :func:`inference.intent.text.normalise` makes of digits: labelled calls teach what live ones are read as."""
+
+_NUMBER = re.compile(r"\d[\d,.:/-]*\d")  # as normalise finds them; a single digit ("press 1") it leaves, so it stays
+_DIGIT_BY_DIGIT = re.compile(r"\d(?:[\s,.:/()+-]+\d){2,}")
+"""A code read out: it belongs to somebody, so it goes, though the model would be shown its digits one by one."""
 
 
 def tasks(ranked: Sequence[Ranked], *, mask: bool = True) -> list[dict[str, Any]]:
@@ -28,15 +34,25 @@ def tasks(ranked: Sequence[Ranked], *, mask: bool = True) -> list[dict[str, Any]
 
     Args:
         ranked: calls, most telling first.
-        mask: put ``#`` in place of every run of digits: card and telephone numbers help nobody to label.
+        mask: put ``number`` in place of digits (:func:`masked`): card and telephone numbers help nobody to label.
     """
     return [_task(r, mask) for r in ranked]
+
+
+def masked(text: str) -> str:
+    """``text`` with numbers of two digits or more as the word for them, and codes of three or more single digits.
+
+    Normalised it is what the text is normalised, but for such codes.
+    """
+    text = _NUMBER.sub(f" {MASK} ", unicodedata.normalize("NFKC", text))
+    text = " ".join(_DIGIT_BY_DIGIT.sub(f" {MASK} ", text).split())
+    return re.sub(rf"\b{MASK}(?: {MASK})+\b", MASK, text)
 
 
 def _task(ranked: Ranked, mask: bool) -> dict[str, Any]:
     call = ranked.call
     dialogue = [
-        {"author": AUTHORS[u.leg], "start_s": u.start_s, "text": _DIGITS.sub("#", u.text) if mask else u.text}
+        {"author": AUTHORS[u.leg], "start_s": u.start_s, "text": masked(u.text) if mask else u.text}
         for u in call.utterances
     ]
     guess = [_choice("label", "genuine" if call.level == "none" else "scam")]
@@ -116,9 +132,10 @@ class ExportedTask(BaseModel):
 
     @property
     def chosen(self) -> dict[str, str]:
-        """The last finished annotation's choices by name."""
+        """The last finished annotation's choices by name: it stands in place of earlier ones, empty ones too."""
         done = [annotation for annotation in self.annotations if not annotation.was_cancelled]
-        return {result.from_name: result.value.choices[0] for a in done for result in a.result if result.value.choices}
+        last = done[-1].result if done else ()
+        return {result.from_name: result.value.choices[0] for result in last if result.value.choices}
 
 
 def read_export(path: Path) -> list[ExportedTask]:

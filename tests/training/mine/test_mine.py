@@ -1,16 +1,21 @@
 """Mining: what is worth a label comes first, near copies once; out to Label Studio and back to retraining."""
 
 import json
+import re
 import stat
+import unicodedata
 from pathlib import Path
 
 import pytest
 import typer.testing
+from hypothesis import assume, example, given
+from hypothesis import strategies as st
 
 from inference.errors import ConfigError
+from inference.intent.text import normalise
 from inference.verdict.verdict import VerdictConfig
 from training.evaluation.labelled import read_labelled
-from training.mine.label_studio import labelled_lines, page, read_export, tasks
+from training.mine.label_studio import ExportedTask, labelled_lines, masked, page, read_export, tasks
 from training.mine.rank import KeptCall, novelty, rank, read_kept
 
 KNOWN = ["your parcel is held at customs please pay the duty now", "the bank never asks for codes call us back"]
@@ -64,13 +69,31 @@ def test_tasks_hold_the_dialogue_masked_and_the_models_guess():
         "c1", 0.9, "card 4929 1234 5678 9012 code 77", level="danger", family="card_otp", model="scam_intent:abc"
     )
     (task,) = tasks(rank([call], KNOWN, VERDICT, 1))
-    assert task["data"]["dialogue"][0] == {"author": "caller", "start_s": 0.0, "text": "card # code #"}
+    assert task["data"]["dialogue"][0] == {"author": "caller", "start_s": 0.0, "text": "card number code number"}
     (guess,) = task["predictions"]
     assert guess["model_version"] == "scam_intent:abc"
     assert [r["value"]["choices"] for r in guess["result"]] == [["scam"], ["card_otp"]]
     assert all(r["to_name"] == "dialogue" and f'name="{r["from_name"]}"' in page() for r in guess["result"])
     (bare,) = tasks(rank([call], KNOWN, VERDICT, 1), mask=False)
     assert "4929" in bare["data"]["dialogue"][0]["text"]
+
+
+DIGITS = st.text("0123456789٣ ,.:/()+-$£%'abnyzm２²十九", max_size=40)
+
+
+@given(st.one_of(DIGITS, st.text(max_size=40), st.from_regex(r"[a-z ]{0,9}\d{2,6}[-, .]\d{1,9}", fullmatch=True)))
+@example("press 1 or 12, it's £4,929.50 and twenty 5")
+def test_a_masked_text_is_read_as_the_text_is(text):
+    assume(not re.search(r"\d(?:[\s,.:/()+-]+\d){2,}", unicodedata.normalize("NFKC", text)))  # see the next test
+    assert normalise(masked(text)) == normalise(text)
+    assert not re.search(r"\d\d", masked(text))
+
+
+@pytest.mark.parametrize(
+    "text", ["my code is 4 9 2 9", "my code is 4, 9, 2", "my code is 4929 1 2 3", "my code is 4-9-2"]
+)
+def test_a_code_read_digit_by_digit_is_masked_too(text):
+    assert normalise(masked(text)) == "my code is number"
 
 
 PROVENANCE = {
@@ -105,6 +128,23 @@ def test_labels_come_back_as_calls_that_retraining_reads(tmp_path):
         ("scam", "parcel", True, []),
         ("genuine", None, True, []),
     ]
+
+
+def test_the_last_annotation_alone_counts():
+    (task,) = tasks(rank([reworded("c", 0.5)], KNOWN, VERDICT, 1))
+    scam = annotated(task, label="scam", family="parcel")["annotations"]
+    genuine = annotated(task, label="genuine")["annotations"]
+
+    def chosen(annotations):
+        return ExportedTask.model_validate({**task, "annotations": annotations}).chosen
+
+    assert chosen(scam + genuine) == {"label": "genuine"}
+    assert chosen([*scam, {"was_cancelled": True, "result": genuine[0]["result"]}]) == {
+        "label": "scam",
+        "family": "parcel",
+    }
+    assert chosen([*scam, {"result": []}]) == {}
+    assert chosen([]) == {}
 
 
 def test_labels_without_provenance_are_refused():
