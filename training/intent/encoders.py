@@ -12,6 +12,7 @@ from collections import Counter
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from tokenizers import Regex, Tokenizer, models, normalizers, pre_tokenizers
@@ -85,7 +86,7 @@ def open_encoder(name: str, num_layers: int | None = None) -> Encoder:
     missing = [wanted for wanted in HUB_FILES if not (folder / wanted).is_file()]
     if missing:
         raise ConfigError(f"encoder {name}: {missing[0]} is missing; give a BERT-like encoder as safetensors")
-    config = json.loads((folder / "config.json").read_text(encoding="utf-8"))
+    config, _ = (_json_object(folder / wanted) for wanted in ("config.json", "tokenizer.json"))
     tensors = {_PREFIX.sub("", key): value for key, value in read_safetensors(folder / "model.safetensors").items()}
     if config.get("model_type") == "mpnet":
         tensors = {key: load() for key, load in bert_tensors(tensors).items()}
@@ -93,7 +94,7 @@ def open_encoder(name: str, num_layers: int | None = None) -> Encoder:
     if POSITIONS not in tensors or not depth:
         raise ConfigError(f"encoder {name}: is not built like BERT (no absolute positions or no encoder.layer.*)")
     if "roberta" in str(config.get("model_type", "")):  # its first position is that after the padding index
-        tensors[POSITIONS] = tensors[POSITIONS][int(config.get("pad_token_id", 1)) + 1 :]
+        tensors[POSITIONS] = tensors[POSITIONS][int(_number(config, "pad_token_id", 1)) + 1 :]
     shape = EncoderShape(
         artefact=None,
         num_layers=min(num_layers or depth, depth),
@@ -123,8 +124,30 @@ def open_version(version: Path) -> Encoder:
 
 
 def _said_by(config_file: Path) -> dict[str, int | float]:
-    config = json.loads(config_file.read_text(encoding="utf-8"))
-    return {"num_heads": int(config["num_attention_heads"]), "epsilon": float(config.get("layer_norm_eps", 1e-12))}
+    config = _json_object(config_file)
+    heads, epsilon = _number(config, "num_attention_heads"), _number(config, "layer_norm_eps", 1e-12)
+    return {"num_heads": int(heads), "epsilon": epsilon}
+
+
+def _json_object(path: Path) -> dict[str, Any]:
+    try:
+        content = json.loads(path.read_text(encoding="utf-8"))
+    except OSError as error:
+        raise ConfigError(f"{path}: cannot be read ({error.strerror}); give another folder") from error
+    except (ValueError, RecursionError):
+        content = None
+    if not isinstance(content, dict):
+        raise ConfigError(
+            f"{path}: is no JSON object; where it is a pointer of git-lfs, run in its folder: git lfs pull"
+        )
+    return content
+
+
+def _number(config: Mapping[str, Any], name: str, default: float | None = None) -> float:
+    value = config.get(name, default)
+    if isinstance(value, bool) or not isinstance(value, int | float):
+        raise ConfigError(f"config.json: {name}: want a number; give the config.json of a BERT-like encoder")
+    return value
 
 
 def _depth(tensors: Iterable[str]) -> int:
