@@ -12,6 +12,9 @@ from typing import Any
 import yaml
 from pydantic import ValidationError
 
+# libyaml's parser reads all scripts in two seconds, Python's own in twenty; some builds of PyYAML come without it.
+LOADER: type = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
+
 
 @dataclass(frozen=True, slots=True)
 class CallFault:
@@ -75,7 +78,7 @@ class CallLines:
 @lru_cache(maxsize=16)  # one file may have many faults
 def call_lines(text: str) -> tuple[CallLines, ...]:
     """Of every call of a YAML list, in its order; ``text`` is known to be one."""
-    calls = yaml.compose(text, Loader=getattr(yaml, "CSafeLoader", yaml.SafeLoader))
+    calls = yaml.compose(text, Loader=LOADER)
     return tuple(_of_call(node) for node in calls.value) if isinstance(calls, yaml.SequenceNode) else ()
 
 

@@ -38,7 +38,7 @@ from inference.audio import Leg
 from inference.errors import ConfigError
 from inference.intent.acts import ACTS, FAR_ACTS, SUBSCRIBER_ACTS
 from inference.intent.scores import FAMILIES, STAGES
-from training.script_faults import CallError, CallFault, ScriptFault, call_lines, fault_line, faults_of
+from training.script_faults import LOADER, CallError, CallFault, ScriptFault, call_lines, fault_line, faults_of
 
 _MARKS = {"far": (*STAGES, *FAR_ACTS), "near": (*STAGES, *SUBSCRIBER_ACTS)}
 _TURN = re.compile(r"^(far|near)(?: \[([a-z_, ]+)\])?: (\S.*)$")
@@ -241,10 +241,6 @@ def load_scripts(root: Path) -> Iterator[Script]:
         yield found.script
 
 
-# libyaml's parser reads all scripts in two seconds, Python's own in twenty; some builds of PyYAML come without it.
-_LOADER: type = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
-
-
 @lru_cache(maxsize=8192)
 def _file(path: Path, _mtime_ns: int, _size: int) -> tuple[tuple[Placed, ...], tuple[ScriptFault, ...]]:
     try:
@@ -253,7 +249,7 @@ def _file(path: Path, _mtime_ns: int, _size: int) -> tuple[tuple[Placed, ...], t
         return (), (ScriptFault(path, 0, "", f"cannot be read ({error.strerror}); make it readable, or take it away"),)
     try:
         text = content.decode("utf-8")
-        calls = yaml.load(text, Loader=_LOADER)  # noqa: S506 -- a safe one
+        calls = yaml.load(text, Loader=LOADER)  # noqa: S506 -- a safe one
     except (yaml.YAMLError, ValueError, RecursionError) as error:  # ValueError: no UTF-8, or a date that is none
         what = f"not valid YAML ({str(error).splitlines()[0]}); fix the file"
         return (), (ScriptFault(path, fault_line(content, error), "", what),)

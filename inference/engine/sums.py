@@ -11,7 +11,7 @@ the folder may write the list.
 
 import hashlib
 import re
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable, Sequence
 from pathlib import Path
 
 from inference.engine.repository import BUILT_SUMS_FILE, REMEDY, write_atomically
@@ -78,7 +78,19 @@ def check_sums(folder: Path, needed: Iterable[str] = ()) -> None:
     Raises:
         WeightsError: one bit differs, a file is gone, or one of ``needed`` is not listed; names the file.
     """
-    listed = [(name, digest, sums) for sums in (SUMS_FILE, BUILT_SUMS_FILE) for name, digest in _of(folder, sums)]
+    _hold(folder, needed, _listed(folder))
+
+
+def check_listed(folder: Path, names: Collection[str]) -> None:
+    """Hold ``names`` alone against their digests, and no other file of ``folder``: the rest may lie on a server.
+
+    Raises:
+        WeightsError: one bit differs, a file is gone, or no list names it.
+    """
+    _hold(folder, names, [line for line in _listed(folder) if line[0] in names])
+
+
+def _hold(folder: Path, needed: Iterable[str], listed: Sequence[tuple[str, str, str]]) -> None:
     if missing := sorted(set(needed) - {name for name, _, _ in listed}):
         remedy = REMEDY if (folder / SUMS_FILE).is_file() else f"restore {SUMS_FILE}, or accept it: scamtap models seal"
         raise WeightsError(f"{folder / missing[0]}: no list of digests names it, so it is not loaded; {remedy}")
@@ -88,20 +100,10 @@ def check_sums(folder: Path, needed: Iterable[str] = ()) -> None:
             raise WeightsError(f"{folder / name}: is not what {sums} says, so it is not loaded; {remedy}")
 
 
-def check_listed(folder: Path, names: Iterable[str]) -> None:
-    """Hold ``names`` alone against their digests, and no other file of ``folder``: the rest may lie on a server.
-
-    Raises:
-        WeightsError: one bit differs, a file is gone, or no list names it.
-    """
-    listed = {name: (digest, sums) for sums in (SUMS_FILE, BUILT_SUMS_FILE) for name, digest in _of(folder, sums)}
-    for name in names:
-        if name not in listed:
-            raise WeightsError(f"{folder / name}: no list of digests names it, so it is not loaded; {REMEDY}")
-        digest, sums = listed[name]
-        if sha256_of_file(folder / name) != digest:
-            raise WeightsError(f"{folder / name}: is not what {sums} says, so it is not loaded; {REMEDY}")
-
-
-def _of(folder: Path, sums_file: str) -> Iterable[tuple[str, str]]:
-    return read_sums(folder / sums_file).items()
+def _listed(folder: Path) -> list[tuple[str, str, str]]:
+    """Name, digest, and the list that says so; a file that both lists name stands twice."""
+    return [
+        (name, digest, sums)
+        for sums in (SUMS_FILE, BUILT_SUMS_FILE)
+        for name, digest in read_sums(folder / sums).items()
+    ]

@@ -29,7 +29,9 @@ def own_models(models_dir: Path, model: str = INTENT_MODEL) -> dict[str, str]:
     found = {}
     for folder in sorted(models_dir.iterdir()) if models_dir.is_dir() else ():
         match = _OWN.fullmatch(folder.name)
-        if match is not None and match[1] == model and any(version.name.isdecimal() for version in folder.iterdir()):
+        if match is None or match[1] != model or not folder.is_dir():
+            continue
+        if any(version.name.isdecimal() for version in folder.iterdir()):
             found[match[2]] = folder.name
     return found
 

@@ -103,6 +103,8 @@ class WindowReader:
             known |= zip(current, fresh, strict=True)
             answers.append(answer)
             order += wave
+        if len(answers) == 1:  # as good as always where calls are followed live
+            return answers[0]
         back = np.argsort(order)
         return {name: np.concatenate([answer[name] for answer in answers])[back] for name in answers[0]}
 

@@ -9,7 +9,7 @@ from inference.gateway.recorded import RecordedCall
 from inference.opinion.answer import Asks
 from inference.service.call import Call, CallParts
 from inference.service.events import Event
-from inference.service.stages import DueSegment, Stages
+from inference.service.stages import DueSegment, Stages, is_gated
 
 
 def replay(
@@ -58,8 +58,8 @@ def replay(
 
 def _understand(call: Call, segment: SpeechSegment, stages: Stages, opinions: Asks | None) -> Iterator[Event]:
     began_s = stages.clock()
-    is_gated = stages.gates == "always" and call.level == "none"  # as the scheduler of a worker has it
-    yield from stages.understand([DueSegment(call, segment, began_s, is_gated)])[0].events
+    due = DueSegment(call, segment, began_s, is_gated(stages.gates, call, is_overloaded=False))
+    yield from stages.understand([due])[0].events
     if opinions is None or opinions.is_paused:
         return
     question = call.question(segment.known_s + stages.clock() - began_s)

@@ -19,7 +19,7 @@ from inference.errors import CapacityError, EngineError
 from inference.service.call import Call
 from inference.service.due import DueConfig, DueQueue, Row, Waiting
 from inference.service.overload import STEPS, Overload, OverloadConfig
-from inference.service.stages import DueSegment, Outcome, Stages
+from inference.service.stages import DueSegment, Outcome, Stages, is_gated
 
 log = structlog.get_logger(__name__)
 
@@ -184,8 +184,8 @@ class Scheduler:
 
     def _start(self, rows: list[Row], now_s: float) -> None:
         is_overloaded = self.overload.step in ("gate_only", "refusing")
-        is_gating = self._stages.gates == "always" or (self._stages.gates == "overload" and is_overloaded)
-        batch = [replace(row.due, is_gated=is_gating and row.due.call.level == "none") for row in rows]
+        gates = self._stages.gates
+        batch = [replace(row.due, is_gated=is_gated(gates, row.due.call, is_overloaded=is_overloaded)) for row in rows]
         counters = self.counters
         counters.num_batches += 1
         counters.num_rows += len(rows)

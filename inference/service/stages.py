@@ -35,6 +35,15 @@ class DueSegment:
     is_gated: bool = False
 
 
+Gates: TypeAlias = Literal["never", "overload", "always"]
+"""When low-risk segments go through the recogniser's gate."""
+
+
+def is_gated(gates: Gates, call: Call, *, is_overloaded: bool) -> bool:
+    """Whether a segment of ``call`` that is sent to the models now is decoded only if the call passes the gate."""
+    return call.level == "none" and (gates == "always" or (gates == "overload" and is_overloaded))
+
+
 Shed: TypeAlias = Literal["late", "full"]
 """Why speech was given up: it waited too long, or there was no room."""
 
@@ -73,7 +82,7 @@ class Stages:
         engine: Engine,
         *,
         clock: Callable[[], float] = time.monotonic,
-        gates: Literal["never", "overload", "always"] = "never",
+        gates: Gates = "never",
         fusion: float = 0.0,
     ) -> None:
         self.recogniser = recogniser

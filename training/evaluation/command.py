@@ -10,6 +10,7 @@ from rich.console import Console
 
 from inference.errors import ConfigError
 from inference.intent.install import INTENT_MODEL
+from training.evaluation.serving import newest_model
 from training.parallel import DEFAULT_CORES, use_cores
 from training.scripts import Split
 
@@ -19,16 +20,6 @@ stderr = Console(stderr=True, highlight=False, soft_wrap=True)
 DRIFTED_EXIT_CODE = 3
 SCRIPTS, RECOGNISED = "datasets/scripts", "datasets/recognised"
 DEFAULT_LIMIT = 100
-
-
-def newest_model(language: str | None = None) -> Path:
-    """Folder of the version that judges calls in ``language``; None: of the model for all languages."""
-    from inference.engine.repository import version_dir
-    from inference.intent.install import own_models
-    from inference.service.models import default_models_dir
-
-    models_dir = default_models_dir()
-    return version_dir(models_dir, own_models(models_dir).get(language or "", INTENT_MODEL))
 
 
 ModelOption = Annotated[

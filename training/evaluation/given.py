@@ -9,8 +9,8 @@ from typing import Any
 
 from inference.errors import ConfigError
 from inference.intent.versions import RECORD_FILE, read_record
-from training.evaluation.command import newest_model
 from training.evaluation.run import languages_of
+from training.evaluation.serving import newest_model
 from training.evaluation.sets import RecordingSet, TextSet, read_set, with_errors
 from training.intent.report import REPORT_FILE, read_report
 from training.scripts import Split

@@ -11,7 +11,8 @@ from rich.console import Console
 from rich.table import Table
 
 from inference.errors import ConfigError
-from training.evaluation.command import ModelOption, newest_model
+from training.evaluation.command import ModelOption
+from training.evaluation.serving import newest_model
 from training.parallel import DEFAULT_CORES, use_cores
 from training.retrain.promotion import promote, rollback
 
