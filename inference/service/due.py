@@ -286,7 +286,9 @@ class DueQueue:
         held against what its calls have become meanwhile.
         """
         if self._losers is None:
-            self._losers = [(self._kept(line), n, line) for n, line in enumerate(self._lines.values()) if line.waiting]
+            # Numbered without gaps: a line that comes later has the next number, and two lines never the same one.
+            waiting = (line for line in self._lines.values() if line.waiting)
+            self._losers = [(self._kept(line), number, line) for number, line in enumerate(waiting)]
             self._num_losers = len(self._losers)
             heapq.heapify(self._losers)
         while True:
