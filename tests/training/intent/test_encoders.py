@@ -2,9 +2,11 @@
 
 import json
 
+import numpy as np
 import pytest
 
 from inference.errors import ConfigError
+from inference.weights.safetensors import write_safetensors
 from training.intent.encoders import open_encoder
 
 POINTER = "version https://git-lfs.github.com/spec/v1\noid sha256:0\nsize 1\n"
@@ -24,11 +26,9 @@ def test_a_file_that_is_no_json_is_named_with_the_remedy(tmp_path, name, content
 
 @pytest.mark.parametrize("heads", [None, "12", True])
 def test_a_config_without_heads_is_none_of_bert(tmp_path, heads):
-    import numpy as np
-    from safetensors.numpy import save_file
-
-    tensors = ("embeddings.position_embeddings.weight", "encoder.layer.0.output.dense.weight")
-    save_file({name: np.zeros((2, 2), np.float32) for name in tensors}, tmp_path / "model.safetensors")
+    shapes = dict.fromkeys(("embeddings.position_embeddings.weight", "encoder.layer.0.output.dense.weight"), (2, 2))
+    with (tmp_path / "model.safetensors").open("wb") as file:
+        write_safetensors(file, shapes, "float32", lambda name: np.zeros(shapes[name], np.float32))
     (tmp_path / "tokenizer.json").write_text("{}")
     (tmp_path / "config.json").write_text(json.dumps({"num_attention_heads": heads}))
     with pytest.raises(ConfigError, match="num_attention_heads: want a number"):
