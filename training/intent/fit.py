@@ -13,7 +13,9 @@ from torch import nn
 from inference.errors import ConfigError
 from inference.intent.encoder import EncoderShape
 from training.intent.checkpoint import Place, load_checkpoint, save_checkpoint
+from training.intent.data import Call
 from training.intent.device import Ranks, best_device
+from training.intent.held import Teacher
 from training.intent.journal import Journal
 from training.intent.losses import Network, encode, losses_of
 from training.intent.network import IntentNetwork
@@ -94,6 +96,7 @@ def fit(
     progress: Callable[[str, float], None],
     checkpoint: Path | None = None,
     journal: Journal | None = None,
+    holds: Callable[[Call], bool] | None = None,
 ) -> Network:
     """Train and return the network.
 
@@ -105,17 +108,25 @@ def fit(
         progress: told after every batch: a line about the loss, and the share of work done (0–1).
         checkpoint: file to save to and, if it is there, to go on from; the same batches follow as without a break.
         journal: what is written down of every step.
+        holds: which calls are taught by the head among ``tensors`` instead of their labels, so that little changes
+            where nothing new is to be learnt (:mod:`training.intent.held`).
 
     Raises:
         ConfigError: ``checkpoint`` is of other calls or another recipe, or is damaged.
+        ValueError: ``holds`` without a head.
     """
     torch.manual_seed(config.seed)
     ranks, device = Ranks(), best_device()
-    network: Network
-    if encoder.reading == "window":
-        network = WindowNetwork(tensors, encoder, config.num_tuned, config.dropout).to(device)
-    else:
-        network = IntentNetwork(tensors, encoder, config.num_tuned, config.dropout, is_whole=config.is_whole).to(device)
+    head = {name: tensors[name] for name in tensors if name.startswith("head.")}
+    network = network_of(tensors, encoder, config).to(device)
+    teacher = None
+    if holds is not None:
+        if not head:
+            raise ValueError("holds: tensors have no head that could teach")
+        as_shipped = network_of(tensors, encoder, config).to(device)
+        as_shipped.go_on_from(head)
+        teacher = Teacher(as_shipped, holds)
+        torch.manual_seed(config.seed)  # the same run, but for what it is taught
     slow = network.encoder_parameters()
     quick = network.head_parameters()
     groups = [{"params": slow, "lr": config.layer_rate}, {"params": quick, "lr": config.learning_rate}]
@@ -131,7 +142,7 @@ def fit(
         if isinstance(network, IntentNetwork):  # a warm start, too: dropout is meant for what is standardised
             with torch.no_grad():
                 network.standardise(*encode(network, [train[i] for batch in plan[:STANDARD_BATCHES] for i in batch]))
-        network.go_on_from({name: tensors[name] for name in tensors if name.startswith("head.")})
+        network.go_on_from(head)
         place = Place(plan_sha256=digest_of(plan, train, config))
     network.train()
     averages: list[float] = []
@@ -149,7 +160,8 @@ def fit(
         for group, full in zip(optimizer.param_groups, full_rates, strict=True):
             group["lr"] = full * rate_at(share)
         batch = [train[i] for i in plan[place.batch]]
-        sums = losses_of(network, batch[ranks.rank :: ranks.size], config.smoothing)
+        its = batch[ranks.rank :: ranks.size]
+        sums = losses_of(network, its, config.smoothing, taught=teacher.of(its) if teacher else None)
         counts = ranks.total(torch.tensor([count for _, count in sums])).clamp_min(1e-6)
         losses = torch.stack([loss for loss, _ in sums]) / counts
         optimizer.zero_grad(set_to_none=True)
@@ -174,6 +186,13 @@ def fit(
     ranks.close()
     network.cpu()
     return network
+
+
+def network_of(tensors: Mapping[str, np.ndarray], encoder: EncoderShape, config: FitConfig) -> Network:
+    """The network that ``encoder`` reads with, its heads not yet trained."""
+    if encoder.reading == "window":
+        return WindowNetwork(tensors, encoder, config.num_tuned, config.dropout)
+    return IntentNetwork(tensors, encoder, config.num_tuned, config.dropout, is_whole=config.is_whole)
 
 
 def plan_of(train: Sequence[Prepared], config: FitConfig, epoch: int, num_ranks: int) -> list[list[int]]:

@@ -7,6 +7,7 @@ it, where they are labelled.
 """
 
 from collections.abc import Sequence
+from typing import NamedTuple
 
 import numpy as np
 import torch
@@ -32,6 +33,18 @@ UTTERANCES_TOGETHER = 48
 """Utterances of a batch that are padded to one length: sorted by length, most of them waste little."""
 
 LOSSES = ("evidence", "family", "stage", "act")
+
+
+class Taught(NamedTuple):
+    """What a network said of a batch before it went on learning; some calls are held to that instead of their labels.
+
+    Attributes:
+        said: its outputs for all scored utterances, in order.
+        is_held: per call of the batch.
+    """
+
+    said: Outputs
+    is_held: Sequence[bool]
 
 
 def encode(network: IntentNetwork, batch: Sequence[Prepared]) -> tuple[Tensor, Tensor]:
@@ -83,8 +96,12 @@ def accumulate(llr: Tensor, floor: float) -> Tensor:
     return torch.stack(out, 1)
 
 
-def call_loss(llr: Tensor, batch: Sequence[Prepared], smoothing: float) -> tuple[Tensor, float]:
+def call_loss(
+    llr: Tensor, batch: Sequence[Prepared], smoothing: float, taught: Taught | None = None
+) -> tuple[Tensor, float]:
     """Cross-entropy of the accumulated evidence over all prefixes, later ones counting more.
+
+    Of calls that are held: how far it is from what it was (Huber), since their label does not say how sure to be.
 
     Returns:
         its weighted sum over the calls, and the sum of their weights.
@@ -102,35 +119,50 @@ def call_loss(llr: Tensor, batch: Sequence[Prepared], smoothing: float) -> tuple
     evidence = accumulate(llr[index] * spoken, EVIDENCE_FLOOR)
     target = torch.tensor([1 - smoothing if item.call.is_scam else smoothing for item in batch])
     loss = functional.binary_cross_entropy_with_logits(evidence, target[:, None].expand_as(evidence), reduction="none")
+    if taught is not None:
+        was = accumulate(taught.said.llr[index] * spoken, EVIDENCE_FLOOR)
+        moved = functional.smooth_l1_loss(evidence, was, reduction="none")
+        loss = torch.where(torch.tensor(taught.is_held)[:, None], moved, loss)
     weights = torch.tensor([item.weight for item in batch])
     return ((loss * by_time).sum(1) * weights).sum(), float(weights.sum())
 
 
-def head_losses(out: Outputs, batch: Sequence[Prepared]) -> list[tuple[Tensor, float]]:
+def head_losses(out: Outputs, batch: Sequence[Prepared], taught: Taught | None = None) -> list[tuple[Tensor, float]]:
     """Cross-entropy of families (scam calls), stages and acts (labelled utterances): sums and what they count.
 
-    An utterance of the far leg is asked for the far leg's acts alone, one of the near leg for its own.
+    An utterance of the far leg is asked for the far leg's acts alone, one of the near leg for its own. What was said
+    before stands in for the labels of calls that are held.
     """
     pieces = [(item.call, piece) for item in batch for piece in item.pieces]
+    held = [False] * len(pieces)
+    if taught is not None:
+        held = [its for item, its in zip(batch, taught.is_held, strict=True) for _ in item.pieces]
+    is_held = torch.tensor(held)
     named = [(i, FAMILIES.index(call.family)) for i, (call, _) in enumerate(pieces) if call.family is not None]
     zero = torch.zeros(())
     family = zero
     if named:
         rows, targets = (torch.tensor(column) for column in zip(*named, strict=True))
-        family = functional.cross_entropy(out.families[rows], targets, reduction="sum")
+        truth = functional.one_hot(targets, len(FAMILIES)).float()
+        if taught is not None:
+            truth = torch.where(is_held[rows, None], taught.said.families[rows].softmax(1), truth)
+        family = functional.cross_entropy(out.families[rows], truth, reduction="sum")
     losses = [(family, float(len(named)))]
-    for logits, labels, marks in (
-        (out.stages, STAGES, [piece.stages if piece.leg == "far" else None for _, piece in pieces]),
-        (out.acts, ACTS, [piece.acts for _, piece in pieces]),
+    for name, labels, marks in (
+        ("stages", STAGES, [piece.stages if piece.leg == "far" else None for _, piece in pieces]),
+        ("acts", ACTS, [piece.acts for _, piece in pieces]),
     ):
         rows = torch.tensor([i for i, mark in enumerate(marks) if mark is not None], dtype=torch.long)
-        truth = torch.tensor([[float(name in mark) for name in labels] for mark in marks if mark is not None])
+        truth = torch.tensor([[float(label in mark) for label in labels] for mark in marks if mark is not None])
         asked = torch.ones(len(rows), len(labels))
         if labels is ACTS:
             is_far = torch.tensor([pieces[i][1].leg == "far" for i in rows.tolist()], dtype=torch.bool)
             asked = (torch.tensor([name in FAR_ACTS for name in ACTS])[None, :] == is_far[:, None]).float()
         if len(rows):
-            loss = functional.binary_cross_entropy_with_logits(logits[rows], truth, reduction="none")
+            if taught is not None:
+                truth = torch.where(is_held[rows, None], getattr(taught.said, name)[rows].sigmoid(), truth)
+            logits = getattr(out, name)[rows]
+            loss = functional.binary_cross_entropy_with_logits(logits, truth, reduction="none")
             losses.append(((loss * asked).sum(), float(asked.sum())))
         else:
             losses.append((zero, 0.0))
@@ -142,10 +174,11 @@ def losses_of(
     batch: Sequence[Prepared],
     smoothing: float,
     encoded: tuple[Tensor, Tensor] | None = None,
+    taught: Taught | None = None,
 ) -> list[tuple[Tensor, float]]:
     """The losses of :data:`LOSSES` of a batch: sums and what they count; zeros for an empty one."""
     if not batch:
         nothing = sum(p.sum() for p in network.parameters()) * 0.0
         return [(torch.as_tensor(nothing).cpu(), 0.0)] * len(LOSSES)
     out = run(network, batch, encoded)
-    return [call_loss(out.llr, batch, smoothing), *head_losses(out, batch)]
+    return [call_loss(out.llr, batch, smoothing, taught), *head_losses(out, batch, taught)]

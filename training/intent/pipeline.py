@@ -3,7 +3,7 @@
 import contextlib
 import dataclasses
 import hashlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -117,9 +117,11 @@ def fit_version(
     console: Console,
     checkpoint: Path | None = None,
     journal: "Journal | None" = None,
+    holds: Callable[[Call], bool] | None = None,
 ) -> Fitted:
     """Fit ``encoder`` on ``calls`` and write the head, encoder.json and tokenizer.json to ``out``.
 
+    ``holds``: calls that the head gone on from teaches (:func:`training.intent.fit.fit`).
     Until it is fitted nothing is written there: a fault or Ctrl-C leaves what was there as it was.
     """
     from training.intent.device import best_device
@@ -144,7 +146,7 @@ def fit_version(
             bar.update(fitting, completed=int(100 * done), description=text)
 
         passes = Passes(calls, shares, corruptor, recipe.seed, lower, tokenizer, through)
-        network = fit(encoder.tensors, shape, passes, recipe, progress, checkpoint, journal)
+        network = fit(encoder.tensors, shape, passes, recipe, progress, checkpoint, journal, holds)
     tensors = encoder.frozen(recipe.num_tuned, recipe.is_whole) | network.shipped()
     digest = write_version(out, shape, tensors, encoder.tokenizer)
     return Fitted(digest, count_parameters(network), counts(passes.calls_of(0)))

@@ -57,7 +57,7 @@ class WarmStart:
     num_dev: int = 5000
     head_epochs: int = 0
     rate: float = 0.25
-    kept: tuple[float, ...] = (0.5, 0.75, 0.875)
+    kept: tuple[float, ...] = (0.0, 0.5, 0.75, 0.875)
     seed: int = 1
 
 
@@ -119,7 +119,8 @@ class WarmTrainer:
 
         encoder, shipped = open_version(champion), read_safetensors(champion / HEAD_FILE)
         recipe = self._recipe(champion).as_tuned(encoder.shape, shipped)
-        return fit_version(out, calls, SHARES, corruptor, encoder, recipe, self._console, self._checkpoint)
+        console, checkpoint, holds = self._console, self._checkpoint, lambda call: call.source != SOURCE
+        return fit_version(out, calls, SHARES, corruptor, encoder, recipe, console, checkpoint, holds=holds)
 
     def _num_warned(self, version: Path, scams: list[Call]) -> int:
         judged = judge_all(version, [TextSet("dev", "written text", scams)], self._console, lambda _line: None)
