@@ -22,7 +22,8 @@ HAN = "\u3007\u3400-\u4dbf\u4e00-\u9fff"
 _ATOM = re.compile(rf"\s*(?:[{HAN}]|[^\s{HAN}]+)")
 _IS_HAN = re.compile(rf"[{HAN}]")
 _HAN_STOPS = re.compile(r"[，。！？；：、“”（）《》…—]+")
-_HAN_NUMBER = re.compile(r"[零〇一二三四五六七八九十百千万亿两幺]{2,}")
+_HAN_NUMERAL = "[零〇一二三四五六七八九十百千万亿两幺]"
+_HAN_NUMBER = re.compile(rf"{_HAN_NUMERAL}{{2,}}")
 _NO_HAN_NUMBERS = frozenset(("千万", "万一", "万万", "一一"))
 """Words made of numerals that count nothing: 'by all means', 'in case', 'never', 'one by one'."""
 
@@ -32,8 +33,18 @@ _NUMBER_WORD = (
 )
 _NUMBER_WORDS = re.compile(rf"\b(?:{_NUMBER_WORD})(?: (?:and )?(?:{_NUMBER_WORD}))+\b")
 _DIGITS = re.compile(r"\d[\d,.:/-]*\d")
-_SPACED_DIGITS = re.compile(r"\d(?:[\s,.:/()+-]*\d)+")
-_SPOKEN_DIGITS = re.compile(rf"\b(?:{_NUMBER_WORD})(?:[\s,.-]+(?:and\s+)?(?:{_NUMBER_WORD}))+\b", re.IGNORECASE)
+
+_BREAK = r"[^\w'$£€%]"  # what may be written for a pause between two digits; normalise makes a space of it
+_THEN = rf"{_BREAK}+(?:and{_BREAK}+)?"
+_SPACED_DIGITS = re.compile(rf"\d(?:{_BREAK}*\d)+")
+_SPOKEN_NUMBER = re.compile(rf"\b(?:{_NUMBER_WORD})(?:{_THEN}(?:{_NUMBER_WORD}))+\b", re.IGNORECASE)
+_NUMERAL = rf"(?:(?<!\d)\d+|\b(?:{_NUMBER_WORD})\b)"
+_READ_OUT = re.compile(rf"{_NUMERAL}(?:{_THEN}{_NUMERAL}){{2,}}", re.IGNORECASE)
+"""Three numerals or more, digits and words mixed ("4 double 9 two"). Two may be "Press 1. One of our agents"."""
+_HAN_DIGIT = "[零〇一二三四五六七八九两幺]"
+_HAN_READ_OUT = re.compile(rf"(?<!{_HAN_NUMERAL}){_HAN_DIGIT}(?:{_BREAK}+{_HAN_DIGIT}(?!{_HAN_NUMERAL})){{2,}}")
+"""Likewise three or more: two may be the ends of words, as in 统一，一定."""
+
 _CURRENCY = {"$": " dollars ", "£": " pounds ", "€": " euros ", "%": " percent "}
 _NOT_WORD = re.compile(r"[^\w' ]+", re.UNICODE)
 _APOSTROPHE = re.compile(r"[’‘`]")
@@ -98,9 +109,17 @@ def mask_numbers(text: str) -> str:
 
     Codes, cards, accounts and telephone numbers tell nothing about what is being done, and belong to somebody.
     """
-    text = _SPACED_DIGITS.sub(" number ", unicodedata.normalize("NFKC", text))
-    text = _SPOKEN_DIGITS.sub(" number ", text)
-    return " ".join(_HAN_NUMBER.sub(_han_number, text).split())
+    text = mask_spoken(unicodedata.normalize("NFKC", text))
+    return " ".join(_SPACED_DIGITS.sub(" number ", text).split())
+
+
+def mask_spoken(text: str) -> str:
+    """``text`` with numbers in words, and what is read out digit by digit (three or more), as ``number``.
+
+    The model is not shown this: it was trained on :func:`normalise`, which leaves "4 9 2" and "四 九 二" as they are.
+    """
+    text = _SPOKEN_NUMBER.sub(" number ", _READ_OUT.sub(" number ", text))
+    return _HAN_NUMBER.sub(_han_number, _HAN_READ_OUT.sub(" number ", text))
 
 
 def is_filler(text: str) -> bool:

@@ -88,7 +88,23 @@ def test_normalising_twice_changes_nothing_more(text: str) -> None:
         ("The code is Four, two seven one!", "The code is number !"),
         ("验证码是一二三四五六。", "验证码是 number 。"),
         ("Press 1 for one thing; 千万别说。", "Press 1 for one thing; 千万别说。"),
+        ("My code is 4 9 2 9.", "My code is number ."),
+        ("It's four, nine. Two, nine", "It's number"),
+        ("07700 double 9, four 1 then", "number then"),
+        ("Press 1. One of our agents; 统一，一定要去", "Press 1. One of our agents; 统一,一定要去"),
+        ("验证码是四 九 二 九。", "验证码是 number 。"),
+        ("四，九，二、九，谢谢", "number ,谢谢"),
+        ("验证码4、9、2、9元", "验证码 number 元"),
     ],
 )
 def test_numbers_are_masked_and_all_else_stays(text: str, masked: str) -> None:
     assert mask_numbers(text) == masked
+
+
+@pytest.mark.parametrize(
+    ("text", "read"),
+    [("It's 4 9 2 9.", "it's 4 9 2 9"), ("是四 九 二 九", "是四 九 二 九"), ("It's four nine, two", "it's number")],
+)
+def test_the_model_is_shown_what_it_was_trained_on(text: str, read: str) -> None:
+    """Digits read one by one are masked for others; reading them otherwise needs a model trained so."""
+    assert normalise(text) == read

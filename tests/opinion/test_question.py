@@ -62,6 +62,8 @@ def test_numbers_stay_here() -> None:
         "call four two Seven, one now",
         "call twenty-seven and one now",
         "call ４２７１ now",
+        "call 4 double 7, one now",
+        "call 四 二 七 一 now",
     ):
         assert sayable(text) in ("call number now", "call + number now")
     assert sayable("请念 一二三四五六 给我, 2024年") == "请念 number 给我, number 年"

@@ -27,7 +27,7 @@ def mine(
     limit: Annotated[int, typer.Option(min=1, max=10_000, help="How many calls to label.")] = 50,
     scripts: Annotated[Path, typer.Option(help="What was learnt from.")] = Path("datasets/scripts"),
     data: Annotated[Path | None, typer.Option(help="Outside texts that were learnt from.")] = None,
-    mask: Annotated[bool, typer.Option(help="Put the word 'number' in place of digits.")] = True,
+    mask: Annotated[bool, typer.Option(help="Put the word 'number' in place of numbers, spelt out or not.")] = True,
 ) -> None:
     """Rank kept calls by what a label would teach, and write them for Label Studio.
 

@@ -16,6 +16,7 @@ from pydantic import BaseModel, Field, ValidationError
 from inference.engine.repository import write_atomically
 from inference.errors import ConfigError
 from inference.intent.scores import FAMILIES
+from inference.intent.text import mask_spoken
 from training.evaluation.labelled import PROVENANCE
 from training.mine.rank import Ranked
 
@@ -25,8 +26,6 @@ MASK = "number"
 """What :func:`inference.intent.text.normalise` makes of digits: labelled calls teach what live ones are read as."""
 
 _NUMBER = re.compile(r"\d[\d,.:/-]*\d")  # as normalise finds them; a single digit ("press 1") it leaves, so it stays
-_DIGIT_BY_DIGIT = re.compile(r"\d(?:[\s,.:/()+-]+\d){2,}")
-"""A code read out: it belongs to somebody, so it goes, though the model would be shown its digits one by one."""
 
 
 def tasks(ranked: Sequence[Ranked], *, mask: bool = True) -> list[dict[str, Any]]:
@@ -34,18 +33,19 @@ def tasks(ranked: Sequence[Ranked], *, mask: bool = True) -> list[dict[str, Any]
 
     Args:
         ranked: calls, most telling first.
-        mask: put ``number`` in place of digits (:func:`masked`): card and telephone numbers help nobody to label.
+        mask: put ``number`` in place of numbers (:func:`masked`): card and telephone numbers help nobody to label.
     """
     return [_task(r, mask) for r in ranked]
 
 
 def masked(text: str) -> str:
-    """``text`` with numbers of two digits or more as the word for them, and codes of three or more single digits.
+    """``text`` with numbers of two digits or more, written or spelt out, and codes read digit by digit as the word.
 
-    Normalised it is what the text is normalised, but for such codes.
+    Normalised it is what the text is normalised, but for such codes of three digits or more: they belong to somebody,
+    so they go, though the model is shown their digits one by one.
     """
     text = _NUMBER.sub(f" {MASK} ", unicodedata.normalize("NFKC", text))
-    text = " ".join(_DIGIT_BY_DIGIT.sub(f" {MASK} ", text).split())
+    text = " ".join(mask_spoken(text).split())
     return re.sub(rf"\b{MASK}(?: {MASK})+\b", MASK, text)
 
 

@@ -79,21 +79,49 @@ def test_tasks_hold_the_dialogue_masked_and_the_models_guess():
 
 
 DIGITS = st.text("0123456789٣ ,.:/()+-$£%'abnyzm２²十九", max_size=40)
+SAID = st.lists(
+    st.sampled_from(("four", "Nine", "hundred", "and", "oh", "x", "4929", "、", "#", ", ", "-")), max_size=9
+)
+DIGIT = r"(?:[\d十九]|four|nine|oh|hundred)"
+READ_OUT = re.compile(rf"{DIGIT}(?:[^\w'$£€%]+(?:and[^\w]+)?{DIGIT}){{2,}}", re.IGNORECASE)
 
 
-@given(st.one_of(DIGITS, st.text(max_size=40), st.from_regex(r"[a-z ]{0,9}\d{2,6}[-, .]\d{1,9}", fullmatch=True)))
+@given(
+    st.one_of(
+        DIGITS,
+        st.text(max_size=40),
+        st.from_regex(r"[a-z ]{0,9}\d{2,6}[-, .]\d{1,9}", fullmatch=True),
+        SAID.map(" ".join),
+        SAID.map("".join),
+    )
+)
 @example("press 1 or 12, it's £4,929.50 and twenty 5")
+@example("it's four, nine. Two-nine; 四九二九, 千万 and one")
 def test_a_masked_text_is_read_as_the_text_is(text):
-    assume(not re.search(r"\d(?:[\s,.:/()+-]+\d){2,}", unicodedata.normalize("NFKC", text)))  # see the next test
+    codes = READ_OUT.findall(unicodedata.normalize("NFKC", text))
+    assume(not any(re.search(r"[\d十九]", code) for code in codes))  # see the next test
     assert normalise(masked(text)) == normalise(text)
     assert not re.search(r"\d\d", masked(text))
 
 
 @pytest.mark.parametrize(
-    "text", ["my code is 4 9 2 9", "my code is 4, 9, 2", "my code is 4929 1 2 3", "my code is 4-9-2"]
+    "said",
+    [
+        "4 9 2 9",
+        "4, 9, 2",
+        "4929 1 2 3",
+        "4-9-2",
+        "four nine two nine",
+        "Four. Nine. Two",
+        "4 double 9 two",
+        "四九二九",
+        "四 九 二 九",
+        "四，九、二",
+    ],
 )
-def test_a_code_read_digit_by_digit_is_masked_too(text):
-    assert normalise(masked(text)) == "my code is number"
+def test_a_code_read_digit_by_digit_is_masked_too(said):
+    (task,) = tasks(rank([kept("c1", 0.5, f"my code is {said}")], KNOWN, VERDICT, 1))
+    assert task["data"]["dialogue"][0]["text"] == "my code is number"
 
 
 PROVENANCE = {
