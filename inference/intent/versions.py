@@ -49,6 +49,7 @@ class VersionRecord(BaseModel):
         precision: of the graph that was calibrated and evaluated.
         speech: recognisers that it was evaluated on the words of; none where on texts alone.
         parent: version that it was measured against; None for the first.
+        parent_sha256: head of that version, since a number may be given again; None where it was not noted down.
         made_at: UTC, ISO 8601.
         data_sha256: name -> digest of the data that it learnt from beyond the parent's.
         gold_sha256: digest of the frozen calls that it had to hold its own on.
@@ -61,6 +62,7 @@ class VersionRecord(BaseModel):
     precision: str = "int8"
     speech: tuple[SpeechUsed, ...] = ()
     parent: int | None = Field(default=None, ge=1)
+    parent_sha256: Sha256 | None = None
     made_at: str = ""
     data_sha256: dict[str, str] = {}
     gold_sha256: Sha256 | None = None

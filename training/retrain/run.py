@@ -228,6 +228,7 @@ def _seal(plan: Plan, record: VersionRecord, incoming: Incoming, gold: Sequence[
         head_sha256=record.head_sha256,
         speech=record.speech,
         parent=int(name) if name.isdecimal() else None,
+        parent_sha256=record.head_sha256,
         made_at=datetime.now(UTC).isoformat(timespec="seconds"),
         data_sha256={**record.data_sha256, f"new-{incoming.sha256[:8]}": incoming.sha256},
         gold_sha256=gold_sha256(gold),
@@ -264,8 +265,9 @@ def refuse_unless_parent_serves(candidate: Path, record: VersionRecord, models_d
     if not serving.is_dir():
         return  # the first version drops nothing
     number = newest_version(models_dir, model)
-    learnt = read_record(serving).data_sha256
-    if record.parent != number or not learnt.items() <= record.data_sha256.items():
+    served = read_record(serving)
+    is_parent = record.parent == number and record.parent_sha256 in (None, served.head_sha256)
+    if not is_parent or not served.data_sha256.items() <= record.data_sha256.items():
         made_from = "another" if record.parent in (None, number) else f"version {record.parent}"
         raise GateError(
             f"{candidate}: was made from {made_from}, and version {number} of {model} serves now: retrain from that "

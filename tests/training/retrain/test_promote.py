@@ -5,6 +5,7 @@ import pytest
 
 from inference.engine.graph import GraphBuilder
 from inference.engine.repository import write_model
+from inference.intent.versions import read_record
 
 GATES = {"old scams": "200/200 against 199/200 warned of"}
 
@@ -61,6 +62,17 @@ def test_of_two_candidates_of_one_version_the_second_is_refused(train_command, c
     assert (code, "was made from version 2, and version 1" in error) == (1, True)
     code, said, _ = train_command("promote", candidate(), "--models", models_dir)
     assert (code, "version 3 of scam_intent serves" in said) == (0, True)
+
+
+def test_a_number_given_again_is_another_version(train_command, versions, candidate, models_dir):
+    """Version 1 was taken away, and another, trained anew, stands in its place: it learnt from no delivery either."""
+    made = candidate(parent_sha256=read_record(models_dir / "scam_intent" / "1").head_sha256)
+    versions.make("1", {"danger": 3.5, "patience": -1.0})
+    code, _, error = train_command("promote", made, "--models", models_dir)
+    assert (code, names(models_dir)) == (1, ["1"])
+    assert "was made from another, and version 1 of scam_intent serves now" in error
+    versions.make("1", {"danger": 3.5})
+    assert train_command("promote", made, "--models", models_dir)[0] == 0
 
 
 @pytest.mark.parametrize("parent", [1, None])

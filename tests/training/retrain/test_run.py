@@ -46,6 +46,7 @@ def test_a_candidate_that_learnt_and_forgot_nothing_passes_and_is_promoted(run, 
     assert table["  gold, refund: recall"] == ("4/4", "4/4")
     record = refuse_ungated(done.candidate)
     assert (record.parent, record.data_sha256) == (1, {"new-11111111": "1" * 64})
+    assert record.parent_sha256 == read_record(champion).head_sha256
     assert set(record.gates) >= {"old scams", "false alarms", "calibration", "canary phrases"}
     assert promote(done.candidate, champion.parents[1]) == 2
     assert json.loads((champion.parent / "2" / "words.json").read_text()) == LEARNT
