@@ -11,7 +11,7 @@ from training.evaluation.labelled import LabelledText, from_recording, read_labe
 from training.evaluation.sets import is_manifest
 from training.intent.data import Call
 from training.manifest import load_manifest
-from training.retrain.sides import ALIKE, Dealt, deal
+from training.retrain.sides import ALIKE, ANY_SIDE, Dealt, deal
 from training.scripts import Split
 
 SOURCE = "new"
@@ -69,7 +69,9 @@ def refuse_without_provenance(path: Path, labelled: Sequence[LabelledText]) -> N
         )
 
 
-def admit(labelled: Sequence[LabelledText], known: Mapping[str, str], sha256: str) -> Incoming:
+def admit(
+    labelled: Sequence[LabelledText], known: Mapping[str, str], sha256: str, sides: Mapping[str, Split] = ANY_SIDE
+) -> Incoming:
     """Leave out near copies, and give every call left its side.
 
     A near copy of a known call is left out: learnt already, or (a gold call) it would be measured on what was learnt.
@@ -79,34 +81,38 @@ def admit(labelled: Sequence[LabelledText], known: Mapping[str, str], sha256: st
         labelled: the delivery.
         known: id -> words of the calls that were learnt from before, and of the gold calls.
         sha256: of the delivery.
+        sides: of the known scripts, by id and pair.
 
     Raises:
         ConfigError: too few are left.
     """
-    dealt = deal(labelled)
+    dealt = deal(labelled, sides)
     left_out = {**dealt.left_out, **_known_already(labelled, dealt, known)}
     kept = [call for call in labelled if call.id not in left_out]
     if len(kept) < MIN_CALLS or not any(call.label == "scam" for call in kept):
         raise ConfigError(
-            f"{len(kept)} of {len(labelled)} new calls are left after near copies, {MIN_CALLS} with a scam call among "
+            f"{len(kept)} of {len(labelled)} new calls are left, {MIN_CALLS} with a scam call among "
             "them are needed: collect more"
         )
     calls = [replace(dealt.call(call), source=SOURCE) for call in kept]
     return Incoming(calls, left_out, sha256, {call.id: call.words for call in kept})
 
 
-def as_known(labelled: Sequence[LabelledText], known: Mapping[str, str], name: str) -> list[Call]:
+def as_known(
+    labelled: Sequence[LabelledText], known: Mapping[str, str], name: str, sides: Mapping[str, Split] = ANY_SIDE
+) -> list[Call]:
     """The calls of an earlier delivery, rehearsed with the weight of our own scripts.
 
     They come in by the same door as when they were new (:func:`admit`): near copies of gold calls stay out, and every
-    call is on the side that it was on then.
+    call is on the side that it was on then, unless it is paired with a script that came to be known since.
 
     Args:
         labelled: that delivery.
         known: as in :func:`admit`.
         name: of the delivery; ids begin with it, since two deliveries may use the same ones.
+        sides: as in :func:`admit`.
     """
-    dealt = deal(labelled)
+    dealt = deal(labelled, sides)
     left_out = {*dealt.left_out, *_known_already(labelled, dealt, known)}
     calls = [dealt.call(call) for call in labelled if call.id not in left_out]
     return [

@@ -28,6 +28,7 @@ from training.intent.sources import Sources, read_sources
 from training.retrain.canaries import Judge, canaries, canary_gate
 from training.retrain.compare import GOLD, NEW, Gate, Row, gates, rows
 from training.retrain.incoming import Incoming, admit, as_known, gold_sha256, words_of
+from training.retrain.sides import known_sides
 from training.retrain.trainer import Trainer
 
 GATES_FILE = "gates.json"
@@ -128,12 +129,12 @@ def retrain(
     record = read_record(plan.champion)
     if sha256 in record.data_sha256.values():
         raise ConfigError("these very calls were learnt from already, in the version that serves: collect others")
-    known, gold = read_sources(plan.sources), gold_calls(plan)
+    known, gold, sides = read_sources(plan.sources), gold_calls(plan), known_sides(plan.sources)
     for name, delivered in plan.earlier.items():
-        rehearsed = as_known(delivered, words_of([*gold, *known]), name)
-        say(f"{name}: {len(rehearsed)} of {len(delivered)} earlier calls count as known; the others are near copies")
+        rehearsed = as_known(delivered, words_of([*gold, *known]), name, sides)
+        say(f"{name}: {len(rehearsed)} of {len(delivered)} earlier calls count as known; the others are left out")
         known += rehearsed
-    incoming = admit(labelled, words_of([*gold, *known]), sha256)
+    incoming = admit(labelled, words_of([*gold, *known]), sha256, sides)
     say(_admitted(incoming))
     new = [*incoming.calls, *hear(incoming)]
     notes = trainer(plan.champion, _emptied(plan.candidate), [c for c in known if c.split != "test"], new)
@@ -168,7 +169,7 @@ def retrain(
 
 def _admitted(incoming: Incoming) -> str:
     counts = ", ".join(f"{len(incoming.of(split))} {split}" for split in ("train", "dev", "test"))
-    return f"{len(incoming.calls)} new calls ({counts}); {len(incoming.left_out)} near copies left out"
+    return f"{len(incoming.calls)} new calls ({counts}); {len(incoming.left_out)} left out"
 
 
 def _emptied(candidate: Path) -> Path:

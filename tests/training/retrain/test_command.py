@@ -1,8 +1,12 @@
 """The command line of ``scamtap-train retrain``: what it refuses, and what an explicit option is worth."""
 
+from string import ascii_letters
+
 import pytest
+import yaml
 
 from training.retrain import command
+from training.scripts import load_scripts
 
 
 @pytest.fixture
@@ -21,6 +25,40 @@ def ordered(monkeypatch, tmp_path, delivery):
         return orders[-1].extent
 
     return run
+
+
+def test_new_scripts_stand_where_the_scripts_stand_that_they_are_paired_with(
+    train_command, versions, known, monkeypatch, tmp_path
+):
+    """Of eight told after gold calls none is learnt from; of those told after training calls none is measured on."""
+    seen = []
+
+    class Trainer:
+        def __init__(self, *_arguments):
+            pass
+
+        def __call__(self, _champion, out, _old, new):
+            seen.extend(new)
+            versions.make(out, {"danger": 3.5})
+            return {}
+
+    monkeypatch.setattr("training.retrain.trainer.WarmTrainer", Trainer)
+    monkeypatch.setattr(command, "use_cores", lambda *_cores, **_more: None)
+    pairs = {f"en-new-{s.split}-{i}": s.id for i, s in enumerate(load_scripts(known)) if s.split != "dev"}
+    pairs |= {f"en-new-alone-{i}": None for i in range(10)}
+    written = []
+    for letter, (name, pair) in zip(ascii_letters, pairs.items(), strict=False):
+        turns = f"far [ask]: send {letter * 5} and {letter * 6} now {letter * 7}\nnear: no"
+        written.append({"id": name, "label": "scam", "family": "tax", "topic": "tax", "pair": pair, "turns": turns})
+    (tmp_path / "new.yaml").write_text(yaml.safe_dump(written))
+    (tmp_path / "recognised").mkdir()
+    (tmp_path / "recognised" / "none.jsonl").touch()
+    given = {"--known": known, "--recognised": tmp_path / "recognised", "--work": tmp_path / "work"}
+    given |= {"--scripts": tmp_path / "new.yaml", "--model": versions.make("1", {"danger": 3.5})}
+    _, said, _ = train_command("retrain", "--no-voice", *(part for option in given.items() for part in option))
+    assert "26 new calls" in said
+    sides = {name: {c.split for c in seen if c.id.startswith(f"en-new-{name}-")} for name in ("train", "test", "alone")}
+    assert sides == {"train": {"train"}, "test": {"test"}, "alone": {"train", "dev"}}
 
 
 def test_what_is_said_counts_for_more_than_quick(ordered):

@@ -3,9 +3,12 @@
 from collections import Counter
 
 import pytest
+import yaml
 
 from training.evaluation.labelled import LabelledText
-from training.retrain.sides import deal
+from training.intent.sources import Sources
+from training.retrain.sides import deal, known_sides
+from training.scripts import split_of_name
 
 
 def call(name, label="scam", said=None, **more):
@@ -61,6 +64,36 @@ def test_a_call_told_anew_is_on_the_side_of_the_one_that_it_tells():
     calls = [call(f"n{i}") for i in range(10)] + [call(f"n{i}-rewritten-politely", pair=f"n{i}") for i in range(10)]
     dealt = deal(calls)
     assert all(dealt.sides[f"n{i}"] == dealt.sides[f"n{i}-rewritten-politely"] for i in range(10))
+
+
+def test_a_pair_with_known_scripts_is_on_their_side():
+    known = {"en-gold": "test", "en-pair": "dev", "en-old": "train"}
+    calls = [call(f"n{i}", pair=name) for i, name in enumerate(known)]
+    calls += [call("en-old", said="the same call, corrected"), *(call(f"m{i}") for i in range(11))]
+    dealt = deal(calls, known)
+    assert [dealt.sides[name] for name in ("n0", "n1", "n2", "en-old")] == ["test", "dev", "train", "train"]
+    assert counted(dealt) == {"train": 9, "dev": 3, "test": 3}
+    assert dealt.left_out == {}
+
+
+def test_a_group_that_known_scripts_pull_to_two_sides_is_left_out():
+    calls = [call(f"n{i}", pair=name, caller_hash="a" * 16) for i, name in enumerate(("en-gold", "en-old", None))]
+    dealt = deal([*calls, *(call(f"m{i}") for i in range(10))], {"en-gold": "test", "en-old": "train"})
+    assert dealt.left_out == dict.fromkeys(("n0", "n1", "n2"), "stands with known scripts of two sides")
+    assert counted(dealt) == {"train": 6, "dev": 2, "test": 2}
+
+
+def test_scripts_are_known_by_id_and_pair_and_the_demo_is_held_out(tmp_path):
+    turns = "far [contact]: hello\nnear: yes\n"
+    made = {"en-one": {"pair": "en-both"}, "en-demo-bank": {}, "en-two": {}}
+    for folder, calls in {"scripts": made, "rewritten": {"en-two-rewritten-politely": {"of": "en-two"}}}.items():
+        (tmp_path / folder).mkdir()
+        written = [{"id": n, "label": "genuine", "topic": "x", "turns": turns, **more} for n, more in calls.items()]
+        (tmp_path / folder / "en.yaml").write_text(yaml.safe_dump(written))
+    sides = known_sides(Sources(tmp_path / "scripts", None))
+    assert sides["en-demo-bank"] == "test"
+    assert sides["en-one"] == sides["en-both"] == split_of_name("en-both")
+    assert sides["en-two-rewritten-politely"] == sides["en-two"] == split_of_name("en-two")
 
 
 def test_what_a_copy_ties_together_stays_together():
