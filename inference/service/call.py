@@ -86,6 +86,7 @@ class Call:
         self.is_over = False
         self._gate = None if parts.gate is None else parts.gate()
         self._speech_s: dict[Leg, float] = dict.fromkeys(LEGS, 0.0)
+        self._num_weighed = 0
         self._highest: Level = "none"
         self._first_alert_s: float | None = None
 
@@ -160,7 +161,9 @@ class Call:
         with self._weighing:
             before = self._verdict.assessment.level
             now = self._verdict.update(utterance, scores)
-            return [UtteranceEvent(self.id, utterance, now.risk), *self._risen(before, now, utterance.known_s)]
+            self._num_weighed += 1
+            said = UtteranceEvent(self.id, utterance, now.risk, self._num_weighed)
+            return [said, *self._risen(before, now, utterance.known_s)]
 
     def is_in_doubt(self, at_s: float) -> bool:
         """Whether an opinion of it is to be asked for; ``at_s`` is call time."""
@@ -185,7 +188,8 @@ class Call:
         with self._weighing:
             before = self._verdict.assessment.level
             now = self._verdict.reconsider(question, shown)
-            return [OpinionEvent(self.id, at_s, now.level, now.risk, now.acts), *self._risen(before, now, at_s)]
+            opinion = OpinionEvent(self.id, at_s, now.level, now.risk, now.acts, self._num_weighed)
+            return [opinion, *self._risen(before, now, at_s)]
 
     def _risen(self, before: Level, now: Assessment, at_s: float) -> list[Event]:
         if not LEVELS.index(now.level) > max(LEVELS.index(before), LEVELS.index(self._highest)):

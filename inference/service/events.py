@@ -12,11 +12,17 @@ from inference.verdict.verdict import Level
 
 @dataclass(frozen=True, slots=True)
 class UtteranceEvent:
-    """Words were understood; ``risk`` is the call's risk after them."""
+    """Words were understood.
+
+    Attributes:
+        risk: of the call, after them.
+        number: of the utterance in its call, from 1, in the order in which they were weighed.
+    """
 
     call: str
     utterance: Utterance
     risk: float
+    number: int
 
     def to_json(self) -> Mapping[str, Any]:
         """The line ``scamtap replay --json`` prints."""
@@ -55,6 +61,7 @@ class OpinionEvent:
         at_s: call time at which it came.
         level, risk: of the call, after it.
         acts: nats per act that the call has shown, as they are held now; those that weigh most first.
+        after: number of the last utterance that was weighed before it.
     """
 
     call: str
@@ -62,6 +69,7 @@ class OpinionEvent:
     level: Level
     risk: float
     acts: tuple[tuple[str, float], ...]
+    after: int
 
     def to_json(self) -> Mapping[str, Any]:
         """Between two utterances, before the alert that it may have raised."""

@@ -1,6 +1,7 @@
 """What a worker keeps of one call that it follows, beside the call itself: its legs in the packet plane."""
 
 import asyncio
+from collections import deque
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Self
@@ -15,6 +16,7 @@ from inference.gateway.spec import CallSpec, LegSpec
 from inference.rtp.counters import LegCounters, sum_counters
 from inference.rtp.plane import PacketPlane
 from inference.service.call import Call
+from inference.service.events import Event
 from inference.service.stages import Outcome
 
 PLAIN_CODECS = frozenset(("PCMU", "PCMA", "CN", "telephone-event", "red"))  # red holds another, which counts itself
@@ -34,6 +36,8 @@ class Followed:
         shed_s: speech that was not understood for lack of capacity, seconds.
         held_s: speech that the gate of the cascade held back, seconds.
         of_released: what legs received before signalling changed them.
+        told_to: number of the last utterance that was told of.
+        opined: what opinions brought, not told yet.
         told: its gateway, told whatever happens in it; None where it does not care.
     """
 
@@ -45,6 +49,8 @@ class Followed:
     shed_s: float = 0.0
     held_s: float = 0.0
     of_released: dict[Leg, LegCounters] = field(default_factory=dict)
+    told_to: int = 0
+    opined: deque[Event] = field(default_factory=deque)
     told: Callable[[Mapping[str, Any]], None] | None = None
 
     @classmethod

@@ -7,7 +7,7 @@ import structlog
 
 from inference.audio.segment import SpeechSegment
 from inference.errors import ScamTapError
-from inference.service.events import Event
+from inference.service.events import Event, OpinionEvent, UtteranceEvent, VerdictEvent
 from inference.service.followed import Followed
 from inference.service.opinions import Opinions
 from inference.service.publisher import Publisher
@@ -38,8 +38,25 @@ class Understanding:
         followed.understanding.add(coming)
         coming.add_done_callback(partial(self._understood, followed, segment))
 
-    def publish(self, followed: Followed, event: Event) -> None:
+    def end(self, followed: Followed, verdict: VerdictEvent) -> None:
+        """A call is over: tell what is left to tell of it, the verdict last."""
+        for event in (*followed.opined, verdict):
+            self._publish(followed, event)
+
+    def _opined(self, followed: Followed, event: Event) -> None:
+        """Told in its turn: what was weighed before it may still be on its way from the models' thread."""
+        followed.opined.append(event)
+        self._tell_opined(followed)
+
+    def _tell_opined(self, followed: Followed) -> None:
+        waiting = followed.opined
+        while waiting and not (isinstance(waiting[0], OpinionEvent) and waiting[0].after > followed.told_to):
+            self._publish(followed, waiting.popleft())
+
+    def _publish(self, followed: Followed, event: Event) -> None:
         """Tell everybody who is to know, those who follow this call among them."""
+        if isinstance(event, UtteranceEvent):
+            followed.told_to = event.number
         self._publisher.publish(event, followed.spec.reach, followed.call.language)
         if followed.told is not None:
             followed.told(event.to_json())
@@ -62,6 +79,7 @@ class Understanding:
         elif outcome.is_held:
             followed.held_s += speech_s
         for event in outcome.events:
-            self.publish(followed, event)
+            self._publish(followed, event)
+        self._tell_opined(followed)
         if self._opinions is not None and outcome.events:
-            self._opinions.consider(followed.call, followed.begun_s, partial(self.publish, followed))
+            self._opinions.consider(followed.call, followed.begun_s, partial(self._opined, followed))

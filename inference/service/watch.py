@@ -234,7 +234,7 @@ class Watch:
             await asyncio.wait(followed.understanding)
         verdict = followed.call.close(packet_counters(counters))
         log.info("call ends", call=verdict.call, call_level=verdict.level, risk=round(verdict.risk, 3))
-        self._understanding.publish(followed, verdict)
+        self._understanding.end(followed, verdict)
         self._publisher.ended(verdict.call)
         return verdict
 

@@ -1,6 +1,7 @@
 """A language model's opinion of calls that go on: nothing waits for it, and what it may do is bounded."""
 
 import asyncio
+import threading
 import time
 
 import pytest
@@ -8,6 +9,7 @@ import pytest
 from inference.gateway.spec import CallSpec
 from inference.opinion.client import OpinionClient
 from inference.opinion.config import OpinionConfig
+from inference.service.call import Call
 
 
 def collect(bus):
@@ -67,6 +69,43 @@ def test_a_right_answer_lifts_a_suspect_call_to_danger(bench, spec_of, doubles, 
     ]
     assert "c1" not in str(seen.body)
     assert counts == {"asked": 1, "seconds": 1, "answered": 1, "to_danger": 1}
+
+
+def test_an_opinion_is_told_after_what_was_weighed_before_it(bench, spec_of, doubles, endpoint, asking, monkeypatch):
+    """The answer comes while a phrase is weighed already and still on its way from the models' thread."""
+    endpoint.hold()
+    endpoint.says({1: ["threat", "claims_authority"]})
+    is_weighed, is_opined = threading.Event(), threading.Event()
+    judge, reconsider = Call.judge, Call.reconsider
+
+    def held_judge(call, utterance, scores):
+        events = judge(call, utterance, scores)
+        if utterance.text == doubles.ASK.text:
+            is_weighed.set()
+            endpoint.release()
+            assert is_opined.wait(10)
+        return events
+
+    def told_reconsider(*arguments):
+        assert is_weighed.is_set()
+        events = reconsider(*arguments)
+        asyncio.get_running_loop().call_soon(is_opined.set)  # once they were told, had nothing held them
+        return events
+
+    monkeypatch.setattr(Call, "judge", held_judge)
+    monkeypatch.setattr(Call, "reconsider", told_reconsider)
+
+    async def run():
+        async with bench(opinion=asking(timeout_s=30)) as b:
+            events = collect(b.bus)
+            await heard(b, doubles, spec_of, doubles.THREAT, doubles.ASK)
+            await opined(b, doubles)
+            return events()
+
+    events = asyncio.run(run())
+    assert [event["type"] for event in events] == ["utterance", "alert", "utterance", "alert", "opinion"]
+    assert [event["level"] for event in events[3:]] == ["danger", "danger"]
+    assert events[4]["risk"] > events[2]["risk"]
 
 
 def test_a_right_answer_clears_a_suspect_call(bench, spec_of, doubles, endpoint, asking):
