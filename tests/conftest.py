@@ -1,6 +1,8 @@
 """What tests of the whole share: scripted models (``doubles``), the real ones (``models``), and the command line."""
 
+import gc
 import importlib.util
+import os
 import subprocess
 import sys
 from dataclasses import dataclass
@@ -10,10 +12,24 @@ from types import ModuleType
 import pytest
 
 from inference.errors import ScamTapError
+from tests.thorough import SWITCH
 
 ROOT = Path(__file__).resolve().parents[1]
 DOUBLES = Path(__file__).with_name("service") / "doubles.py"
 ENDPOINT = Path(__file__).with_name("opinion") / "endpoint.py"
+
+
+def pytest_configure(config):
+    """Who asks for slow tests gets every property on many cases."""
+    chosen = config.option.markexpr
+    if not chosen or "slow" in chosen.replace("not slow", ""):
+        os.environ.setdefault(SWITCH, "1")
+
+
+def pytest_collection_finish():
+    """What is imported by now stays: no collection need look at it again, and tests that count objects do collect."""
+    gc.collect()
+    gc.freeze()
 
 
 def _load(path: Path) -> ModuleType:

@@ -14,6 +14,7 @@ from inference.audio.vad import NeuralVad
 from tests.audio.doubles import LoudnessVad, open_alone
 from tests.audio.model import Model
 from tests.conftest import ROOT
+from tests.thorough import cases
 
 CONFIGS = (
     SegmenterConfig(),
@@ -61,7 +62,7 @@ def random_sizes(rng):
         yield int(rng.choice([0, 1, 160, 255, 256, 480, 480, 480, 481, 5000]))
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=cases(25, 60), deadline=None)
 @given(seed=st.integers(0, 2**32 - 1), config=st.sampled_from(CONFIGS), together=st.integers(1, 4))
 def test_legs_together_and_in_pieces_are_as_the_model_says_of_each_alone(seed, config, together):
     rng = np.random.default_rng(seed)

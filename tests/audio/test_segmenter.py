@@ -9,6 +9,7 @@ from pydantic import ValidationError
 from inference.audio.frames import FRAME_NUM_SAMPLES
 from inference.audio.segmenter import FRAME_S, SegmenterConfig
 from tests.audio.doubles import open_alone
+from tests.thorough import cases
 
 RATE = 8000
 
@@ -75,7 +76,7 @@ def test_a_cut_segment_is_known_at_the_cap_not_at_the_pause():
     assert first.known_s == pytest.approx(8, abs=2 * FRAME_S)
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=cases(40, 60), deadline=None)
 @given(st.data())
 def test_any_chunking_gives_the_same_segments(data):
     rng = np.random.default_rng(data.draw(st.integers(0, 2**32 - 1)))
@@ -83,7 +84,7 @@ def test_any_chunking_gives_the_same_segments(data):
         tone(rng.uniform(0.05, 9), rng.choice([500, 3000, 12000]))
         if rng.random() < 0.5
         else silence(rng.uniform(0.02, 1.2))
-        for _ in range(8)
+        for _ in range(cases(5, 8))
     ]
     audio = np.concatenate(parts)
     present = np.repeat(rng.random(len(audio) // 160 + 1) > 0.1, 160)[: len(audio)]
@@ -92,10 +93,11 @@ def test_any_chunking_gives_the_same_segments(data):
     expected = whole.push(audio, 0, present) + whole.flush()
     streamed = open_alone()
     got, at = [], 0
+    step = len(audio) // cases(50, 200)
     while at < len(audio):
         size = data.draw(st.sampled_from([1, 80, 160, 255, 256, 257, 800, 5000, 40_000]))
         got += streamed.push(audio[at : at + size], at, present[at : at + size])
-        at += max(size, len(audio) // 200)  # what is left out here is pushed again, whole, below
+        at += max(size, step)  # what is left out here is pushed again, whole, below
         got += streamed.push(audio[:at], 0, present[:at])
     got += streamed.flush()
     assert len(got) == len(expected)

@@ -15,6 +15,7 @@ from inference.rtp.codecs.amr import MAX_FRAMES, SPEECH_BITS, WIDE_SPEECH_BITS, 
 from inference.rtp.jit import plain
 from inference.rtp.packet import RtpPacket
 from tests.rtp.voices import payloads
+from tests.thorough import cases
 
 measure = plain(durations.measure)
 CODECS = {
@@ -59,7 +60,7 @@ def test_what_is_written_is_read_and_what_is_cut_is_refused(made: tuple[AmrPaylo
 
 
 @given(st.binary(max_size=400), st.booleans(), st.booleans())
-@settings(max_examples=10_000, deadline=None)
+@settings(max_examples=cases(1500, 10_000), deadline=None)
 def test_any_bytes_are_a_payload_or_a_packet_error(data: bytes, is_wide: bool, is_aligned: bool) -> None:
     try:
         payload = AmrPayload.parse(data, is_wide=is_wide, is_aligned=is_aligned)

@@ -11,6 +11,7 @@ from inference.rtp.plane import PacketPlane, PlaneConfig
 from tests.rtp.model import LEG_COUNTERS, ModelLeg, ModelPlane
 from tests.rtp.traffic import CODED, LOCAL_PORT, RED, SOURCES, play, scripts
 from tests.rtp.voices import VOICES
+from tests.thorough import cases
 
 CONFIG = PlaneConfig(host="::", max_legs=3, ring_samples=8192, batch_packets=16)
 SPOKEN = {payload_type: VOICES[key].name for payload_type, key in CODED.items()}
@@ -93,7 +94,7 @@ def batched(items: list, size: int) -> list[list]:
 @example([("run", 0, (9,)), ("run", 1, (9,)), ("new_ssrc", 0, (1,)), ("key", 0, (5, 3, True)), ("run", 0, (9,))], 2)
 @example([("run", 0, (40,)), ("read", 0, (0,))] * 12, 1)
 @example([("run", 0, (40,))] * 3 + [("repeat", 0, (age,)) for age in (64, 65, 101, 102)], 0)  # the windows' edges
-@settings(deadline=None, max_examples=120)
+@settings(deadline=None, max_examples=cases(60, 120))
 def test_the_three_agree(script: list[tuple[str, int, tuple]], seed: int) -> None:
     check(script, seed)
 

@@ -12,6 +12,7 @@ from inference.rtp.plane import PacketPlane, PlaneConfig
 from inference.rtp.red import MAX_BLOCKS, find_block
 from tests.rtp.model import red_blocks
 from tests.rtp.voices import PORT, SOURCE, as_datagrams, payloads
+from tests.thorough import cases
 
 VOICE = (np.sin(np.arange(16000) * 0.2) * 9000).astype(np.int16)
 RED = 121
@@ -42,7 +43,7 @@ def test_every_block_is_found(items: list[tuple[int, int, bytes]]) -> None:
 
 
 @given(st.binary(min_size=1, max_size=120), st.integers(0, MAX_BLOCKS + 1))
-@settings(max_examples=10_000, deadline=None)
+@settings(max_examples=cases(1500, 10_000), deadline=None)
 def test_any_bytes_stay_within_the_packet(data: bytes, back: int) -> None:
     row = np.frombuffer(data, np.uint8)[None]
     payload_type, older, begin, end = find(row, 0, 0, len(data), back)

@@ -5,6 +5,7 @@ from hypothesis import strategies as st
 
 from inference.screening import numbers
 from inference.screening.numbers import MAX_NUMBER_CHARACTERS, parse_dialled, parse_number
+from tests.thorough import cases
 
 
 @pytest.mark.parametrize(
@@ -98,15 +99,22 @@ for _code, _regions in phonenumbers.COUNTRY_CODE_TO_REGION_CODE.items():
     ]
 
 
-@settings(max_examples=1500, deadline=None)
+@settings(max_examples=cases(400, 1500), deadline=None)
 @given(st.sampled_from(sorted(EXAMPLES)).flatmap(lambda code: numbers_of(code, EXAMPLES[code])))
 def test_the_short_way_reads_what_the_library_reads(text):
+    is_read_alike(text)
+
+
+def is_read_alike(text):
+    """Whether the short way was taken; it read what the library reads."""
     short = numbers._read_e164(text)
-    if short is not None:
-        assert short == phonenumbers.parse(text, "GB")
-        assert phonenumbers.format_number(short, phonenumbers.PhoneNumberFormat.E164) == text
+    if short is None:
+        return False
+    assert short == phonenumbers.parse(text, "GB")
+    assert phonenumbers.format_number(short, phonenumbers.PhoneNumberFormat.E164) == text
+    return True
 
 
-def test_the_short_way_is_the_usual_one():
-    taken = [numbers._read_e164(text) is not None for texts in EXAMPLES.values() for text in texts]
+def test_the_short_way_is_the_usual_one_in_every_country():
+    taken = [is_read_alike(text) for texts in EXAMPLES.values() for text in texts]
     assert sum(taken) > 0.9 * len(taken)

@@ -10,6 +10,7 @@ from inference.screening.numbers import Number, parse_dialled, parse_number
 from inference.screening.passport import NO_PASSPORT, PassportCheck
 from inference.screening.rules import Known, RulesConfig, rule
 from inference.screening.store import CalleeWindow, CallerWindow
+from tests.thorough import cases
 
 CONFIG = RulesConfig(region="GB", own_ranges=("441632",), roaming_ranges=("447700",), reject_from=0.99)
 CALLER, CALLEE = parse_number("+441212345678", "GB"), parse_number("+442079460000", "GB")
@@ -151,7 +152,7 @@ def test_a_call_back_centre_is_known_by_either_way_of_writing_its_number():
         assert ruling.reasons == ("EMERGENCY_CALLER",)
 
 
-@settings(max_examples=1000)
+@settings(max_examples=cases(300, 1000))
 @given(everything, configs, st.none() | st.builds(Model, st.floats(0, 1)))
 def test_some_calls_are_never_blocked_whatever_speaks_against_them(what, config, model):
     ruling = rule(what, config, model)

@@ -19,6 +19,7 @@ from inference.screening.screener import Screener
 from inference.screening.sip.config import SipConfig
 from inference.screening.sip.reply import quoted, shortened
 from inference.screening.sip.server import RedirectServer
+from tests.thorough import cases
 
 _path = Path(__file__).parents[1] / "gateway" / "sip" / "wire.py"
 _spec = importlib.util.spec_from_file_location("scamtap_tests_sip_wire", _path)
@@ -347,7 +348,7 @@ def strict():
     return Screener(config, NumberLists(everybody, []), WindowStore(MemoryBackend()))
 
 
-@settings(max_examples=150, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=cases(75, 150), deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(caller=HOSTILE, lines=LINES, emergency=st.sampled_from(["999", "112", "999;phone-context=+44"]))
 def test_an_emergency_call_is_never_refused(caller, lines, emergency):
     """Whoever calls, whatever else the INVITE says."""
@@ -358,7 +359,7 @@ def test_an_emergency_call_is_never_refused(caller, lines, emergency):
     assert server.counts["not decided"] == 0
 
 
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=cases(120, 300), deadline=None)
 @given(
     callee=HOSTILE,
     caller=HOSTILE,

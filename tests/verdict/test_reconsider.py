@@ -13,6 +13,7 @@ from inference.opinion.config import OpinionConfig
 from inference.opinion.inquiry import Inquiry
 from inference.speech.utterance import Utterance
 from inference.verdict.verdict import Verdict, VerdictConfig
+from tests.thorough import cases
 
 CONFIG = VerdictConfig(suspect_llr=2.0, danger_llr=4.0, act_repeat=0.3)
 POINT = OperatingPoint(suspect_llr=2, danger_llr=4, suspect_false_alarms=0.05, danger_false_alarms=0.01, num_genuine=0)
@@ -126,7 +127,7 @@ def played(verdict: Verdict, call: list[tuple], check: Callable[[Verdict], None]
 
 
 @given(st.lists(utterances, max_size=25))
-@settings(deadline=None, max_examples=150)
+@settings(deadline=None, max_examples=cases(60, 150))
 def test_opinions_of_a_call_move_it_by_no_more_than_allowed(call: list[tuple]) -> None:
     def check(verdict: Verdict) -> None:
         assert verdict._inquiry is not None
@@ -140,7 +141,7 @@ def test_opinions_of_a_call_move_it_by_no_more_than_allowed(call: list[tuple]) -
 
 
 @given(st.lists(utterances, max_size=25))
-@settings(deadline=None, max_examples=100)
+@settings(deadline=None, max_examples=cases(50, 100))
 def test_a_call_that_may_be_asked_about_and_is_not_is_judged_as_any(call: list[tuple]) -> None:
     unasked = [(*utterance[:4], None) for utterance in call]
     asked, plain = begun(), Verdict(CONFIG)

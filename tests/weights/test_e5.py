@@ -1,5 +1,6 @@
 """The reader of 4-bit E5 files, on a made one: what is in it comes back, and nothing else is believed."""
 
+import functools
 import struct
 from pathlib import Path
 
@@ -11,6 +12,7 @@ from tokenizers import Tokenizer
 
 from inference.errors import WeightsError
 from inference.weights.e5 import BLOCK, dequantise_q4, prune, read_e5, read_kept, write_kept
+from tests.thorough import cases
 
 WIDTH, INNER, LAYERS, POSITIONS = 32, 64, 1, 8
 PIECES = ["<s>", "<pad>", "</s>", "<unk>", "▁", "▁code", "co", "de", "▁read", "a", "▁码", "码"]
@@ -26,6 +28,7 @@ def q4(values: np.ndarray) -> bytes:
     return out
 
 
+@functools.cache
 def made() -> tuple[bytes, dict[str, np.ndarray]]:
     """A whole file, and its tensors before they were quantised."""
     rng = np.random.default_rng(0)
@@ -133,7 +136,7 @@ def test_a_file_that_ends_early_is_refused(tmp_path: Path, length: int) -> None:
 
 
 @given(st.integers(0, 800), st.integers(0, 255))
-@settings(deadline=None, max_examples=300, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(deadline=None, max_examples=cases(120, 300), suppress_health_check=[HealthCheck.function_scoped_fixture])
 def test_a_byte_that_flips_is_refused_or_reads_within_the_file(tmp_path: Path, at: int, value: int) -> None:
     content = bytearray(made()[0])
     content[at] = value
