@@ -1,5 +1,6 @@
 """Windows read as one text: the network learns, is the graph that is served, and goes on from what was shipped."""
 
+from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 
@@ -53,10 +54,12 @@ def calls() -> list[Call]:
     return out
 
 
-@pytest.fixture(autouse=True)
-def exact(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("SCAMTAP_FLOAT32", "1")
-    torch.set_num_threads(1)
+@pytest.fixture(scope="module", autouse=True)
+def exact() -> Iterator[None]:
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("SCAMTAP_FLOAT32", "1")
+        torch.set_num_threads(1)
+        yield
 
 
 @pytest.fixture(scope="module")
@@ -64,13 +67,13 @@ def encoder(tmp_path_factory: pytest.TempPathFactory) -> Encoder:
     return scratch_encoder(calls(), tmp_path_factory.mktemp("encoder"), seed=0).read_as("window")
 
 
-@pytest.fixture
+@pytest.fixture(scope="module")
 def prepared(encoder: Encoder) -> list[Prepared]:
     lower = LowerLayers(encoder.tensors, encoder.shape, encoder.shape.num_layers - NUM_TUNED)
     return prepare(calls(), [1.0] * 16, lower, window_tokenizer(encoder.tokenizer, "window"), lambda _: None)
 
 
-@pytest.fixture
+@pytest.fixture(scope="module")
 def network(encoder: Encoder, prepared: list[Prepared]) -> WindowNetwork:
     return fit(encoder.tensors, encoder.shape, lambda _: prepared, CONFIG, lambda _text, _done: None)
 
