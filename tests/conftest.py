@@ -56,12 +56,20 @@ def endpoint():
 @pytest.fixture
 def scripted(doubles, monkeypatch):
     """The service and the command line get the scripted models; gives the stages they use."""
-    return doubles.install(monkeypatch.setattr)
+    from inference.service import worker
+
+    return doubles.install(monkeypatch.setattr, worker)
 
 
 @pytest.fixture
-def run(scripted, monkeypatch, capfd):
-    """``run("replay", path)``: the command in this process: (exit code, standard output, standard error)."""
+def run(scripted, command):
+    """``command`` with the scripted models."""
+    return command
+
+
+@pytest.fixture
+def command(monkeypatch, capfd):
+    """``command("replay", path)``: ``scamtap`` in this process: (exit code, standard output, standard error)."""
 
     from inference import cli
 

@@ -241,12 +241,12 @@ async def until(condition, timeout_s: float = 60) -> None:
             await asyncio.sleep(0.002)
 
 
-def install(setattr_=setattr) -> Stages:
-    """Put the doubles where the service and the command line take their models from."""
-    from inference.service import models, worker
+def install(setattr_=setattr, *takers) -> Stages:
+    """Put the doubles where the service and the command line take their models from, and into modules that have."""
+    from inference.service import models
 
     made = stages()
-    for module in (models, worker):
+    for module in (models, *takers):
         setattr_(module, "build_stages", lambda _settings: made)
         setattr_(module, "build_parts", lambda settings, _stages: parts(settings.segmenter, settings.opinion))
     setattr_(models, "build_scorer", lambda _settings, _engine=None, _speech=None: Scorer())

@@ -51,12 +51,13 @@ def test_all_is_well_where_the_models_are(models, monkeypatch, capfd):
     assert "models run;" in out
 
 
-def test_no_server_is_one_line_with_the_remedy(scamtap):
-    brief = {"SCAMTAP__ENGINE__TIMEOUT_S": "1", "SCAMTAP__ENGINE__ATTEMPT_TIMEOUT_S": "1"}
-    ran = scamtap("doctor", "--engine", "triton://127.0.0.1:9", scripted=False, env=os.environ | brief)
-    assert (ran.exit_code, ran.err) == (1, "")
-    assert "\x1b" not in ran.out
-    (line,) = [line for line in ran.out.splitlines() if "Triton" in line]
+def test_no_server_is_one_line_with_the_remedy(command, monkeypatch):
+    monkeypatch.setenv("SCAMTAP__ENGINE__TIMEOUT_S", "1")
+    monkeypatch.setenv("SCAMTAP__ENGINE__ATTEMPT_TIMEOUT_S", "1")
+    code, out, err = command("doctor", "--engine", "triton://127.0.0.1:9")
+    assert (code, err) == (1, "")
+    assert "\x1b" not in out
+    (line,) = [line for line in out.splitlines() if "Triton" in line]
     assert line.startswith("FIX  models do not load: the Triton server has been away for")
     assert line.endswith("start it (make triton), or set engine.url to where it is")
 
@@ -68,34 +69,33 @@ def test_a_finding_shows_its_remedy_only_where_there_is_something_to_do():
 
 
 @pytest.mark.parametrize("arguments", [(), ("--quiet",), ("whisper-base",)])
-def test_pull_without_a_network_is_one_line_and_leaves_nothing(scamtap, broken_network, arguments):
-    ran = scamtap("models", "pull", *arguments, scripted=False)
-    assert ran.exit_code == 1
-    assert ran.out == ""
-    errors = [line for line in ran.err.splitlines() if line.startswith("scamtap: ")]
+def test_pull_without_a_network_is_one_line_and_leaves_nothing(command, broken_network, arguments):
+    code, out, err = command("models", "pull", *arguments)
+    assert (code, out) == (1, "")
+    errors = [line for line in err.splitlines() if line.startswith("scamtap: ")]
     assert len(errors) == 1
     assert "cannot get whisper-base" in errors[0]
     assert "--from DIR" in errors[0]
-    assert "Traceback" not in ran.err
+    assert "Traceback" not in err
     assert not [path for path in broken_network.rglob("*") if path.is_file() and path.stat().st_size]
 
 
-def test_pull_of_unknown_weights_is_one_line(scamtap, broken_network):
-    ran = scamtap("models", "pull", "whisper-bass", scripted=False)
-    assert ran.exit_code != 0
-    assert ran.err.count("\n") == 1
-    assert "whisper-bass" in ran.err
+def test_pull_of_unknown_weights_is_one_line(command, broken_network):
+    code, _, err = command("models", "pull", "whisper-bass")
+    assert code != 0
+    assert err.count("\n") == 1
+    assert "whisper-bass" in err
 
 
-def test_a_clone_without_models_says_what_to_do(scamtap, doubles, tmp_path):
+def test_a_clone_without_models_says_what_to_do(command, doubles, monkeypatch, tmp_path):
     """The command a newcomer types first."""
     wav = tmp_path / "call.wav"
     soundfile.write(wav, doubles.speech(doubles.HELLO), 8000)
     (tmp_path / "empty").mkdir()
-    ran = scamtap("replay", wav, scripted=False, env=os.environ | {"SCAMTAP_MODELS": str(tmp_path / "empty")})
-    assert ran.exit_code == 1
-    assert ran.err.count("\n") == 1
-    assert "run: scamtap models pull" in ran.err
+    monkeypatch.setenv("SCAMTAP_MODELS", str(tmp_path / "empty"))
+    code, _, err = command("replay", wav)
+    assert (code, err.count("\n")) == (1, 1)
+    assert "run: scamtap models pull" in err
 
 
 def test_who_is_asked_for_opinions_and_whether_it_answers(endpoint, monkeypatch):

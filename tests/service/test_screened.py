@@ -17,6 +17,7 @@ from redis import Redis
 
 from inference.screening.config import ScreeningConfig
 from inference.screening.rules import RulesConfig
+from inference.service import logs
 from tests.peers import Peer, free_port, listens, started
 
 CALLER, CALLEES = "+441212345678", ["+442079460000", "+442079460007", "+442079460021"]
@@ -134,17 +135,22 @@ def worker_of(config):
         process.stdout.close()
 
 
-@pytest.fixture
-def alone(tmp_path):
-    """One worker, whose memory is in a file."""
-    config = tmp_path / "scamtap.yaml"
+def config_alone(folder):
+    """Of one worker, whose memory is in a file."""
+    config = folder / "scamtap.yaml"
     config.write_text(
         f"api: {{port: 0}}\nlog: {{json_lines: true}}\n"
-        f"screening: {{enabled: true, path: {tmp_path}/s.db, journal: {{path: {tmp_path}/j.db, callee_key: k}},\n"
+        f"screening: {{enabled: true, path: {folder}/s.db, journal: {{path: {folder}/j.db, callee_key: k}},\n"
         "  rules: {region: GB}}\n"
     )
-    with worker_of(config) as started:
-        yield started
+    return config
+
+
+@pytest.fixture(scope="module")
+def attacked(tmp_path_factory):
+    """The base URL of a worker that all hostile requests go to, one after another."""
+    with worker_of(config_alone(tmp_path_factory.mktemp("attacked"))) as (_, url):
+        yield url
 
 
 @pytest.fixture
@@ -196,17 +202,18 @@ def test_two_workers_share_a_port_and_one_memory_and_either_may_die(redis_url, t
     assert sum(attempts.values()) == 80
 
 
-def test_a_worker_that_only_screens_answers_counts_and_remembers(alone, tmp_path):
-    process, url = alone
-    with httpx.Client(base_url=url, trust_env=False) as api:
+def test_a_worker_that_only_screens_answers_counts_and_remembers(tmp_path):
+    with contextlib.ExitStack() as open_:
+        process, url = open_.enter_context(worker_of(config_alone(tmp_path)))
+        api = open_.enter_context(httpx.Client(base_url=url, trust_env=False))
         assert api.get("/healthz").json()["status"] == "ok"
         body = {"call_id": "c1", "caller": "+4411", "callee": CALLEES[0]}
         assert api.post("/v1/screening/calls", json=body).json()["decision"] == "challenge"
         assert api.get("/v1/calls").status_code == 404
         metrics = api.get("/metrics").text
         assert 'scamtap_screening_total{category="spoofed",reason="NUMBER_IMPOSSIBLE",what="challenge"} 1.0' in metrics
-    process.send_signal(signal.SIGTERM)
-    assert process.wait(60) == 0
+        process.send_signal(signal.SIGTERM)
+        assert process.wait(60) == 0
     assert (tmp_path / "j.db").is_file()
 
 
@@ -228,9 +235,8 @@ BODY = json.dumps({"call_id": "c1", "caller": CALLER, "callee": CALLEES[0]}).enc
         CALL + b"Content-Length: 6\r\n\r\n\xff\xfe{}\x00\x01",
     ],
 )
-def test_hostile_requests_leave_the_worker_answering(alone, hostile):
-    _, url = alone
-    port = int(url.rpartition(":")[2])
+def test_hostile_requests_leave_the_worker_answering(attacked, hostile):
+    port = int(attacked.rpartition(":")[2])
     with socket.create_connection(("127.0.0.1", port), 5) as peer:
         peer.settimeout(0.5)
         with contextlib.suppress(OSError):  # it may hang up in the middle
@@ -247,17 +253,10 @@ def test_hostile_requests_leave_the_worker_answering(alone, hostile):
             got += data
 
 
-def test_screening_must_be_asked_for(tmp_path):
+def test_screening_must_be_asked_for(run, monkeypatch, tmp_path):
+    monkeypatch.setattr(logs, "set_up_logs", lambda _config: None)  # those of this process stay as they are
     config = tmp_path / "scamtap.yaml"
     config.write_text("api: {port: 0}\n")
-    code = "from inference.cli import main; main()"
-    done = subprocess.run(
-        [sys.executable, "-c", code, "serve", "--only", "screening", "--config", str(config)],
-        capture_output=True,
-        text=True,
-        env=os.environ | {"PYTHONPATH": str(Path(__file__).parents[2])},
-        timeout=60,
-        check=False,
-    )
-    assert done.returncode == 2
-    assert "screening.enabled is false" in done.stderr
+    code, _, err = run("serve", "--only", "screening", "--config", config)
+    assert code == 2
+    assert "screening.enabled is false" in err
