@@ -65,7 +65,7 @@ def test_a_broker_that_is_away_is_said_and_found_again(double, letters):
     async def run():
         first, second = letters(2)
         async with double.KafkaDouble(TOPIC) as broker:
-            sink, port = sink_for(broker.port), broker.port
+            sink, port = sink_for(broker.port, timeout_s=0.7), broker.port
             await sink.deliver(first)
         with pytest.raises(SinkDownError, match="Kafka not reached"):
             await sink.deliver(second)
