@@ -27,7 +27,7 @@ CONFIGS = (
 def a_leg(rng):
     """Loud, quiet, clicking and silent stretches, with packets lost; int16 ``[num_samples]`` and what is there."""
     parts = []
-    for _ in range(rng.integers(3, 12)):
+    for _ in range(rng.integers(3, cases(8, 12))):
         num = int(rng.choice([40, 700, 4000, 9000, 30_000]))
         parts.append(rng.standard_normal(num) * rng.choice([0, 3, 60, 2500, 8000]))
     audio = np.concatenate(parts).clip(-32768, 32767).astype(np.int16)

@@ -19,6 +19,7 @@ from inference.screening.config import ScreeningConfig
 from inference.screening.rules import RulesConfig
 from inference.service import logs
 from tests.peers import Peer, free_port, listens, started
+from tests.service.conftest import Gateway
 
 CALLER, CALLEES = "+441212345678", ["+442079460000", "+442079460007", "+442079460021"]
 
@@ -40,16 +41,17 @@ def test_what_is_heard_in_two_calls_is_shown_before_the_third(live, doubles):
             gateway,
         ):
             first = await screen(api, CALLEES[2])
-            for number, callee in enumerate(CALLEES[:2]):
-                reach = {"caller": CALLER, "subscriber": callee}
-                spec = gateway.spec(f"call-{number}", reach=reach, language="en")
-                assert (await api.post("/v1/calls", json=spec)).status_code == 201
-                said = doubles.speech(doubles.HELLO, doubles.THREAT, doubles.ASK, doubles.ASK, None)
-                await gateway.send(far=doubles.packets(said, ssrc=number + 1, first=100))
+            said = doubles.packets(doubles.speech(doubles.HELLO, doubles.THREAT, doubles.ASK, doubles.ASK, None))
+            with contextlib.closing(Gateway(gateway.media)) as other:
+                both = (gateway, other)
+                for number, one in enumerate(both):
+                    reach = {"caller": CALLER, "subscriber": CALLEES[number]}
+                    spec = one.spec(f"call-{number}", reach=reach, language="en")
+                    assert (await api.post("/v1/calls", json=spec)).status_code == 201
+                await asyncio.gather(*(one.send(far=said) for one in both))
+            for number in range(2):
                 verdict = (await api.delete(f"/v1/calls/call-{number}")).json()
                 assert verdict["level"] == "danger"
-                gateway.close()
-                gateway.__init__(gateway.media)
             await doubles.until(lambda: not worker.screened._telling)
             third = await screen(api, CALLEES[2])
             return first, third, dict(worker.screened.screening.journal.counts)

@@ -3,6 +3,7 @@
 import dataclasses
 import json
 import math
+import shutil
 
 import numpy as np
 import pytest
@@ -70,8 +71,8 @@ def one_thread():
     torch.set_num_threads(before)
 
 
-@pytest.fixture
-def voiced(doubles, tmp_path):
+@pytest.fixture(scope="module")
+def recordings(doubles, tmp_path_factory):
     """Scam calls threaten, genuine ones reassure; both begin with hello."""
 
     class Tones:
@@ -86,6 +87,7 @@ def voiced(doubles, tmp_path):
         "scam": [f"far [contact]: {hello}", f"near: {fine}", f"far [lure]: {threat}", f"far [ask]: {ask}"],
         "genuine": [f"far [contact]: {hello}", f"near: {fine}", f"far [reassure]: {fine}", f"far: {fine}"],
     }
+    out = tmp_path_factory.mktemp("recordings")
     numbers = {"scam": {"fit": TRAIN + DEV, "test": TEST}, "genuine": {"fit": GENUINE_TRAIN + GENUINE_DEV}}
     numbers["genuine"]["test"] = GENUINE_TEST
     for label, lines in kinds.items():
@@ -93,7 +95,14 @@ def voiced(doubles, tmp_path):
             for number in chosen:
                 name, family = f"en-{label}-{number}", "card_otp" if label == "scam" else None
                 script = Script(id=name, label=label, family=family, topic="bank", turns=parse_turns("\n".join(lines)))
-                save_call(voice_call(script, draw_recipe(script, 1, "clean"), Tones()), tmp_path / folder, name)
+                save_call(voice_call(script, draw_recipe(script, 1, "clean"), Tones()), out / folder, name)
+    return out
+
+
+@pytest.fixture
+def voiced(recordings, tmp_path):
+    """A copy of the recordings, beside which a test may train."""
+    shutil.copytree(recordings, tmp_path, dirs_exist_ok=True)
     return tmp_path
 
 

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from training.voice.channel import speech_level_db
 from training.voice.line import Line, background, carry, echo, leg_facts, level, pauses
 
-SECONDS = 30
+SECONDS = 15
 SIZE = SECONDS * 8000
 PACKETS = SECONDS * 50
 
