@@ -1,7 +1,5 @@
 """Many legs decided on together are decided on as each alone, however their audio comes."""
 
-import gc
-
 import numpy as np
 import pytest
 import soundfile
@@ -102,7 +100,6 @@ def test_a_leg_that_is_gone_leaves_its_row_and_nothing_of_what_it_heard():
         assert told(found) == expected
         leg.push(loud[:5000], 16_000)  # gone in the middle of a word
         del leg
-        gc.collect()
     assert len(bank._legs) == 2
     assert stays.position == 100
     assert sum(map(len, bank._history)) == 0
