@@ -2,7 +2,7 @@
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from inference.rtp import g711
@@ -52,6 +52,7 @@ def test_every_block_is_found(items: list[tuple[int, int, bytes]]) -> None:
 
 
 @given(st.binary(min_size=1, max_size=120) | NEARLY, st.integers(0, MAX_BLOCKS + 1))
+@example(redundant([(0, 0, b"")] * (MAX_BLOCKS + 2)), 0)  # a copy too many
 @settings(max_examples=cases(600, 10_000), deadline=None)
 def test_any_bytes_stay_within_the_packet(data: bytes, back: int) -> None:
     row = np.frombuffer(data, np.uint8)[None]
