@@ -63,14 +63,6 @@ LANGUAGE_RIDGE = 0.1
 English and Mandarin scripts: .953 and .827 with common weights, .948 and .872 with this, .945 and .886 with a tenth of
 it, where English already warns of fewer at 5 % false alarms."""
 
-CHAMPION_RIDGE = 1.0
-"""Cost, ten times as much, of weights being other than those of the model that a retraining began with: fifty new calls
-say little about them."""
-
-MIN_GENUINE_OF_POINT = 100
-"""Genuine calls from which a retraining finds thresholds anew: the worst of twenty says nothing of the worst 3 %, and a
-candidate would miss old scams for nothing that it learnt. With fewer it keeps the champion's."""
-
 MIN_CALLS_OF_LANGUAGE = 60
 """Scam and genuine calls of a language, each, from which it has weights of its own."""
 
@@ -211,43 +203,29 @@ def operating_point(
     )
 
 
-def values_of(weights: Weights) -> tuple[float, ...]:
-    """Weights in the order that :func:`fit_weights` has them."""
-    marks = (weights.act_weights.get(mark, 0.0) for mark in MARKS)
-    return (weights.far_scale, weights.far_bias, *marks)
-
-
-def calibrate(
-    calls: Sequence[RawCall], call_weights: Sequence[float], head_sha256: str, champion: Calibration | None = None
-) -> tuple[Calibration, float]:
+def calibrate(calls: Sequence[RawCall], call_weights: Sequence[float], head_sha256: str) -> tuple[Calibration, float]:
     """Fit everything; returns the calibration and its development log loss.
 
     Args:
         calls: development calls as the served graph judges them.
         call_weights: of each of them.
         head_sha256: of the head that did.
-        champion: of the model that the head was gone on from: weights stay near its own, acts count as they did.
     """
     verdict = VerdictConfig()
     languages = sorted({raw.call.language for raw in calls})
 
     def counting_in(language: str | None) -> Counting:
         """None: in all languages together."""
-        if champion is not None:
-            return champion.counting(language)
         return COUNTING._replace(bare_budget=BUDGETS.get(language or ""))
 
     only = languages[0] if len(languages) == 1 else None
     counting = counting_in(only)
-    held = () if champion is None else (values_of(champion), CHAMPION_RIDGE)
-    common, loss = fit_weights(calls, call_weights, verdict, counting, *held)
+    common, loss = fit_weights(calls, call_weights, verdict, counting)
 
     def weights_of(values: Sequence[float], chosen: Sequence[int], language: str | None) -> Weights:
         far_scale, bias, *marks = values
         its, masses, counting = [calls[i] for i in chosen], [call_weights[i] for i in chosen], counting_in(language)
         point = operating_point(its, masses, values, counting, verdict)
-        if champion is not None and point.num_genuine < MIN_GENUINE_OF_POINT:
-            point = champion.of(language or "").operating_point
         return Weights(
             far_scale=far_scale,
             far_bias=bias,
@@ -263,10 +241,7 @@ def calibrate(
         if len(languages) == 1 or min(scams, len(chosen) - scams) < MIN_CALLS_OF_LANGUAGE:
             continue
         its, masses = [calls[i] for i in chosen], [call_weights[i] for i in chosen]
-        near, ridge = common, LANGUAGE_RIDGE
-        if champion is not None and language in champion.by_language:
-            near, ridge = values_of(champion.by_language[language]), CHAMPION_RIDGE
-        values, _ = fit_weights(its, masses, verdict, counting_in(language), near, ridge)
+        values, _ = fit_weights(its, masses, verdict, counting_in(language), common)
         by_language[language] = weights_of(values, chosen, language)
     calibration = Calibration(
         **weights_of(common, range(len(calls)), only).model_dump(exclude={"stage_thresholds"}),

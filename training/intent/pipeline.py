@@ -15,7 +15,7 @@ from inference.engine.onnx import OnnxEngine
 from inference.engine.repository import write_atomically
 from inference.errors import ConfigError
 from inference.intent.calibration import CALIBRATION_FILE, Calibration
-from inference.intent.encoder import ENCODER_FILE, load_encoder
+from inference.intent.encoder import ENCODER_FILE, EncoderShape, load_encoder
 from inference.intent.install import HEAD_FILE, TOKENIZER_FILE, install_intent, model_of
 from inference.intent.versions import unseal
 from inference.weights import file as weights_file
@@ -152,6 +152,22 @@ def fit_version(
     return Fitted(digest, count_parameters(network), counts(passes.calls_of(0)))
 
 
+def build_head(out: Path, precision: Precision) -> tuple[EncoderShape, Path]:
+    """Build the served graph of the head in ``out``, and unseal it; returns its encoder and that one's tokenizer."""
+    shape = load_encoder(out / ENCODER_FILE)
+    unseal(out)  # its files are about to change
+    tokenizer_file = weights_file(shape.artefact, "tokenizer.json") if shape.artefact else out / TOKENIZER_FILE
+    base = open_tensors(shape.artefact) if shape.artefact else {}
+    install_intent(models_dir_of(out), base, tokenizer_file, precision, model_of(out))
+    return shape, tokenizer_file
+
+
+def write_calibration(out: Path, calibration: Calibration) -> None:
+    """Write calibration.json of the version ``out``."""
+    text = calibration.model_dump_json(indent=2) + "\n"
+    write_atomically(out / CALIBRATION_FILE, lambda temporary: temporary.write_text(text, encoding="utf-8"))
+
+
 def calibrate_head(
     out: Path,
     calls: Sequence[Call],
@@ -159,19 +175,13 @@ def calibrate_head(
     precision: Precision,
     seed: int,
     console: Console,
-    champion: Calibration | None = None,
 ) -> dict[str, Any]:
     """Build the served graph of ``out``'s head, fit calibration.json on development calls, install all of it.
 
-    ``out`` is ``<models>/<intent model>/<version>``, with head, encoder.json and tokenizer.json. ``champion``: of the
-    model that the head was gone on from, see :func:`training.intent.calibrate.calibrate`.
+    ``out`` is ``<models>/<intent model>/<version>``, with head, encoder.json and tokenizer.json.
     """
+    shape, tokenizer_file = build_head(out, precision)
     models_dir, model = models_dir_of(out), model_of(out)
-    shape = load_encoder(out / ENCODER_FILE)
-    unseal(out)  # its files are about to change
-    tokenizer_file = weights_file(shape.artefact, "tokenizer.json") if shape.artefact else out / TOKENIZER_FILE
-    base = open_tensors(shape.artefact) if shape.artefact else {}
-    install_intent(models_dir, base, tokenizer_file, precision, model)
     dev_calls = draw(calls, DEV, "dev", seed)
     corruptor = Corruptor(calls)
     rng = np.random.default_rng(seed)
@@ -186,9 +196,8 @@ def calibrate_head(
             raws = raw_calls(engine, model, tokenizer, dev, lambda: bar.advance(task))
     finally:
         engine.close()
-    calibration, loss = calibrate(raws, weights(dev, DEV), head_sha256, champion)
-    text = calibration.model_dump_json(indent=2) + "\n"
-    write_atomically(out / CALIBRATION_FILE, lambda temporary: temporary.write_text(text, encoding="utf-8"))
+    calibration, loss = calibrate(raws, weights(dev, DEV), head_sha256)
+    write_calibration(out, calibration)
     return {"head_sha256": head_sha256, "dev_log_loss": round(loss, 4), "dev_calls": counts(dev), "seed": seed}
 
 

@@ -5,36 +5,37 @@ fine-tuning of zero-shot models", CVPR 2022). How far a candidate may go is foun
 very condition that the gate asks of the gold ones: these are never looked at.
 """
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 
-from training.retrain.compare import allowed_loss
+from training.retrain.compare import Gate
 
 Weights = Mapping[str, np.ndarray]
 
 
 @dataclass(frozen=True, slots=True)
 class Tried:
-    """A candidate as the old development scams saw it.
+    """A candidate as the old development calls saw it.
 
     Attributes:
         kept: share of the champion's weights in its own.
-        before, after: of the scams, warned of by the champion and by it.
-        num_scam: how many they are.
+        gates: what they ask of it.
     """
 
     kept: float
-    before: int
-    after: int
-    num_scam: int
+    gates: tuple[Gate, ...]
 
     @property
     def is_enough(self) -> bool:
-        """Whether no more old scams are missed than a gate would allow."""
-        return self.before - self.after <= allowed_loss(self.num_scam)
+        """Whether it forgets no more, and alarms falsely no more, than a gate would allow."""
+        return all(gate.is_passed for gate in self.gates)
+
+    def to_json(self) -> dict[str, Any]:
+        """For report.json."""
+        return {"kept": self.kept} | {gate.name: gate.found for gate in self.gates}
 
 
 def between(new: Weights, old: Weights, kept: float) -> dict[str, np.ndarray]:
@@ -49,21 +50,19 @@ def between(new: Weights, old: Weights, kept: float) -> dict[str, np.ndarray]:
     return {name: moved(name, value) for name, value in new.items()}
 
 
-def furthest(shares: Sequence[float], make: Callable[[float], tuple[Tried, Any]]) -> tuple[list[Tried], Any]:
+def furthest(shares: Iterable[float], make: Callable[[float], Tried]) -> list[Tried]:
     """Make candidates that keep more and more of the champion, until one is enough; the last one stays if none is.
 
     Args:
         shares: what to keep, in turn.
-        make: makes the candidate, in place of the one before, and tries it; with what is to be recorded of it.
+        make: makes the candidate, in place of the one before, and tries it.
 
     Returns:
-        All that were tried, and what was recorded of the last.
+        All that were tried.
     """
     tried: list[Tried] = []
-    noted: Any = None
     for share in shares:
-        found, noted = make(share)
-        tried.append(found)
-        if found.is_enough:
+        tried.append(make(share))
+        if tried[-1].is_enough:
             break
-    return tried, noted
+    return tried

@@ -91,9 +91,11 @@ def retrain(
     """Learn new calls, measure the result beside the model that serves, and keep it only if nothing got worse.
 
     \b
-    validate -> leave out near copies -> deal into train, dev, test -> fit from the
-    model that serves -> calibrate -> measure both on the frozen gold calls and on
-    further new calls -> gates -> a candidate that `scamtap-train promote` takes.
+    validate -> leave out near copies -> deal into train and test -> fit from the model
+    that serves, old calls held to what it says of them -> does its calibration still
+    hold on old development calls? else go less far -> measure both on the frozen gold
+    calls and on further new calls -> gates -> a candidate that `scamtap-train promote`
+    takes.
 
     \b
     Fifty labelled calls of a new script (the same with --quick in minutes, to see how it goes):

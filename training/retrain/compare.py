@@ -108,9 +108,10 @@ def gates(champion: Sets, candidate: Sets, prior: float) -> list[Gate]:
     ]
 
 
-def allowed_loss(num_scam: int) -> float:
-    """How many of so many old scams a candidate may miss that the champion warns of."""
-    return max(1.0, MAX_RECALL_LOSS * num_scam)
+def forgets_nothing(champion: Sequence[Outcome], candidate: Sequence[Outcome]) -> tuple[Gate, ...]:
+    """The gates that say whether known calls are judged as before, here on any such calls."""
+    pair = ({GOLD: outcomes, NEW: ()} for outcomes in (champion, candidate))
+    return _old_recall(champion, candidate), _false_alarms(*pair)
 
 
 def _recall(outcomes: Sequence[Outcome]) -> tuple[int, int]:
@@ -120,7 +121,7 @@ def _recall(outcomes: Sequence[Outcome]) -> tuple[int, int]:
 
 def _old_recall(champion: Sequence[Outcome], candidate: Sequence[Outcome]) -> Gate:
     (before, num), (after, _) = _recall(champion), _recall(candidate)
-    is_passed = before - after <= allowed_loss(num)
+    is_passed = before - after <= max(1.0, MAX_RECALL_LOSS * num)
     lost = 100 * (before - after) / max(1, num)
     return Gate("old scams", is_passed, f"{after}/{num} against {before}/{num} warned of, {lost:+.1f} points lost")
 

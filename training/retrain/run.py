@@ -116,7 +116,7 @@ def retrain(
         plan: what to use.
         labelled: the new calls, with their provenance.
         sha256: of their file.
-        trainer: fits and calibrates.
+        trainer: makes the candidate.
         console: where progress goes.
         say: told a line as each step is done.
         hear: more copies of the calls that were admitted, as our recogniser hears them, with the sides of those.
@@ -141,7 +141,7 @@ def retrain(
     _write_report(plan, notes)
     unseal(plan.candidate)
     seal_intent(plan.candidate)
-    say(f"fitted and calibrated in {(time.monotonic() - began_s) / 60:.1f} min")
+    say(f"fitted in {(time.monotonic() - began_s) / 60:.1f} min")
     tested = [c for c in new if c.split == "test"]
     sets = [TextSet(GOLD, _what_of(gold), gold), TextSet(NEW, plan.what, tested)]
     before, after = (

@@ -2,7 +2,7 @@
 
 What must not stand on two sides is one group: near copies of one another, a pair, one caller, and a campaign that is
 one of several. A delivery usually is one new campaign: what is to be measured then is how its further calls are
-recognised, so a campaign that would not fit on the side of development or test is dealt by its calls. A group that is
+recognised, so a campaign that would not fit on the side of test is dealt by its calls. A group that is
 paired with a script that is known goes to the side of that one, wherever others would go.
 """
 
@@ -21,8 +21,9 @@ from training.scripts import Split, load_scripts
 ALIKE = 0.6
 """Share of the words from which a call is a near copy: it teaches nothing, and measures nothing on the other side."""
 
-FIFTHS: dict[Split, int] = {"train": 3, "test": 1, "dev": 1}
-"""How many of five calls of a label a side gets; where two sides are equally short, the first gets it."""
+FIFTHS: dict[Split, int] = {"train": 4, "test": 1}
+"""How many of five calls of a label a side gets; where both are equally short, the first gets it. None is for
+development: nothing is chosen by new calls."""
 
 LABELS = ("scam", "genuine")
 
@@ -58,7 +59,7 @@ def known_sides(sources: Sources) -> dict[str, Split]:
 
 
 def deal(labelled: Sequence[LabelledText], known: Mapping[str, Split] = ANY_SIDE) -> Dealt:
-    """Leave out near copies, and give three fifths of each label to train, one each to dev and test, as groups allow.
+    """Leave out near copies, and give four fifths of each label to train and one to test, as groups allow.
 
     Groups go to the side that is shortest of its share, large ones first, then in order of a stable hash: the hash
     alone (:func:`training.intent.data.split_of`) would leave some deliveries of twenty without a test call.
@@ -117,7 +118,7 @@ def _groups(kept: Sequence[LabelledText], copies: Iterable[NearCopy]) -> dict[st
 
 
 def _small_campaigns(kept: Sequence[LabelledText]) -> set[str]:
-    """Those that fit on the side of development or test, in either label."""
+    """Those that fit on the side of test, in either label."""
     calls = Counter(call.label for call in kept)
     its = Counter((call.campaign, call.label) for call in kept if call.campaign is not None)
     large = {campaign for (campaign, label), number in its.items() if number * sum(FIFTHS.values()) > calls[label]}

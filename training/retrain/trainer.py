@@ -1,4 +1,8 @@
-"""Fits a candidate from the champion's own weights on new calls and a sample of the old, and calibrates it."""
+"""Fits a candidate from the champion's own weights on new calls and a sample of the old.
+
+The old calls are held to what the champion says of them (:mod:`training.intent.held`), so its calibration holds, and is
+kept: found anew, it shifted thresholds by chance, and that cost more old scams than the new calls did.
+"""
 
 import dataclasses
 import hashlib
@@ -15,14 +19,16 @@ from inference.intent.calibration import CALIBRATION_FILE, load_calibration
 from inference.intent.install import HEAD_FILE
 from inference.service.sealed import seal_intent
 from inference.weights.safetensors import read_safetensors
+from training.evaluation.outcome import Outcome
 from training.evaluation.run import judge_all
 from training.evaluation.sets import TextSet
 from training.intent.corrupt import Corruptor
 from training.intent.data import Call
-from training.intent.pipeline import Fitted, calibrate_head, fit_version
+from training.intent.pipeline import Fitted, build_head, fit_version, write_calibration
 from training.intent.recipe import TRAIN, Share, draw
 from training.intent.version import write_head
 from training.retrain.between import Tried, between, furthest
+from training.retrain.compare import forgets_nothing
 from training.retrain.incoming import SOURCE
 
 if TYPE_CHECKING:
@@ -41,14 +47,14 @@ class WarmStart:
     Attributes:
         epochs: passes over the new calls and what is rehearsed.
         num_rehearsed: old training calls beside them, so that nothing known is forgotten.
-        num_dev: old development calls that the calibration is fitted on, beside the new ones.
+        num_dev: old development calls that say how far from the champion it may go.
         head_epochs: further passes of the heads alone.
         rate: factor on the learning rates of training from the published encoder: less is to be learnt. With .4, six
             passes of the heads alone, 400 calls rehearsed and 240 calibrated on, fifty new calls cost 3.3 points of old
             recall, and false alarms rose from 27 to 35 of 316; as it is now 2.2 points, and none more. With .1 it
             is 3.0 points: most of it comes of calibrating anew.
-        kept: shares of the champion's weights in the candidate's, tried in turn until it forgets no more than a gate
-            allows (:mod:`training.retrain.between`).
+        kept: shares of the champion's weights in the candidate's, tried in turn until it forgets and alarms no more
+            than gates allow (:mod:`training.retrain.between`).
         seed: of every draw.
     """
 
@@ -93,25 +99,23 @@ class WarmTrainer:
         corruptor = Corruptor(c for c in [*known, *new] if c.split == "train")
         fitted = self._fit(champion, out, draw(calls, SHARES, "train", config.seed), corruptor)
         tuned, shipped = (read_safetensors(folder / HEAD_FILE) for folder in (out, champion))
-        old = _sampled(known, "dev", config.num_dev, config.seed)
-        # Words that sound alike are drawn from what calibration is given: some training calls for that, not measured.
-        given = [*old, *(_as_script(call) for call in new), *calls[:200]]
+        scripts = [call for call in known if call.source.startswith("scripts")]
+        old = _sampled(scripts, "dev", config.num_dev, config.seed)
         calibration = load_calibration(champion / CALIBRATION_FILE)
-        scams = [call for call in old if call.is_scam and call.source.startswith("scripts")]
-        before = self._num_warned(champion, scams)
+        before = self._judged(champion, old)
 
-        def make(kept: float) -> tuple[Tried, dict[str, Any]]:
+        def make(kept: float) -> Tried:
             sha256 = write_head(out / HEAD_FILE, between(tuned, shipped, kept))
-            notes = calibrate_head(out, given, sha256, "int8", config.seed, self._console, calibration)
-            return Tried(kept, before, self._num_warned(seal_intent(out), scams), len(scams)), notes
+            build_head(out, "int8")
+            write_calibration(out, calibration.model_copy(update={"head_sha256": sha256}))
+            return Tried(kept, forgets_nothing(before, self._judged(seal_intent(out), old)))
 
-        tried, calibrated = furthest(config.kept, make)
-        self._checkpoint.unlink(missing_ok=True)  # a run stopped while it calibrated need not fit anew
+        tried = furthest(config.kept, make)
+        self._checkpoint.unlink(missing_ok=True)  # a run stopped while it was tried need not fit anew
         return {
             "warm_start": dataclasses.asdict(config),
             "num_fitted": sum(fitted.num_calls.values()),
-            "old_development_scams": [dataclasses.asdict(one) for one in tried],
-            "calibration": calibrated,
+            "old_development_calls": [one.to_json() for one in tried],
         }
 
     def _fit(self, champion: Path, out: Path, calls: Sequence[Call], corruptor: Corruptor) -> Fitted:
@@ -122,9 +126,8 @@ class WarmTrainer:
         console, checkpoint, holds = self._console, self._checkpoint, lambda call: call.source != SOURCE
         return fit_version(out, calls, SHARES, corruptor, encoder, recipe, console, checkpoint, holds=holds)
 
-    def _num_warned(self, version: Path, scams: list[Call]) -> int:
-        judged = judge_all(version, [TextSet("dev", "written text", scams)], self._console, lambda _line: None)
-        return sum(bool(outcome.alarms) for outcome in judged["dev"])
+    def _judged(self, version: Path, calls: list[Call]) -> Sequence[Outcome]:
+        return judge_all(version, [TextSet("dev", "written text", calls)], self._console, lambda _line: None)["dev"]
 
     def _recipe(self, champion: Path) -> "FitConfig":
         """The champion's recipe, gentler."""
@@ -148,8 +151,3 @@ def _sampled(calls: Sequence[Call], split: str, limit: int, seed: int) -> list[C
         its = [c for c in calls if c.split == split and c.is_scam == is_scam]
         chosen += [its[i] for i in rng.permutation(len(its))[: limit // 2]]
     return chosen
-
-
-def _as_script(call: Call) -> Call:
-    """New development calls weigh in the calibration as our own scripts do."""
-    return dataclasses.replace(call, source="scripts" if call.language == "en" else f"scripts-{call.language}")

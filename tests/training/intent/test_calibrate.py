@@ -8,7 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from inference.intent.acts import ACTS
-from inference.intent.calibration import REASSURING, Calibration, Counting
+from inference.intent.calibration import Calibration, Counting
 from inference.intent.scores import STAGES
 from inference.verdict.verdict import DANGER_FALSE_ALARMS, SUSPECT_FALSE_ALARMS, VerdictConfig
 from training.intent.calibrate import (
@@ -19,7 +19,6 @@ from training.intent.calibrate import (
     calibrate,
     fit_weights,
     stage_thresholds,
-    values_of,
     weighted_quantile,
 )
 from training.intent.data import Call, Piece
@@ -134,24 +133,6 @@ def test_a_language_with_calls_enough_is_weighed_by_itself() -> None:
     assert few.by_language == {}
 
 
-def test_a_retraining_stays_near_the_champion_s_weights_and_counts_acts_as_it_does() -> None:
-    rng = np.random.default_rng(2)
-    calls = [raw(bool(y), float(rng.normal(0.5 if y else -0.5, 0.9))) for y in rng.integers(0, 2, 60)]
-    free, _ = calibrate(calls, [1.0] * 60, "0" * 64)
-    weights = {name: -0.4 if name in REASSURING else 0.9 for name in MARKS}
-    champion = free.model_copy(
-        update={"act_weights": weights, "far_scale": 1.2, "act_floor": 0.2, "act_repeat": 0.7, "bare_limit": 0.4}
-        | {"bare_budget": 0.9}
-    )
-    near, _ = calibrate(calls, [1.0] * 60, "1" * 64, champion)
-
-    def distance(calibration: Calibration) -> float:
-        return float(np.linalg.norm(np.subtract(values_of(calibration), values_of(champion))))
-
-    assert (near.counting(), near.head_sha256) == (Counting(0.2, 0.7, 0.4, 0.9), "1" * 64)
-    assert 0 < distance(near) < 0.5 * distance(free)
-
-
 def test_stage_thresholds_find_the_gap() -> None:
     thresholds = stage_thresholds([raw(True, 1.0)])
     assert 0.1 < thresholds["ask"] <= 0.55
@@ -179,15 +160,6 @@ def test_small_talk_is_bounded_in_the_languages_that_real_talk_was_measured_in()
     both = made("en", "zh")
     assert (both.counting("en").bare_budget, both.counting("zh").bare_budget) == (BUDGETS["en"], None)
     assert both.counting().bare_budget is None
-
-
-@pytest.mark.parametrize(("num_genuine", "is_kept"), [(30, True), (120, False)])
-def test_a_retraining_on_few_genuine_calls_keeps_the_champion_s_thresholds(num_genuine: int, is_kept: bool) -> None:
-    rng = np.random.default_rng(5)
-    champion, _ = calibrate(many(rng, 200), [1.0] * 400, "0" * 64)
-    few = many(rng, num_genuine)
-    made, _ = calibrate(few, [1.0] * len(few), "1" * 64, champion)
-    assert (made.operating_point == champion.operating_point) == is_kept
 
 
 def many(rng: np.random.Generator, num_of_each: int) -> list[RawCall]:

@@ -14,7 +14,7 @@ from training.intent.losses import Network, run  # noqa: E402
 from training.intent.prepare import Prepared, prepare  # noqa: E402
 from training.intent.version import window_tokenizer  # noqa: E402
 
-CONFIG = FitConfig(epochs=12, is_whole=True, dropout=0.0, pieces_per_batch=16, layer_rate=1e-3)
+CONFIG = FitConfig(epochs=12, is_whole=True, dropout=0.0, pieces_per_batch=8, layer_rate=1e-3)
 
 
 def call(number: int, source: str, ask: str, *, is_scam: bool) -> Call:
@@ -27,7 +27,7 @@ def call(number: int, source: str, ask: str, *, is_scam: bool) -> Call:
 
 
 def scams_and_genuine(source: str, scam: str, genuine: str) -> list[Call]:
-    return [call(n, source, genuine if n % 2 else scam, is_scam=n % 2 == 0) for n in range(8)]
+    return [call(n, source, genuine if n % 2 else scam, is_scam=n % 2 == 0) for n in range(4)]
 
 
 KNOWN = scams_and_genuine("scripts", "read me the code now", "we never ask for codes")

@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 
 from training.retrain.between import Tried, between, furthest
+from training.retrain.compare import Gate
 
 
 def half(*values: float) -> np.ndarray:
@@ -23,16 +24,18 @@ def test_a_candidate_lies_between_what_it_was_tuned_to_and_the_champion() -> Non
 
 
 @pytest.mark.parametrize(
-    ("warned", "made"),
+    ("holds", "made"),
     [
-        ((297, 290, 290), [0.5]),  # three of 364 may be lost
-        ((296, 297, 290), [0.5, 0.75]),
-        ((280, 290, 296), [0.5, 0.75, 0.875]),  # none is enough: the last one stays, and the gates refuse it
+        ((True, False, False), [0.0]),
+        ((False, True, False), [0.0, 0.5]),
+        ((False, False, False), [0.0, 0.5, 0.75]),  # none is enough: the last one stays, and the gates refuse it
     ],
 )
-def test_it_goes_no_further_than_old_development_scams_allow(warned, made) -> None:
-    after = dict(zip((0.5, 0.75, 0.875), warned, strict=True))
-    tried, noted = furthest(tuple(after), lambda kept: (Tried(kept, 300, after[kept], 364), f"kept {kept}"))
+def test_it_goes_no_further_than_old_development_calls_allow(holds, made) -> None:
+    passed = dict(zip((0.0, 0.5, 0.75), holds, strict=True))
+    tried = furthest(
+        passed, lambda kept: Tried(kept, (Gate("old scams", True, ""), Gate("false alarms", passed[kept], "1 more")))
+    )
     assert [one.kept for one in tried] == made
-    assert noted == f"kept {made[-1]}"
-    assert [one.is_enough for one in tried][:-1] == [False] * (len(made) - 1)
+    assert [one.is_enough for one in tried] == [passed[kept] for kept in made]
+    assert tried[-1].to_json() == {"kept": made[-1], "old scams": "", "false alarms": "1 more"}

@@ -58,7 +58,7 @@ def test_new_scripts_stand_where_the_scripts_stand_that_they_are_paired_with(
     _, said, _ = train_command("retrain", "--no-voice", *(part for option in given.items() for part in option))
     assert "26 new calls" in said
     sides = {name: {c.split for c in seen if c.id.startswith(f"en-new-{name}-")} for name in ("train", "test", "alone")}
-    assert sides == {"train": {"train"}, "test": {"test"}, "alone": {"train", "dev"}}
+    assert sides == {"train": {"train"}, "test": {"test"}, "alone": {"train"}}
 
 
 def test_what_is_said_counts_for_more_than_quick(ordered):

@@ -24,40 +24,40 @@ def counted(dealt):
 
 def test_one_campaign_is_dealt_by_its_calls():
     dealt = deal([call(f"n{i}", campaign="june") for i in range(50)])
-    assert counted(dealt) == {"train": 30, "dev": 10, "test": 10}
+    assert counted(dealt) == {"train": 40, "test": 10}
     assert dealt == deal([call(f"n{i}") for i in range(50)])
 
 
 @pytest.mark.parametrize(("num", "is_whole"), [(2, False), (4, False), (5, True), (10, True)])
 def test_a_campaign_that_fits_on_a_side_stays_there(num, is_whole):
     dealt = deal([call(f"n{i}", campaign=f"op-{i % num}") for i in range(40)])
-    assert counted(dealt) == {"train": 24, "dev": 8, "test": 8}
+    assert counted(dealt) == {"train": 32, "test": 8}
     sides = {(i % num, dealt.sides[f"n{i}"]) for i in range(40)}
     assert (len(sides) == num) is is_whole
 
 
 def test_of_several_campaigns_one_that_is_most_of_the_delivery_is_dealt_by_its_calls():
     dealt = deal([call(f"n{i}", campaign=f"op-{max(0, i - 35)}") for i in range(40)])
-    assert counted(dealt) == {"train": 24, "dev": 8, "test": 8}
+    assert counted(dealt) == {"train": 32, "test": 8}
 
 
 def test_a_caller_is_on_one_side():
     dealt = deal([call(f"n{i}", campaign="june", caller_hash=f"{i // 4:016x}") for i in range(40)])
     assert len({(i // 4, dealt.sides[f"n{i}"]) for i in range(40)}) == 10
-    assert counted(dealt) == {"train": 24, "dev": 8, "test": 8}
+    assert counted(dealt) == {"train": 32, "test": 8}
 
 
 def test_a_large_group_is_learnt_from_and_the_rest_is_measured():
     dealt = deal([call(f"n{i}", caller_hash="a" * 16 if i < 20 else None) for i in range(30)])
     assert {dealt.sides[f"n{i}"] for i in range(20)} == {"train"}
-    assert counted(dealt) == {"train": 20, "dev": 5, "test": 5}
+    assert counted(dealt) == {"train": 24, "test": 6}
 
 
 def test_a_pair_is_on_one_side():
     calls = [call(f"{label[0]}{i}", label, pair=f"p{i}") for i in range(10) for label in ("scam", "genuine")]
     dealt = deal(calls)
     assert all(dealt.sides[f"s{i}"] == dealt.sides[f"g{i}"] for i in range(10))
-    assert counted(dealt) == {"train": 12, "dev": 4, "test": 4}
+    assert counted(dealt) == {"train": 16, "test": 4}
 
 
 def test_a_call_told_anew_is_on_the_side_of_the_one_that_it_tells():
@@ -72,7 +72,7 @@ def test_a_pair_with_known_scripts_is_on_their_side():
     calls += [call("en-old", said="the same call, corrected"), *(call(f"m{i}") for i in range(11))]
     dealt = deal(calls, known)
     assert [dealt.sides[name] for name in ("n0", "n1", "n2", "en-old")] == ["test", "dev", "train", "train"]
-    assert counted(dealt) == {"train": 9, "dev": 3, "test": 3}
+    assert counted(dealt) == {"train": 11, "dev": 1, "test": 3}
     assert dealt.left_out == {}
 
 
@@ -80,7 +80,7 @@ def test_a_group_that_known_scripts_pull_to_two_sides_is_left_out():
     calls = [call(f"n{i}", pair=name, caller_hash="a" * 16) for i, name in enumerate(("en-gold", "en-old", None))]
     dealt = deal([*calls, *(call(f"m{i}") for i in range(10))], {"en-gold": "test", "en-old": "train"})
     assert dealt.left_out == dict.fromkeys(("n0", "n1", "n2"), "stands with known scripts of two sides")
-    assert counted(dealt) == {"train": 6, "dev": 2, "test": 2}
+    assert counted(dealt) == {"train": 8, "test": 2}
 
 
 def test_scripts_are_known_by_id_and_pair_and_the_demo_is_held_out(tmp_path):
