@@ -38,12 +38,13 @@ _BREAK = r"[^\w'$£€%]"  # what may be written for a pause between two digits;
 _THEN = rf"{_BREAK}+(?:and{_BREAK}+)?"
 _SPACED_DIGITS = re.compile(rf"\d(?:{_BREAK}*\d)+")
 _SPOKEN_NUMBER = re.compile(rf"\b(?:{_NUMBER_WORD})(?:{_THEN}(?:{_NUMBER_WORD}))+\b", re.IGNORECASE)
-_NUMERAL = rf"(?:(?<!\d)\d+|\b(?:{_NUMBER_WORD})\b)"
+_NUMERAL = rf"(?:(?<!\d)\d+|\b(?:{_NUMBER_WORD}|nought|naught|triple|treble)\b)"
 _READ_OUT = re.compile(rf"{_NUMERAL}(?:{_THEN}{_NUMERAL}){{2,}}", re.IGNORECASE)
 """Three numerals or more, digits and words mixed ("4 double 9 two"). Two may be "Press 1. One of our agents"."""
 _HAN_DIGIT = "[零〇一二三四五六七八九两幺]"
-_HAN_READ_OUT = re.compile(rf"(?<!{_HAN_NUMERAL}){_HAN_DIGIT}(?:{_BREAK}+{_HAN_DIGIT}(?!{_HAN_NUMERAL})){{2,}}")
-"""Likewise three or more: two may be the ends of words, as in 统一，一定."""
+_HAN_DIGITS = rf"{_HAN_DIGIT}+(?!{_HAN_NUMERAL})"
+_HAN_READ_OUT = re.compile(rf"(?<!{_HAN_NUMERAL}){_HAN_DIGITS}(?:{_BREAK}+{_HAN_DIGITS}){{2,}}")
+"""Likewise three or more, single digits or a few together: two may be the ends of words, as in 统一，一定."""
 
 _CURRENCY = {"$": " dollars ", "£": " pounds ", "€": " euros ", "%": " percent "}
 _NOT_WORD = re.compile(r"[^\w' ]+", re.UNICODE)

@@ -94,6 +94,8 @@ def test_normalising_twice_changes_nothing_more(text: str) -> None:
         ("Press 1. One of our agents; 统一，一定要去", "Press 1. One of our agents; 统一,一定要去"),
         ("验证码是四 九 二 九。", "验证码是 number 。"),
         ("四，九，二、九，谢谢", "number ,谢谢"),
+        ("四 九 二九, 尾号九九 八 七", "number , 尾号 number"),
+        ("It's nought 7 treble two", "It's number"),
         ("验证码4、9、2、9元", "验证码 number 元"),
     ],
 )

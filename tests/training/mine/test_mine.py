@@ -82,7 +82,7 @@ DIGITS = st.text("0123456789٣ ,.:/()+-$£%'abnyzm２²十九", max_size=40)
 SAID = st.lists(
     st.sampled_from(("four", "Nine", "hundred", "and", "oh", "x", "4929", "、", "#", ", ", "-")), max_size=9
 )
-DIGIT = r"(?:[\d十九]|four|nine|oh|hundred)"
+DIGIT = r"(?:[\d十]|九+|four|nine|oh|hundred)"
 READ_OUT = re.compile(rf"{DIGIT}(?:[^\w'$£€%]+(?:and[^\w]+)?{DIGIT}){{2,}}", re.IGNORECASE)
 
 
@@ -115,8 +115,10 @@ def test_a_masked_text_is_read_as_the_text_is(text):
         "Four. Nine. Two",
         "4 double 9 two",
         "四九二九",
+        "four nought treble nine",
         "四 九 二 九",
         "四，九、二",
+        "四 九 二九",
     ],
 )
 def test_a_code_read_digit_by_digit_is_masked_too(said):
