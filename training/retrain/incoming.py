@@ -17,7 +17,7 @@ from training.scripts import Split
 SOURCE = "new"
 MAX_CALLS = 5000
 MIN_CALLS = 6
-"""Fewer cannot be dealt to train, dev and test with both something to learn and something to measure."""
+"""Fewer cannot be dealt to train and test with both something to learn and something to measure."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,7 +84,7 @@ def admit(
         sides: of the known scripts, by id and pair.
 
     Raises:
-        ConfigError: too few are left.
+        ConfigError: too few are left, or none to learn from.
     """
     dealt = deal(labelled, sides)
     left_out = {**dealt.left_out, **_known_already(labelled, dealt, known)}
@@ -95,6 +95,11 @@ def admit(
             "them are needed: collect more"
         )
     calls = [replace(dealt.call(call), source=SOURCE) for call in kept]
+    if not any(call.split == "train" for call in calls):
+        raise ConfigError(
+            f"none of {len(calls)} new calls may be learnt from: all stand with known scripts of development or test; "
+            "collect others"
+        )
     return Incoming(calls, left_out, sha256, {call.id: call.words for call in kept})
 
 

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 import numpy as np
 from rich.console import Console
 
+from inference.engine.sums import sha256_of_file
 from inference.intent.calibration import CALIBRATION_FILE, load_calibration
 from inference.intent.install import HEAD_FILE
 from inference.service.sealed import seal_intent
@@ -87,9 +88,7 @@ class WarmTrainer:
     def __init__(self, config: WarmStart, console: Console, work: Path) -> None:
         self._config = config
         self._console = console
-        # A run with other settings is another run: it does not go on from this one.
-        key = hashlib.sha256(repr(config).encode()).hexdigest()[:8]
-        self._checkpoint = work / f"fit-{key}.safetensors"
+        self._work = work
 
     def __call__(self, champion: Path, out: Path, known: Sequence[Call], new: Sequence[Call]) -> dict[str, Any]:
         """See :class:`Trainer`."""
@@ -110,19 +109,24 @@ class WarmTrainer:
             return Tried(kept, forgets_nothing(before, self._judged(seal_intent(out), old)))
 
         tried = furthest(config.kept, make)
-        self._checkpoint.unlink(missing_ok=True)  # a run stopped while it was tried need not fit anew
+        self._checkpoint_of(champion).unlink(missing_ok=True)  # one stopped while it was tried need not fit anew
         return {
             "warm_start": dataclasses.asdict(config),
             "num_fitted": sum(fitted.num_calls.values()),
             "old_development_calls": [one.to_json() for one in tried],
         }
 
+    def _checkpoint_of(self, champion: Path) -> Path:
+        """A run with other settings, or from another head, is another run: it does not go on from this one."""
+        key = hashlib.sha256(f"{self._config} {sha256_of_file(champion / HEAD_FILE)}".encode()).hexdigest()[:8]
+        return self._work / f"fit-{key}.safetensors"
+
     def _fit(self, champion: Path, out: Path, calls: Sequence[Call], corruptor: Corruptor) -> Fitted:
         from training.intent.encoders import open_version
 
         encoder, shipped = open_version(champion), read_safetensors(champion / HEAD_FILE)
         recipe = self._recipe(champion).as_tuned(encoder.shape, shipped)
-        console, checkpoint, holds = self._console, self._checkpoint, lambda call: call.source != SOURCE
+        console, checkpoint, holds = self._console, self._checkpoint_of(champion), lambda call: call.source != SOURCE
         return fit_version(out, calls, SHARES, corruptor, encoder, recipe, console, checkpoint, holds=holds)
 
     def _judged(self, version: Path, calls: list[Call]) -> Sequence[Outcome]:

@@ -53,6 +53,15 @@ def test_near_copies_of_what_is_known_and_of_one_another_are_left_out():
     assert "the words of n1" in incoming.left_out["n20"]
 
 
+def test_where_all_calls_stand_with_gold_scripts_nothing_is_left_to_learn():
+    """Fitted on nothing the candidate would be the champion again, and this delivery would count as learnt."""
+    calls = [call(i).model_copy(update={"pair": "en-gold"}) for i in range(8)]
+    with pytest.raises(ConfigError, match="none of 8 new calls may be learnt from"):
+        admit(calls, {}, "0" * 64, {"en-gold": "test"})
+    incoming = admit([*calls, call(9)], {}, "0" * 64, {"en-gold": "test"})
+    assert [c.id for c in incoming.of("train")] == ["n9"]
+
+
 def test_copies_among_the_known_are_nobodys_fault():
     known = {"a": "one two three four five six seven", "b": "one two three four five six seven"}
     calls = [call(i) for i in range(7)] + [call(9, text="one two three four five six seven eight nine ten twelve")]
