@@ -61,6 +61,11 @@ def test_new_calls_become_a_candidate_and_a_version_that_one_bit_undoes(champion
     report = json.loads((done.candidate / "report.json").read_text())
     assert report["retraining"][0]["num_fitted"] > 12  # the new ones, damaged copies of them, old ones
     assert not list((tmp_path / "run").glob("fit-*"))  # nothing to go on from: it is done
+    before, after = (json.loads((folder / "calibration.json").read_text()) for folder in (champion, done.candidate))
+    assert before.pop("head_sha256") != after.pop("head_sha256")
+    assert before == after  # the champion's, kept
+    tried = report["retraining"][0]["old_development_calls"]
+    assert [one["kept"] for one in tried] == list(WarmStart().kept)[: len(tried)]
     if not done.is_passed:  # so small a network may fail a gate: then it cannot be promoted, and is sealed by hand here
         with pytest.raises(ScamTapError):
             promote(done.candidate, models_dir)
