@@ -6,14 +6,18 @@ import pytest
 
 torch = pytest.importorskip("torch")
 
+from inference.intent.acts import ACTS  # noqa: E402
+from inference.intent.scores import FAMILIES, STAGES  # noqa: E402
 from training.intent.data import Call, Piece  # noqa: E402
 from training.intent.encoders import Encoder, scratch_encoder  # noqa: E402
 from training.intent.fit import FitConfig, fit  # noqa: E402
 from training.intent.held import Teacher  # noqa: E402
-from training.intent.losses import Network, run  # noqa: E402
+from training.intent.losses import LOSSES, Network, Taught, losses_of, run  # noqa: E402
+from training.intent.network import Outputs  # noqa: E402
 from training.intent.prepare import Prepared, prepare  # noqa: E402
 from training.intent.version import window_tokenizer  # noqa: E402
 
+SIZES = [(len(names),) for names in (FAMILIES, STAGES, ACTS)]
 CONFIG = FitConfig(epochs=12, is_whole=True, dropout=0.0, pieces_per_batch=8, layer_rate=1e-3)
 
 
@@ -85,6 +89,24 @@ def test_only_batches_with_a_known_call_are_put_to_the_teacher(encoder: Encoder)
     torch.testing.assert_close(taught.said.llr, run(champion, [new[0], known[0]]).llr)
     assert teacher.of(new) is None
     assert teacher.of([]) is None
+
+
+def test_what_is_said_of_a_held_call_stays_whatever_its_labels(
+    encoder: Encoder, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Where the network still says what it said, nothing pulls at a held call, and every loss at the other."""
+    longer = replace(KNOWN[0], pieces=(*KNOWN[0].pieces, replace(KNOWN[0].pieces[1], turn=2)))
+    batch = prepared(encoder, [longer, NEW[0]])
+    starts = torch.Generator().manual_seed(1)
+    said = Outputs(*(torch.randn(5, *size, generator=starts) for size in ((), *SIZES)))
+    out = Outputs(*(value.clone().requires_grad_() for value in said))
+    monkeypatch.setattr("training.intent.losses.run", lambda *_: out)
+    sums = losses_of(torch.nn.Module(), batch, 0.03, taught=Taught(said, [True, False]))
+    for name, (loss, _), value in zip(LOSSES, sums, out, strict=True):
+        loss.backward()
+        pull = value.grad.reshape(5, -1).abs().amax(1)
+        assert (pull[:3] < 1e-6).all(), name
+        assert (pull[3:] > 0.01).all(), name
 
 
 def test_there_is_no_teacher_for_a_file_that_holds_no_head(encoder: Encoder) -> None:
