@@ -8,7 +8,7 @@ paired with a script that is known goes to the side of that one, wherever others
 
 import hashlib
 from collections import Counter, defaultdict
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from types import MappingProxyType
 
@@ -78,6 +78,7 @@ def deal(labelled: Sequence[LabelledText], known: Mapping[str, Split] = ANY_SIDE
     bound: dict[str, set[Split]] = defaultdict(set)
     for call in kept:
         members[groups[call.id]].append(call)
+    for call in labelled:  # a copy that is left out says where its words stand, too
         bound[groups[call.id]] |= {known[name] for name in known.keys() & {call.id, call.pair}}
     for name in [name for name, sides in bound.items() if len(sides) > 1]:
         left_out |= {call.id: "stands with known scripts of two sides" for call in members.pop(name)}
@@ -93,8 +94,8 @@ def deal(labelled: Sequence[LabelledText], known: Mapping[str, Split] = ANY_SIDE
     return Dealt({call.id: side_of[name] for name, its in members.items() for call in its}, groups, left_out)
 
 
-def _groups(kept: Sequence[LabelledText], copies: Iterable[NearCopy]) -> dict[str, str]:
-    """Id of a call -> smallest id of its group."""
+def _groups(kept: Sequence[LabelledText], copies: Sequence[NearCopy]) -> dict[str, str]:
+    """Id of a call, one of ``kept`` or a copy -> smallest id of its group that is kept."""
     above: dict[str, str] = {}
 
     def root(key: str) -> str:
@@ -114,7 +115,8 @@ def _groups(kept: Sequence[LabelledText], copies: Iterable[NearCopy]) -> dict[st
     named: dict[str, str] = {}
     for call_id in sorted(call.id for call in kept):
         named.setdefault(root(f"call {call_id}"), call_id)
-    return {call.id: named[root(f"call {call.id}")] for call in kept}
+    ids = [*(call.id for call in kept), *(pair.second for pair in copies)]
+    return {call_id: named[root(f"call {call_id}")] for call_id in ids}
 
 
 def _small_campaigns(kept: Sequence[LabelledText]) -> set[str]:

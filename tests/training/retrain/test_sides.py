@@ -76,6 +76,14 @@ def test_a_pair_with_known_scripts_is_on_their_side():
     assert dealt.left_out == {}
 
 
+def test_a_copy_that_is_left_out_holds_what_it_copies_on_the_side_of_its_pair():
+    """What is told after a gold call is not learnt because another line with its words does not say so."""
+    one, copy = call("n0"), call("n1", said=f"{call('n0').words} now", pair="en-gold")
+    dealt = deal([one, copy, *(call(f"m{i}") for i in range(9))], {"en-gold": "test"})
+    assert dealt.left_out.keys() == {"n1"}
+    assert dealt.sides["n0"] == "test"
+
+
 def test_a_group_that_known_scripts_pull_to_two_sides_is_left_out():
     calls = [call(f"n{i}", pair=name, caller_hash="a" * 16) for i, name in enumerate(("en-gold", "en-old", None))]
     dealt = deal([*calls, *(call(f"m{i}") for i in range(10))], {"en-gold": "test", "en-old": "train"})
