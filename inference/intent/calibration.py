@@ -119,10 +119,9 @@ class Calibration(Weights):
         """The weights that utterances in ``language`` are weighed with."""
         return self.by_language.get(language, self)
 
-    def counting(self, language: str | None = None) -> Counting:
-        """How acts count in ``language``; None: where a language has no weights of its own."""
-        budget = self.bare_budget if language is None else self.of(language).bare_budget
-        return Counting(self.act_floor, self.act_repeat, self.bare_limit, budget)
+    def counting(self) -> Counting:
+        """How acts count where a language has no weights of its own."""
+        return Counting(self.act_floor, self.act_repeat, self.bare_limit, self.bare_budget)
 
     def with_own(self, own: Mapping[str, "Calibration"]) -> "Calibration":
         """This one with the weights of languages that have a model of their own.

@@ -73,7 +73,6 @@ def fit_weights(
     verdict: VerdictConfig,
     counting: Counting,
     near: Sequence[float] | None = None,
-    ridge: float = LANGUAGE_RIDGE,
 ) -> tuple[tuple[float, ...], float]:
     """Weights with the least log loss of the accumulated evidence, at even prior, over all prefixes; and that loss.
 
@@ -84,14 +83,13 @@ def fit_weights(
         call_weights: of each of them.
         verdict: its floor and ceiling.
         counting: how acts count.
-        near: weights that cost nothing; small ones of the marks where left out.
-        ridge: what it costs to be other than ``near``.
+        near: weights that cost nothing, those of all languages; small ones of the marks where left out.
     """
     # The plain weights are free, but where the weights have something to stay near to.
     held = np.array([0.0] * NUM_PLAIN + [RIDGE / len(MARKS)] * len(MARKS))
     centre = np.zeros(len(START))
     if near is not None:
-        held = np.array([ridge] * NUM_PLAIN + [ridge / len(MARKS)] * len(MARKS))
+        held = np.array([LANGUAGE_RIDGE] * NUM_PLAIN + [LANGUAGE_RIDGE / len(MARKS)] * len(MARKS))
         centre = np.asarray(near)
     length = max(len(raw.llr) for raw in calls)
     columns = np.zeros((len(calls), length, len(START)))

@@ -158,7 +158,7 @@ def test_small_talk_is_bounded_in_the_languages_that_real_talk_was_measured_in()
     assert made("en").counting().bare_budget == BUDGETS["en"]
     assert made("zh").counting().bare_budget is None
     both = made("en", "zh")
-    assert (both.counting("en").bare_budget, both.counting("zh").bare_budget) == (BUDGETS["en"], None)
+    assert (both.of("en").bare_budget, both.of("zh").bare_budget) == (BUDGETS["en"], None)
     assert both.counting().bare_budget is None
 
 
