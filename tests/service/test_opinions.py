@@ -108,6 +108,34 @@ def test_an_opinion_is_told_after_what_was_weighed_before_it(bench, spec_of, dou
     assert events[4]["risk"] > events[2]["risk"]
 
 
+def test_an_opinion_that_waits_in_vain_is_told_before_the_verdict(
+    bench, spec_of, doubles, endpoint, asking, monkeypatch
+):
+    """What was weighed before it never came back from the models' thread."""
+    endpoint.says({1: ["threat", "claims_authority"]})
+    judge = Call.judge
+
+    def lost(call, utterance, scores):
+        events = judge(call, utterance, scores)
+        call._num_weighed += 1
+        return events
+
+    monkeypatch.setattr(Call, "judge", lost)
+
+    async def run():
+        async with bench(opinion=asking()) as b:
+            events = collect(b.bus)
+            await heard(b, doubles, spec_of, doubles.THREAT)
+            await opined(b, doubles)
+            before = len(events())
+            await b.watch.end("c1")
+            return events()[:before], events()[before:]
+
+    before, after = asyncio.run(run())
+    assert [event["type"] for event in before] == ["utterance", "alert"]
+    assert [event["type"] for event in after] == ["opinion", "verdict"]
+
+
 def test_a_right_answer_clears_a_suspect_call(bench, spec_of, doubles, endpoint, asking):
     async def run():
         async with bench(opinion=asking(max_taken_nats=2)) as b:
