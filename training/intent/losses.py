@@ -7,7 +7,6 @@ it, where they are labelled.
 """
 
 from collections.abc import Sequence
-from typing import NamedTuple
 
 import numpy as np
 import torch
@@ -33,18 +32,6 @@ UTTERANCES_TOGETHER = 48
 """Utterances of a batch that are padded to one length: sorted by length, most of them waste little."""
 
 LOSSES = ("evidence", "family", "stage", "act")
-
-
-class Taught(NamedTuple):
-    """What a network said of a batch before it went on learning; some calls are held to that instead of their labels.
-
-    Attributes:
-        said: its outputs for all scored utterances, in order.
-        is_held: per call of the batch.
-    """
-
-    said: Outputs
-    is_held: Sequence[bool]
 
 
 def encode(network: IntentNetwork, batch: Sequence[Prepared]) -> tuple[Tensor, Tensor]:
@@ -97,11 +84,11 @@ def accumulate(llr: Tensor, floor: float) -> Tensor:
 
 
 def call_loss(
-    llr: Tensor, batch: Sequence[Prepared], smoothing: float, taught: Taught | None = None
+    llr: Tensor, batch: Sequence[Prepared], smoothing: float, taught: Outputs | None = None
 ) -> tuple[Tensor, float]:
     """Cross-entropy of the accumulated evidence over all prefixes, later ones counting more.
 
-    Of calls that are held: how far it is from what it was (Huber), since their label does not say how sure to be.
+    Where ``taught`` says what it was before: how far it is from that (Huber), as labels do not say how sure to be.
 
     Returns:
         its weighted sum over the calls, and the sum of their weights.
@@ -120,24 +107,19 @@ def call_loss(
     target = torch.tensor([1 - smoothing if item.call.is_scam else smoothing for item in batch])
     loss = functional.binary_cross_entropy_with_logits(evidence, target[:, None].expand_as(evidence), reduction="none")
     if taught is not None:
-        was = accumulate(taught.said.llr[index] * spoken, EVIDENCE_FLOOR)
-        moved = functional.smooth_l1_loss(evidence, was, reduction="none")
-        loss = torch.where(torch.tensor(taught.is_held)[:, None], moved, loss)
+        was = accumulate(taught.llr[index] * spoken, EVIDENCE_FLOOR)
+        loss = functional.smooth_l1_loss(evidence, was, reduction="none")
     weights = torch.tensor([item.weight for item in batch])
     return ((loss * by_time).sum(1) * weights).sum(), float(weights.sum())
 
 
-def head_losses(out: Outputs, batch: Sequence[Prepared], taught: Taught | None = None) -> list[tuple[Tensor, float]]:
+def head_losses(out: Outputs, batch: Sequence[Prepared], taught: Outputs | None = None) -> list[tuple[Tensor, float]]:
     """Cross-entropy of families (scam calls), stages and acts (labelled utterances): sums and what they count.
 
-    An utterance of the far leg is asked for the far leg's acts alone, one of the near leg for its own. What was said
-    before stands in for the labels of calls that are held.
+    An utterance of the far leg is asked for the far leg's acts alone, one of the near leg for its own. What was
+    ``taught`` stands in for labels.
     """
     pieces = [(item.call, piece) for item in batch for piece in item.pieces]
-    held = [False] * len(pieces)
-    if taught is not None:
-        held = [its for item, its in zip(batch, taught.is_held, strict=True) for _ in item.pieces]
-    is_held = torch.tensor(held)
     named = [(i, FAMILIES.index(call.family)) for i, (call, _) in enumerate(pieces) if call.family is not None]
     zero = torch.zeros(())
     family = zero
@@ -145,7 +127,7 @@ def head_losses(out: Outputs, batch: Sequence[Prepared], taught: Taught | None =
         rows, targets = (torch.tensor(column) for column in zip(*named, strict=True))
         truth = functional.one_hot(targets, len(FAMILIES)).float()
         if taught is not None:
-            truth = torch.where(is_held[rows, None], taught.said.families[rows].softmax(1), truth)
+            truth = taught.families[rows].softmax(1)
         family = functional.cross_entropy(out.families[rows], truth, reduction="sum")
     losses = [(family, float(len(named)))]
     for name, labels, marks in (
@@ -160,7 +142,7 @@ def head_losses(out: Outputs, batch: Sequence[Prepared], taught: Taught | None =
             asked = (torch.tensor([name in FAR_ACTS for name in ACTS])[None, :] == is_far[:, None]).float()
         if len(rows):
             if taught is not None:
-                truth = torch.where(is_held[rows, None], getattr(taught.said, name)[rows].sigmoid(), truth)
+                truth = getattr(taught, name)[rows].sigmoid()
             logits = getattr(out, name)[rows]
             loss = functional.binary_cross_entropy_with_logits(logits, truth, reduction="none")
             losses.append(((loss * asked).sum(), float(asked.sum())))
@@ -174,7 +156,7 @@ def losses_of(
     batch: Sequence[Prepared],
     smoothing: float,
     encoded: tuple[Tensor, Tensor] | None = None,
-    taught: Taught | None = None,
+    taught: Outputs | None = None,
 ) -> list[tuple[Tensor, float]]:
     """The losses of :data:`LOSSES` of a batch: sums and what they count; zeros for an empty one."""
     if not batch:
