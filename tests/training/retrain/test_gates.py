@@ -7,7 +7,7 @@ import pytest
 from training.evaluation.outcome import Alarm, Outcome
 from training.intent.data import Call, Piece
 from training.retrain.canaries import Canary, canaries, canary_gate, with_phrase
-from training.retrain.compare import GOLD, NEW, gates, rows
+from training.retrain.compare import GOLD, NEW, forgets_nothing, gates, rows
 
 
 def outcome(name, is_scam, alarmed, family="tax", risk=None):
@@ -59,6 +59,12 @@ def test_a_family_that_loses_two_calls_refuses_even_where_others_gain():
 
 def test_one_false_alarm_more_refuses():
     assert failed(sets(false=1), sets(false=2)) == ["false alarms"]
+
+
+@pytest.mark.parametrize(("missed", "false", "refused"), [(2, 0, []), (3, 0, ["old scams"]), (0, 1, ["false alarms"])])
+def test_known_calls_are_asked_of_by_themselves_as_gold_ones_are(missed, false, refused):
+    found = forgets_nothing(sets()[GOLD], sets(missed=missed, false=false)[GOLD])
+    assert [gate.name for gate in found if not gate.is_passed] == refused
 
 
 def test_a_calibration_that_is_off_refuses():

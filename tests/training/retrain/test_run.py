@@ -10,7 +10,7 @@ from inference.intent.versions import promote, read_record, rollback
 from training.evaluation.labelled import read_labelled
 from training.intent.sources import Sources, read_sources
 from training.retrain.run import GateError, Plan, refuse_ungated, retrain
-from training.retrain.sides import deal
+from training.retrain.sides import deal, known_sides
 
 OLD = {"danger": 3.5}
 LEARNT = {"danger": 3.5, "vouchers": 3.5}
@@ -83,10 +83,13 @@ def test_earlier_deliveries_come_in_by_the_same_door(run, known, write_calls):
     its = [(piece.leg, piece.text) for piece in gold.pieces]
     more = {"family": "tax", "consent": "x", "legal_basis": "x", "source": "pilot", "licence": "x"}
     calls = [(f"n{i}", "scam", [("far", f"remember {'klmnopqrst'[i] * 4} taxes")], more) for i in range(10)]
-    earlier = read_labelled(write_calls("earlier.jsonl", [*calls, ("copy", "scam", its, more)]))
-    then = {f"earlier.jsonl:{name}": side for name, side in deal(earlier).sides.items()}
+    after = ("after", "scam", [("far", "remember uuuu taxes")], more | {"pair": gold.id})
+    earlier = read_labelled(write_calls("earlier.jsonl", [*calls, ("copy", "scam", its, more), after]))
+    sides = known_sides(Sources(known, None))
+    then = {f"earlier.jsonl:{name}": side for name, side in deal(earlier, sides).sides.items()}
+    assert (deal(earlier).sides["after"], then["earlier.jsonl:after"]) == ("train", "test")
     _, said, _, ((old, _),) = run(LEARNT, earlier={"earlier.jsonl": earlier})
-    assert said[0] == "earlier.jsonl: 10 of 11 earlier calls count as known; the others are left out"
+    assert said[0] == "earlier.jsonl: 11 of 12 earlier calls count as known; the others are left out"
     rehearsed = {call.id: call.split for call in old if call.id.startswith("earlier.jsonl:")}
     assert rehearsed == {n: s for n, s in then.items() if s != "test" and n != "earlier.jsonl:copy"}
 
