@@ -49,7 +49,6 @@ class WarmStart:
         epochs: passes over the new calls and what is rehearsed.
         num_rehearsed: old training calls beside them, so that nothing known is forgotten.
         num_dev: old development calls that say how far from the champion it may go.
-        head_epochs: further passes of the heads alone.
         rate: factor on the learning rates of training from the published encoder: less is to be learnt. Of 375 old
             Mandarin development scams the champion warns of 304, a candidate as tuned to fifty new calls with .25 of
             301, with .6 of 292; either learnt the same.
@@ -61,7 +60,6 @@ class WarmStart:
     epochs: int = 2
     num_rehearsed: int = 1000
     num_dev: int = 5000
-    head_epochs: int = 0
     rate: float = 0.25
     kept: tuple[float, ...] = (0.0, 0.5, 0.75, 0.875)
     seed: int = 1
@@ -143,7 +141,7 @@ class WarmTrainer:
         known = {field.name for field in dataclasses.fields(FitConfig)}
         recipe = FitConfig(**{key: value for key, value in said.items() if key in known}).slowed(self._config.rate)
         config = self._config
-        return dataclasses.replace(recipe, seed=config.seed, epochs=config.epochs, head_epochs=config.head_epochs)
+        return dataclasses.replace(recipe, seed=config.seed, epochs=config.epochs, head_epochs=0)
 
 
 def _sampled(calls: Sequence[Call], split: str, limit: int, seed: int) -> list[Call]:

@@ -43,7 +43,7 @@ def test_a_warm_start_that_learns_nothing_is_the_champion_again(champion, known,
     out = tmp_path / "again" / "models" / "scam_intent" / "1"
     calls = read_sources(Sources(known, None, languages=("en",)))
     new = [dataclasses.replace(c, source="new") for c in calls[:4]]
-    config = WarmStart(epochs=1, num_rehearsed=4, num_dev=8, head_epochs=0, rate=rate, kept=(0.5,))
+    config = WarmStart(epochs=1, num_rehearsed=4, num_dev=8, rate=rate, kept=(0.5,))
     WarmTrainer(config, QUIET, tmp_path)(champion, out, calls, new)
     before, after = (read_safetensors(folder / "head.safetensors") for folder in (champion, out))
     assert before.keys() == after.keys()
