@@ -118,7 +118,7 @@ def fit(
     torch.manual_seed(config.seed)
     ranks, device = Ranks(), best_device()
     head = {name: tensors[name] for name in tensors if name.startswith("head.")}
-    network = network_of(tensors, encoder, config).to(device)
+    network: Network = network_of(tensors, encoder, config).to(device)
     teacher = None
     if holds is not None:
         if not head:
