@@ -61,6 +61,17 @@ def test_one_false_alarm_more_refuses():
     assert failed(sets(false=1), sets(false=2)) == ["false alarms"]
 
 
+def test_one_known_call_that_reaches_danger_is_chance():
+    """A gold one is not: that is what an operator is told."""
+    champion, candidate = sets(false=1), sets(false=1)
+    first = next(o for o in candidate[GOLD] if not o.is_scam)
+    candidate[GOLD] = [
+        replace(o, alarms={**o.alarms, "danger": Alarm(1, 1)}) if o is first else o for o in candidate[GOLD]
+    ]
+    assert all(gate.is_passed for gate in forgets_nothing(champion[GOLD], candidate[GOLD]))
+    assert failed(champion, candidate) == ["false alarms"]
+
+
 @pytest.mark.parametrize(("missed", "false", "refused"), [(2, 0, []), (3, 0, ["old scams"]), (0, 1, ["false alarms"])])
 def test_known_calls_are_asked_of_by_themselves_as_gold_ones_are(missed, false, refused):
     found = forgets_nothing(sets()[GOLD], sets(missed=missed, false=false)[GOLD])
