@@ -5,7 +5,7 @@ how sure the champion was, and thresholds stand where it was sure. So old calls 
 (Li and Hoiem, "Learning without Forgetting", ECCV 2016), on words damaged alike for both; the new ones by labels.
 
 What is held is run without dropout, as what it was is. With it a sum that has a floor comes out higher by chance, the
-network makes up for that, and all evidence sinks: 15 of 304 old scams were missed, 3 of 14 false alarms gone.
+network makes up for that, and all evidence sinks: of 304 old scams 15 were missed, of 14 false alarms 3 gone.
 """
 
 from collections.abc import Callable, Sequence

@@ -49,9 +49,9 @@ class WarmStart:
         epochs: passes over the new calls and what is rehearsed.
         num_rehearsed: old training calls beside them, so that nothing known is forgotten.
         num_dev: old development calls that say how far from the champion it may go.
-        rate: factor on the learning rates of training from the published encoder: less is to be learnt. Of 375 old
-            Mandarin development scams the champion warns of 304, a candidate as tuned to fifty new calls with .25 of
-            301, with .6 of 292; either learnt the same.
+        rate: factor on the learning rates of training from the published encoder: less is to be learnt. With .5 more is
+            learnt of a campaign, and the gate of old families refused it for two calls each in two of eighteen
+            (models/README.md); with .25 half of the way to the champion passes.
         kept: shares of the champion's weights in the candidate's, tried in turn until it forgets and alarms no more
             than gates allow (:mod:`training.retrain.between`).
         seed: of every draw.
