@@ -44,6 +44,7 @@ class Extent:
 
 WHOLE = Extent(epochs=2, num_rehearsed=1000, num_dev=5000, max_gold=None)  # 5,000: all the development calls there are
 QUICK = Extent(epochs=1, num_rehearsed=40, num_dev=40, max_gold=12)
+DEFAULT_RATE = 0.25  # of WarmStart, which is not imported until calls are read
 
 
 def retrain(
@@ -67,6 +68,10 @@ def retrain(
     work: Annotated[Path | None, typer.Option(help="Folder of this run.", show_default="retrain/<hash of NEW>")] = None,
     speaker: Annotated[str, typer.Option(help="Voices of --scripts: kokoro, or espeak (cheap).")] = "kokoro",
     epochs: Annotated[int | None, typer.Option(min=1, max=50, show_default="2, with --quick 1")] = None,
+    rate: Annotated[
+        float,
+        typer.Option(min=0.01, max=10, help="Factor on the champion's learning rates: more is learnt, and forgotten."),
+    ] = DEFAULT_RATE,
     rehearse: Annotated[
         int | None,
         typer.Option(min=0, help="Old training calls beside the new ones.", show_default="1000, with --quick 40"),
@@ -136,6 +141,7 @@ def retrain(
             num_dev=usual.num_dev,
             max_gold=usual.max_gold if gold is None else gold,
         ),
+        rate=rate,
         seed=seed,
     )
     try:
@@ -161,6 +167,7 @@ class Order:
     work: Path | None
     synthesiser: "Synthesiser | None"
     extent: Extent
+    rate: float
     seed: int
 
 
@@ -201,7 +208,7 @@ def _carry_out(order: Order, threads: int) -> Path:
     sources = Sources(order.known, order.data, order.recognised, languages_of(champion))
     extent = order.extent
     plan = Plan(champion, folder, sources, what, extent.max_gold, earlier)
-    warm = WarmStart(extent.epochs, extent.num_rehearsed, extent.num_dev, seed=order.seed)
+    warm = WarmStart(extent.epochs, extent.num_rehearsed, extent.num_dev, order.rate, seed=order.seed)
 
     def say(text: str) -> None:
         stdout.print(text, markup=False)

@@ -6,6 +6,7 @@ import pytest
 import yaml
 
 from training.retrain import command
+from training.retrain.trainer import WarmStart
 from training.scripts import load_scripts
 
 
@@ -72,6 +73,10 @@ def test_what_is_said_counts_for_more_than_quick(ordered):
 def test_few_gold_calls_do_not_decide_a_promotion(train_command, delivery, few):
     code, _, error = train_command("retrain", delivery(), "--promote", *few)
     assert (code, error) == (1, "--promote is decided on all gold calls: leave out --quick and --gold")
+
+
+def test_the_rate_is_that_of_a_warm_start_where_none_is_given():
+    assert WarmStart().rate == command.DEFAULT_RATE
 
 
 def test_an_earlier_delivery_without_provenance_is_refused(train_command, versions, delivery):
